@@ -1,0 +1,59 @@
+// What one instruction set looks like to the kernels: the element type `real`, the vector type and its width. No
+// standard headers (see native/ops/types.h).
+#pragma once
+#include "../ops/types.h"
+
+#if defined(MACL_ISA_REF64)
+#define MACL_PLAIN 1
+#elif defined(MACL_ISA_PLAIN)
+#define MACL_PLAIN 1
+#else
+#define MACL_PLAIN 0
+#endif
+
+namespace macl {
+namespace {
+
+#if defined(MACL_ISA_REF64)
+using real = f64;
+constexpr DType kReal = kF64;
+#else
+using real = f32;
+constexpr DType kReal = kF32;
+#endif
+
+#if defined(MACL_ISA_AVX512)
+constexpr int kLanes = 16;
+#elif defined(MACL_ISA_AVX2)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+// kLanes fp32 numbers in one register of this instruction set; unaligned loads and stores by memcpy.
+typedef f32 vf __attribute__((vector_size(4 * kLanes)));
+typedef f32 vf_unaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+inline vf vload(const f32* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
+inline void vstore(f32* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
+inline vf vsplat(f32 s) {
+#if defined(__wasm__)
+  return vf{s, s, s, s};
+#else
+  return s - vf{};  // `s − 0` becomes a broadcast; `0 + s` an addition
+#endif
+}
+
+inline i64 cdiv(i64 a, i64 b) { return (a + b - 1) / b; }
+inline i64 imin(i64 a, i64 b) { return a < b ? a : b; }
+inline i64 imax(i64 a, i64 b) { return a > b ? a : b; }
+
+template <class T>
+inline T* ptr(const Args& a, int i) { return static_cast<T*>(a.t[i].data); }
+template <class A>
+inline const A& attrs(const Args& a) { return *static_cast<const A*>(a.attrs); }
+inline i64 voxels(const Tensor& t) { return t.s[0] * t.s[1] * t.s[2] * t.s[3]; }
+inline i64 elements(const Tensor& t) { return voxels(t) * t.s[4]; }
+
+}  // namespace
+}  // namespace macl

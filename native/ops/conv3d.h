@@ -1,0 +1,30 @@
+// conv3d: y[n,do,ho,wo,o] = b[o] + Σ_{kd,kh,kw,i} x[n, do·sd+kd−pd, ho·sh+kh−ph, wo·sw+kw−pw, i] · w[o,i,kd,kh,kw]
+// Kernels are 1 or 3 an axis, strides 1 or 2, padding k/2 zeros; output size (in + 2p − k)/s + 1.
+//
+// w and dw are in PyTorch's layout [O, I, kD, kH, kW]. wp is an opaque packed copy made by conv3d_pack once a step:
+// mode 0 for conv3d_fwd, mode 1 (taps flipped, I and O exchanged) for conv3d_bwd_x. The kernels agree on its layout
+// among themselves (Kernel::bytes of conv3d_pack says its size).
+#pragma once
+#include "types.h"
+
+namespace macl {
+
+#define CONV3D_PACK_ATTRS(X) X(i64, mode) X(i64, sd) X(i64, sh) X(i64, sw)
+MACL_ATTRS(Conv3dPackAttrs, CONV3D_PACK_ATTRS)
+constexpr const char conv3d_pack_tensors[] = "w > wp";
+
+// stats = 1: also the mean and population variance of y over N, D, H, W (per-tile mean and M2 combined in a fixed
+// order, or float64 sums), for the BatchNorm that follows. act: 0 none, 1 leaky ReLU with `slope` applied to y
+// (never together with stats).
+// accumulate (backward kernels): 0 writes, 1 adds into what dx, dw, db hold.
+#define CONV3D_ATTRS(X)                                                                                   \
+  X(i64, kd) X(i64, kh) X(i64, kw) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, stats) X(i64, act) X(f64, slope) \
+  X(i64, accumulate)
+MACL_ATTRS(Conv3dAttrs, CONV3D_ATTRS)
+constexpr const char conv3d_fwd_tensors[] = "x wp b? > y mean? var? ws?";
+// dx's shape is the forward x's. ws? is for whoever needs it.
+constexpr const char conv3d_bwd_x_tensors[] = "dy wp > dx ws?";
+// db? [O] is the sum of dy. ws holds partial sums of fixed chunks.
+constexpr const char conv3d_bwd_w_tensors[] = "x dy > dw db? ws?";
+
+}  // namespace macl

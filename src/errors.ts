@@ -1,0 +1,52 @@
+/**
+ * Every error that macl throws on purpose. `code` is stable and meant for programs; `message` is meant for people and
+ * names what was expected and what was found. The command line exits with `exitCode`.
+ */
+export type MaclErrorCode =
+  | 'usage' // a flag that cannot be read (exit code 2)
+  | 'config' // a configuration or combination that cannot be
+  | 'file' // a file that is missing, damaged, or not what it says it is
+  | 'dataset' // a dataset that does not hold together
+  | 'geometry' // a grid, affine or spacing that cannot be
+  | 'label' // a label value outside the classes
+  | 'weights' // weights that do not fit the model
+  | 'memory' // not enough memory, known before it is taken
+  | 'device' // a backend that is not there or does not have what is asked
+  | 'program' // a program that a backend refuses (a defect of ours)
+  | 'state' // a session or run that cannot go on
+  | 'locked' // another process holds the run folder
+  | 'nonfinite' // losses or gradients that stay non-finite
+  | 'aborted'; // an AbortSignal, or a signal of the operating system
+
+/** Where an error happened, for programs: any of these may be missing. */
+export interface MaclErrorDetails {
+  file?: string;
+  field?: string;
+  expected?: unknown;
+  found?: unknown;
+  /** Bytes that were needed and that were free, for `memory`. */
+  neededBytes?: number;
+  freeBytes?: number;
+  /** Tensor names, for `weights`. */
+  tensors?: string[];
+}
+
+export class MaclError extends Error {
+  override readonly name: string = 'MaclError';
+  readonly code: MaclErrorCode;
+  readonly details: MaclErrorDetails;
+  constructor(code: MaclErrorCode, message: string, details: MaclErrorDetails = {}, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.details = details;
+  }
+  /** 2 for wrong flags, 1 for everything else that is wrong. */
+  get exitCode(): number {
+    return this.code === 'usage' ? 2 : 1;
+  }
+}
+
+/** A file that is damaged or not what it says: names the file and the field. */
+export function fileError(file: string, field: string, message: string, cause?: unknown): MaclError {
+  return new MaclError('file', `${file}: ${field}: ${message}`, { file, field }, cause === undefined ? undefined : { cause });
+}
