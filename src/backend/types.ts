@@ -1,0 +1,94 @@
+/**
+ * The interface between the compiler and a machine. A backend does five things: describe, allocate, write, read, run.
+ * Nothing here knows about networks; nothing in a backend does either.
+ */
+import type { DType, SegmentName, SegmentSizes } from '../graph/types.js';
+
+export type BackendName = 'cuda' | 'cpu' | 'wasm' | 'reference';
+export type DeviceName = BackendName | 'auto';
+
+/** Fusions that a backend may ask for; the unfused program always runs. */
+export const FUSIONS = ['conv-stats', 'normact-pool', 'concat', 'loss-grad'] as const;
+export type Fusion = (typeof FUSIONS)[number];
+
+/** One tensor of a kernel call as the backend sees it when it is asked for the size of an opaque one. */
+export interface TensorInfo {
+  readonly shape: readonly number[];
+  readonly ld: number;
+  readonly dtype: DType;
+}
+
+/** Reflection of the kernel table: `tensors` and `attrs` are the strings of `native/ops`. */
+export interface KernelInfo {
+  readonly name: string;
+  readonly tensors: string;
+  readonly attrs: string;
+  readonly phases: number;
+}
+
+export interface BackendInfo {
+  readonly name: BackendName;
+  /** What activations, weights and gradients are held in: f32, or f64 on `reference`. */
+  readonly real: 'f32' | 'f64';
+  /** Instruction set in use: avx512, avx2, baseline, plain, relaxed-simd, simd128, ref64. */
+  readonly isa: string;
+  readonly threads: number;
+  readonly fusions: ReadonlySet<Fusion>;
+  readonly kernels: readonly KernelInfo[];
+  /** Most bytes that a session's segments may take together, from what is free now. */
+  readonly maxBytes: number;
+}
+
+export interface BackendOptions {
+  readonly threads?: number;
+  /** Force an instruction set (tests, benchmarks). */
+  readonly isa?: string;
+}
+
+export interface Backend {
+  readonly info: BackendInfo;
+  /** Bytes of an opaque tensor (`index` counts inputs, then outputs). Asked before memory is planned. */
+  opaqueBytes(kernel: string, tensors: readonly (TensorInfo | null)[], attrs: Uint8Array, index: number): number;
+  /** Takes the memory (zeroed) or throws MaclError('memory') with needed and free before anything is taken. */
+  createSession(sizes: SegmentSizes): Promise<Session>;
+  close(): Promise<void>;
+}
+
+export interface LoadedProgram {
+  readonly id: number;
+}
+
+/** What a run returns. */
+export interface RunResult {
+  /** False where the guard (or an abort) kept the commit phase from running. */
+  readonly committed: boolean;
+}
+
+export interface RunOptions {
+  /**
+   * Stops between kernels; the state is then as before the run; rejects with MaclError('aborted').
+   */
+  readonly signal?: AbortSignal;
+}
+
+export interface Session {
+  readonly sizes: SegmentSizes;
+  /** Checks every offset against the segments once; throws MaclError('program'). */
+  load(program: Uint8Array): LoadedProgram;
+  /** Copies bytes in or out. Not while a program runs. */
+  write(segment: SegmentName, offset: number, bytes: Uint8Array): void;
+  read(segment: SegmentName, offset: number, bytes: number): Uint8Array;
+  /** One call, one step; off the event loop's thread. One at a time. */
+  run(program: LoadedProgram, options?: RunOptions): Promise<RunResult>;
+  /** Frees the memory. Further calls reject with MaclError('state'). */
+  close(): Promise<void>;
+}
+
+/** Why a backend is or is not used, for `macl inspect`. */
+export interface BackendReport {
+  readonly name: BackendName;
+  readonly available: boolean;
+  readonly isas: readonly string[];
+  readonly reason: string;
+  readonly version?: string;
+}

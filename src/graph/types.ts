@@ -1,0 +1,63 @@
+/**
+ * The vocabulary of the compiler: dtypes, segments, tensors, nodes, graphs. No behaviour.
+ *
+ * A graph is a list of kernel calls in the order in which they run (`nodes`) over tensors. A node writes its outputs;
+ * a node whose `accumulate` attribute is 1 adds into the outputs that it names instead, and those were written before.
+ */
+
+/** dtype → number in `native/ops/types.h`. */
+export const DTYPES = { f32: 0, f64: 1, i32: 2, i16: 3, f16: 4, bf16: 5, u8: 6 } as const;
+export type DType = keyof typeof DTYPES;
+export const DTYPE_BYTES: Readonly<Record<DType, number>> = { f32: 4, f64: 8, i32: 4, i16: 2, f16: 2, bf16: 2, u8: 1 };
+
+/** Segment → number in `native/ops/types.h`. An address is (segment, byte offset). */
+export const SEGMENTS = { state: 0, scratch: 1, io: 2, store: 3 } as const;
+export type SegmentName = keyof typeof SEGMENTS;
+export type SegmentSizes = Record<SegmentName, number>;
+
+/** Five sizes: activations [N, D, H, W, C]; weights as PyTorch has them, filled up with ones. */
+export type Shape = readonly [number, number, number, number, number];
+
+export interface View {
+  /** The tensor whose memory this one lies in. */
+  readonly of: Tensor;
+  /** Elements from the start of `of`; for a channel slice the first channel. */
+  readonly offset: number;
+}
+
+export interface Tensor {
+  readonly id: number;
+  readonly name: string;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  /** `scratch` is planned by liveness; the others keep their place. */
+  readonly segment: SegmentName;
+  /** Opaque tensors (packed weights, workspaces) have a size in bytes that the backend says, and no meaning elsewhere. */
+  readonly opaque: boolean;
+  /** Lies inside another tensor: a slice of its channels, or (dense) a part of a flat one. Set by graph passes. */
+  view?: View;
+  /** Scratch that is read from outside after the program has run (results, gradients): never overlaid. */
+  keep?: boolean;
+  /** Bytes of an opaque tensor, once the backend has been asked. */
+  bytes?: number;
+}
+
+export type AttrValue = number;
+export interface Node {
+  readonly kernel: string;
+  readonly attrs: Readonly<Record<string, AttrValue>>;
+  /** By position, in the kernel's signature order; null where an optional one is absent. */
+  readonly inputs: readonly (Tensor | null)[];
+  readonly outputs: readonly (Tensor | null)[];
+  /** Commit nodes write state, and run only if the guard is 0. */
+  readonly commit: boolean;
+  /** Where it comes from, for the text form: e.g. `encoder.blocks.0.conv1`. */
+  readonly scope: string;
+}
+
+export interface Graph {
+  readonly nodes: readonly Node[];
+  readonly tensors: readonly Tensor[];
+  /** int32 scalar (0 = commit) that the engine reads between compute and commit, if there are commit nodes. */
+  readonly guard: Tensor | null;
+}
