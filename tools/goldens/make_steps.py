@@ -1,0 +1,79 @@
+"""Writes test/fixtures/step-*.safetensors: whole steps in float64, and the losses of 20 steps.
+
+    python tools/goldens/make_steps.py
+
+Tensors: `weights.<name>`, `batch.<name>` (fp32, int32), `out.<name>` (F64, what `macl step --device reference` writes),
+`losses.<part>` [20] (F64, step by step on the same batch), `after.<name>` [2] (F64: sum and root of the sum of squares
+of `new.<name>` after the 20 steps). Metadata: config (JSON), seed, torch.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from random_step import random_batch, random_weights
+from step import Trainer, run_step
+
+FIXTURES = Path(__file__).resolve().parents[2] / "test" / "fixtures"
+SGD = {"name": "sgd", "lr": 0.01, "momentum": 0.9, "weightDecay": 1e-5}
+ADAM = {"name": "adam", "lr": 5e-4}
+STEPS = 20
+
+CASES = {
+    "pretrain-2d": (
+        {"task": "pretrain", "model": {"dims": 2, "inChannels": 1, "filters": 2, "levels": 3, "decoderBlocks": 2},
+         "loss": {"temperature": 0.1, "threshold": 0.25}, "optimizer": SGD},
+        3, [1, 32, 64]),
+    "pretrain-3d": (
+        {"task": "pretrain",
+         "model": {"dims": 3, "inChannels": 2, "filters": 2, "levels": 2, "decoderBlocks": 1},
+         "loss": {"temperature": 0.1, "threshold": 0.5, "weights": {"global": 1, "dense": 0.5, "er": 1}},
+         "optimizer": SGD},
+        3, [8, 16, 8]),
+    "pretrain-anisotropic": (
+        {"task": "pretrain",
+         "model": {"dims": 3, "inChannels": 1, "filters": 3, "levels": 2, "decoderBlocks": 1,
+                   "strides": [[1, 2, 2], [2, 2, 1]], "kernels": [[1, 3, 3], [3, 3, 1], [3, 1, 3]]},
+         "loss": {"temperature": 0.2, "threshold": [0.6, 0.5, 0.4], "weights": {"global": 0.7, "dense": 0.9, "er": 0.3}},
+         "optimizer": {**SGD, "lr": 0.03}},
+        3, [4, 16, 10]),
+    "finetune-ce-2d": (
+        {"task": "finetune",
+         "model": {"dims": 2, "inChannels": 1, "filters": 3, "levels": 2, "decoderBlocks": 1, "classes": 4},
+         "loss": {"name": "ce"}, "optimizer": {**ADAM, "weightDecay": 1e-5}},
+        2, [1, 20, 28]),
+    "finetune-3d": (
+        {"task": "finetune",
+         "model": {"dims": 3, "inChannels": 1, "filters": 2, "levels": 2, "decoderBlocks": 1, "classes": 3,
+                   "strides": [[2, 2, 2], [1, 2, 2]], "kernels": [[3, 3, 3], [3, 3, 3], [1, 3, 3]]},
+         "loss": {"name": "ce+dice"}, "optimizer": ADAM},
+        2, [6, 12, 20]),
+}
+
+
+def main():
+    torch.set_num_threads(1)
+    FIXTURES.mkdir(parents=True, exist_ok=True)
+    for index, (name, (config, samples, size)) in enumerate(CASES.items()):
+        seed = 70 + index
+        rng = np.random.default_rng(seed)
+        weights, batch = random_weights(rng, config), random_batch(rng, config, samples, size)
+        tensors = {f"weights.{k}": v for k, v in weights.items()} | {f"batch.{k}": v for k, v in batch.items()}
+        tensors |= {f"out.{k}": v for k, v in run_step(config, weights, batch).items()}
+        trainer = Trainer(config, weights)
+        losses = [trainer.step(batch) for _ in range(STEPS)]
+        for part in losses[0]:
+            tensors[f"losses.{part}"] = torch.stack([step[part] for step in losses])
+        for key, v in trainer.net.state_dict().items():
+            tensors[f"after.{key}"] = torch.stack([v.sum(), v.norm()])
+        path = FIXTURES / f"step-{name}.safetensors"
+        meta = {"config": json.dumps(config), "seed": str(seed), "torch": torch.__version__, "generator": "make_steps.py"}
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=meta)
+        print(path.name, path.stat().st_size, [round(step["loss"].item(), 4) for step in losses[::5]])
+
+
+if __name__ == "__main__":
+    main()
