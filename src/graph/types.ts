@@ -23,6 +23,8 @@ export interface View {
   readonly of: Tensor;
   /** Elements from the start of `of`; for a channel slice the first channel. */
   readonly offset: number;
+  /** A dense part of a flat tensor (true), or a slice of its channels, voxel by voxel (false). */
+  readonly dense: boolean;
 }
 
 export interface Tensor {

@@ -1,0 +1,142 @@
+/**
+ * Builds a graph: makes tensors, appends kernel calls, checks them against the registry. Op functions (src/ops) are
+ * written on top of it. Packed weights are made once a program however often they are used.
+ */
+import { MaclError } from '../errors.js';
+import { kernelDef } from './kernel.js';
+import type { DType, Graph, Node, SegmentName, Shape, Tensor, View } from './types.js';
+import { sizeOf } from './shape.js';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+export type NamedTensors = Readonly<Record<string, Tensor | null | undefined>>;
+
+export interface TensorOptions {
+  segment?: SegmentName;
+  opaque?: boolean;
+  keep?: boolean;
+  view?: View;
+}
+
+export class GraphBuilder {
+  readonly nodes: Node[] = [];
+  readonly tensors: Tensor[] = [];
+  guard: Tensor | null = null;
+  private readonly once = new Map<string, Node>();
+  private readonly producers = new Map<Tensor, Node>();
+  private readonly scopes: string[] = [];
+
+  /** @param real what activations, weights and gradients are held in (the backend's `real`). */
+  constructor(readonly real: DType) {}
+
+  get scope(): string {
+    return this.scopes.join('.');
+  }
+
+  /** Runs `body` with `name` added to the scope that nodes made in it carry. */
+  within<T>(name: string, body: () => T): T {
+    this.scopes.push(name);
+    try {
+      return body();
+    } finally {
+      this.scopes.pop();
+    }
+  }
+
+  tensor(name: string, shape: Shape, dtype: DType = this.real, options: TensorOptions = {}): Tensor {
+    if (!shape.every((s) => Number.isSafeInteger(s) && s >= 1))
+      throw new MaclError('config', `${this.scope} ${name}: sizes must be at least 1, found [${shape.join(', ')}]`);
+    const t: Mutable<Tensor> = {
+      id: this.tensors.length,
+      name,
+      shape,
+      dtype,
+      segment: options.segment ?? 'scratch',
+      opaque: options.opaque ?? false,
+    };
+    if (options.keep) t.keep = true;
+    if (options.view) t.view = options.view;
+    this.tensors.push(t);
+    return t;
+  }
+
+  /** A float64 scalar. */
+  scalar(name: string, segment: SegmentName = 'scratch'): Tensor {
+    return this.tensor(name, [1, 1, 1, 1, 1], 'f64', { segment });
+  }
+
+  /** Packed weights or a workspace: the backend says how large. */
+  opaque(name: string): Tensor {
+    return this.tensor(name, [1, 1, 1, 1, 1], 'u8', { opaque: true });
+  }
+
+  /** An input that the host writes before the program runs. */
+  input(name: string, shape: Shape, dtype: DType = this.real): Tensor {
+    return this.tensor(name, shape, dtype, { segment: 'io' });
+  }
+
+  /** Makes a tensor a result: it lies in io under this name, and the host reads it afterwards. */
+  output(t: Tensor, name: string): Tensor {
+    const m = t as Mutable<Tensor>;
+    if (t.view || t.segment === 'state' || t.segment === 'store')
+      throw new MaclError('program', `${name}: a view or persistent tensor cannot be an output`);
+    m.segment = 'io';
+    m.name = name;
+    return t;
+  }
+
+  emit(kernel: string, attrs: Node['attrs'], inputs: NamedTensors, outputs: NamedTensors, commit = false): Node {
+    const def = kernelDef(kernel);
+    const take = (ports: typeof def.inputs, given: NamedTensors): (Tensor | null)[] => {
+      for (const name of Object.keys(given))
+        if (!ports.some((p) => p.name === name)) throw new MaclError('program', `${kernel} has no tensor ${name}`);
+      return ports.map((p) => {
+        const t = given[p.name] ?? null;
+        if (!t && !p.optional) throw new MaclError('program', `${this.scope}: ${kernel} lacks ${p.name}`);
+        return t;
+      });
+    };
+    for (const name of Object.keys(attrs))
+      if (!def.fields.some((f) => f.name === name)) throw new MaclError('program', `${kernel} has no attribute ${name}`);
+    const node: Node = {
+      kernel,
+      attrs,
+      inputs: take(def.inputs, inputs),
+      outputs: take(def.outputs, outputs),
+      commit,
+      scope: this.scope,
+    };
+    this.nodes.push(node);
+    for (const t of node.outputs) if (t && !this.producers.has(t)) this.producers.set(t, node);
+    return node;
+  }
+
+  /** As emit, for a kernel with one output that depends on nothing but its inputs; made once for equal arguments. */
+  emitOnce(kernel: string, attrs: Node['attrs'], inputs: NamedTensors, output: string, make: () => Tensor): Tensor {
+    const ids = Object.entries(inputs).map(([k, t]) => `${k}=${t?.id}`);
+    const key = `${kernel}(${ids.join()})${JSON.stringify(attrs)}`;
+    const known = this.once.get(key);
+    if (known) return known.outputs[0] as Tensor;
+    const t = make();
+    this.once.set(key, this.emit(kernel, attrs, inputs, { [output]: t }));
+    return t;
+  }
+
+  /** The node that wrote a tensor first, if any did. */
+  producer(t: Tensor): Node | undefined {
+    return this.producers.get(t);
+  }
+
+  finish(): Graph {
+    const compute = this.nodes.filter((n) => !n.commit);
+    const commit = this.nodes.filter((n) => n.commit);
+    if (commit.length > 0 && !this.guard) throw new MaclError('program', 'commit nodes need a guard');
+    return { nodes: [...compute, ...commit], tensors: this.tensors, guard: this.guard };
+  }
+}
+
+/** [N, D, H, W, C] with other channels. */
+export function withChannels(shape: Shape, c: number): Shape {
+  return [shape[0], shape[1], shape[2], shape[3], c];
+}
+
+export { sizeOf };

@@ -1,0 +1,101 @@
+/**
+ * The whole pipeline from a finished graph to a program that a backend can load: fuse → ask for the sizes of opaque
+ * tensors → share in place → plan memory → encode.
+ */
+import type { Backend, Fusion, TensorInfo } from '../backend/types.js';
+import { MaclError } from '../errors.js';
+import { fuse } from './fuse.js';
+import { encodeAttrs, kernelDef } from './kernel.js';
+import { planMemory, shareInPlace, type MemoryPlan } from './plan.js';
+import { costsOf, encodeProgram, programText, type KernelCost } from './program.js';
+import { bytesOf, placeOf } from './shape.js';
+import type { DType, Graph, Node, SegmentSizes, Shape, Tensor } from './types.js';
+
+/** Where the host finds an input or result of a program. */
+export interface IoSlot {
+  readonly offset: number;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly bytes: number;
+}
+
+export interface CompiledProgram {
+  readonly bytes: Uint8Array;
+  /** What a session must have at least for this program. */
+  readonly sizes: SegmentSizes;
+  /** By name: the step's input and its results. */
+  readonly io: ReadonlyMap<string, IoSlot>;
+  /** By name: scratch that stays readable until the next run (gradients). */
+  readonly kept: ReadonlyMap<string, IoSlot>;
+  readonly scratchBytesWithoutReuse: number;
+  readonly graph: Graph;
+  readonly plan: MemoryPlan;
+  text(): string;
+  costs(): KernelCost[];
+}
+
+export type Describe = Pick<Backend, 'info' | 'opaqueBytes'>;
+
+/**
+ * @param state byte offset of every state tensor, and the segment's size
+ * @param storeBytes size of the store segment that descriptors point into
+ */
+export function compile(
+  graph: Graph,
+  backend: Describe,
+  state: { offsets: ReadonlyMap<Tensor, number>; bytes: number },
+  storeBytes: number,
+  fusions: ReadonlySet<Fusion> = backend.info.fusions,
+): CompiledProgram {
+  const fused = askSizes(fuse(graph, fusions), backend);
+  shareInPlace(fused);
+  const plan = planMemory(fused, state.offsets);
+  const sizes = { state: state.bytes, scratch: plan.scratchBytes, io: plan.ioBytes, store: storeBytes };
+  const io = new Map<string, IoSlot>();
+  const kept = new Map<string, IoSlot>();
+  for (const t of fused.tensors) {
+    const offset = plan.offsets.get(t);
+    if (t.view || offset === undefined) continue;
+    const slot = { offset, shape: t.shape, dtype: t.dtype, bytes: bytesOf(t) };
+    if (t.segment === 'io') {
+      if (io.has(t.name)) throw new MaclError('program', `two inputs or results are named ${t.name}`);
+      io.set(t.name, slot);
+    } else if (t.keep) kept.set(t.name, slot);
+  }
+  return {
+    bytes: encodeProgram(fused, plan, sizes),
+    sizes,
+    io,
+    kept,
+    scratchBytesWithoutReuse: plan.scratchBytesWithoutReuse,
+    graph: fused,
+    plan,
+    text: () => programText(fused, plan),
+    costs: () => costsOf(fused),
+  };
+}
+
+/** Asks the backend how large packed weights and workspaces are; a workspace of 0 bytes is left out. */
+function askSizes(graph: Graph, backend: Describe): Graph {
+  const info = (t: Tensor | null): TensorInfo | null =>
+    t && { shape: t.opaque ? [t.bytes ?? 1, 1, 1, 1, 1] : t.shape, ld: t.opaque ? 1 : placeOf(t).ld, dtype: t.dtype };
+  const nodes = graph.nodes.map((node): Node => {
+    const def = kernelDef(node.kernel);
+    const tensors = [...node.inputs, ...node.outputs];
+    let infos: (TensorInfo | null)[] | null = null;
+    const outputs = node.outputs.map((t, i) => {
+      if (!t?.opaque) return t;
+      infos ??= tensors.map(info);
+      t.bytes ??= backend.opaqueBytes(node.kernel, infos, encodeAttrs(def, node.attrs), node.inputs.length + i);
+      return t.bytes === 0 && def.outputs[i]?.optional ? null : t;
+    });
+    return { ...node, outputs };
+  });
+  return { ...graph, nodes };
+}
+
+/** Sizes of one session that runs all of these programs. */
+export function sessionSizes(programs: readonly CompiledProgram[]): SegmentSizes {
+  const most = (name: keyof SegmentSizes) => Math.max(0, ...programs.map((p) => p.sizes[name]));
+  return { state: most('state'), scratch: most('scratch'), io: most('io'), store: most('store') };
+}

@@ -1,0 +1,142 @@
+/**
+ * The registry of kernels as the compiler sees them: signature, attributes, gradient rule, cost. Each op's file adds its
+ * own. A kernel's signature and attribute strings are the same, letter for letter, as in `native/ops/<op>.h`; a test
+ * holds the two together.
+ */
+import { MaclError } from '../errors.js';
+import type { GraphBuilder } from './builder.js';
+import type { Node, Tensor } from './types.js';
+
+export interface Port {
+  readonly name: string;
+  readonly optional: boolean;
+}
+
+export interface AttrField {
+  readonly name: string;
+  readonly type: 'i64' | 'f64';
+}
+
+/** Where a gradient goes: the tensor, and whether the kernel writes (0) or adds (1). */
+export interface Sink {
+  readonly tensor: Tensor;
+  readonly accumulate: 0 | 1;
+}
+
+/** What a gradient rule sees of one forward node. */
+export interface GradientContext {
+  readonly b: GraphBuilder;
+  readonly node: Node;
+  input(name: string): Tensor;
+  optional(name: string): Tensor | null;
+  output(name: string): Tensor;
+  /** Gradient of the loss with respect to an output (null where nothing depends on it). */
+  dout(name: string): Tensor | null;
+  /** Whether the loss's gradient with respect to this tensor is wanted. */
+  needs(t: Tensor | null): boolean;
+  /** Sinks for some tensors that one kernel fills together, so all write or all add. */
+  sinks(tensors: readonly Tensor[]): { tensors: Tensor[]; accumulate: 0 | 1 };
+}
+
+export interface KernelDef {
+  readonly name: string;
+  readonly tensors: string;
+  readonly attrs: string;
+  readonly inputs: readonly Port[];
+  readonly outputs: readonly Port[];
+  readonly fields: readonly AttrField[];
+  /** Outputs that the kernel reads as well (in place): optimisers, running statistics. */
+  readonly inout: ReadonlySet<string>;
+  /** accumulate attribute → the outputs that it turns from written to added into. */
+  readonly accumulates: Readonly<Record<string, readonly string[]>>;
+  /** Output may lie where input lay: the kernel reads each element before it writes it, and no other's. */
+  readonly inPlace?: readonly [output: string, input: string];
+  readonly gradient?: (g: GradientContext) => void;
+  /** Name of the backward kernel and of the fused one, for losses. */
+  readonly lossGrad?: { readonly bwd: string; readonly fused: string };
+  readonly flops?: (node: Node) => number;
+}
+
+export type KernelOptions = Partial<Pick<KernelDef, 'accumulates' | 'inPlace' | 'gradient' | 'lossGrad' | 'flops'>> & {
+  inout?: readonly string[];
+};
+
+const registry = new Map<string, KernelDef>();
+
+function ports(text: string): Port[] {
+  return text
+    .trim()
+    .split(/\s+/)
+    .filter((s) => s !== '')
+    .map((s) => ({ name: s.replace('?', ''), optional: s.endsWith('?') }));
+}
+
+/** Adds a kernel; `tensors` as "x wp b? > y ws?", `attrs` as "i64 kd;f64 eps;". */
+export function defineKernel(name: string, tensors: string, attrs: string, options: KernelOptions = {}): KernelDef {
+  if (registry.has(name)) throw new MaclError('program', `kernel ${name} is defined twice`);
+  const [ins = '', outs = ''] = tensors.split('>');
+  const def: KernelDef = {
+    ...options,
+    name,
+    tensors,
+    attrs,
+    inputs: ports(ins),
+    outputs: ports(outs),
+    fields: attrs
+      .split(';')
+      .filter((s) => s !== '')
+      .map((s) => {
+        const [type, field] = s.split(' ') as ['i64' | 'f64', string];
+        return { name: field, type };
+      }),
+    inout: new Set(options.inout ?? []),
+    accumulates: options.accumulates ?? {},
+  };
+  registry.set(name, def);
+  return def;
+}
+
+export function kernelDef(name: string): KernelDef {
+  const def = registry.get(name);
+  if (!def) throw new MaclError('program', `there is no kernel ${name}`);
+  return def;
+}
+
+export function allKernels(): readonly KernelDef[] {
+  return [...registry.values()];
+}
+
+/** Attributes as the bytes of the C++ struct: 8-byte little-endian fields in order. */
+export function encodeAttrs(def: KernelDef, attrs: Readonly<Record<string, number>>): Uint8Array {
+  const bytes = new Uint8Array(def.fields.length * 8);
+  const view = new DataView(bytes.buffer);
+  def.fields.forEach(({ name, type }, i) => {
+    const value = attrs[name] ?? 0;
+    if (type === 'f64') view.setFloat64(i * 8, value, true);
+    else view.setBigInt64(i * 8, BigInt(value), true);
+  });
+  return bytes;
+}
+
+/** A node's tensor by port name. */
+export function port(node: Node, name: string): Tensor | null {
+  const def = kernelDef(node.kernel);
+  const i = def.inputs.findIndex((p) => p.name === name);
+  if (i >= 0) return node.inputs[i] ?? null;
+  const o = def.outputs.findIndex((p) => p.name === name);
+  if (o >= 0) return node.outputs[o] ?? null;
+  throw new MaclError('program', `kernel ${node.kernel} has no tensor ${name}`);
+}
+
+export function required(node: Node, name: string): Tensor {
+  const t = port(node, name);
+  if (!t) throw new MaclError('program', `${node.scope}: ${node.kernel} lacks ${name}`);
+  return t;
+}
+
+/** Outputs that this node reads too: in place, or because it adds into them. */
+export function readsOutput(node: Node, outputName: string): boolean {
+  const def = kernelDef(node.kernel);
+  if (def.inout.has(outputName)) return true;
+  return Object.entries(def.accumulates).some(([attr, names]) => node.attrs[attr] === 1 && names.includes(outputName));
+}

@@ -1,0 +1,44 @@
+/** Losses of fine-tuning: cross-entropy, or cross-entropy + soft Dice. */
+import type { GraphBuilder } from '../graph/builder.js';
+import type { Tensor } from '../graph/types.js';
+import { dice, fill, softmaxce, wsum } from '../ops/index.js';
+
+export interface SegmentationLoss {
+  readonly name: 'ce' | 'ce+dice';
+  /** One weight a class for the cross-entropy; 1 each where absent. */
+  readonly classWeights?: readonly number[] | null;
+  readonly dicePer: 'batch' | 'sample';
+}
+
+export interface SegmentationLosses {
+  readonly total: Tensor;
+  readonly ce: Tensor;
+  readonly dice: Tensor | null;
+}
+
+/**
+ * @param logits [N, D, H, W, K]
+ * @param labels [N, D, H, W, 1] int32; 255 is ignored
+ */
+export function segmentationLosses(b: GraphBuilder, logits: Tensor, labels: Tensor, o: SegmentationLoss): SegmentationLosses {
+  const weights = o.classWeights ? classWeightTensor(b, o.classWeights) : null;
+  const ce = b.within('loss.ce', () => softmaxce(b, logits, labels, weights));
+  if (o.name === 'ce') return { total: b.within('loss', () => wsum(b, [{ weight: 1, value: ce }])), ce, dice: null };
+  const overlap = b.within('loss.dice', () => dice(b, logits, labels, { perSample: o.dicePer === 'sample' }));
+  const total = b.within('loss', () =>
+    wsum(b, [
+      { weight: 1, value: ce },
+      { weight: 1, value: overlap },
+    ]),
+  );
+  return { total, ce, dice: overlap };
+}
+
+/** Constants enter a program as fills of single elements of one small tensor. */
+function classWeightTensor(b: GraphBuilder, weights: readonly number[]): Tensor {
+  const all = b.tensor('classWeights', [weights.length, 1, 1, 1, 1], 'f64');
+  weights.forEach((value, k) => {
+    fill(b, b.tensor(`classWeights.${k}`, [1, 1, 1, 1, 1], 'f64', { view: { of: all, offset: k, dense: true } }), value);
+  });
+  return all;
+}

@@ -1,0 +1,119 @@
+/**
+ * The state of a network: parameters, running statistics, optimiser moments and the step count, each with a name, a
+ * PyTorch shape and a place in the `state` segment. Parameters lie side by side (and so do their moments), so that an
+ * optimiser is one kernel over one range. A checkpoint is this table by name.
+ */
+import { MaclError } from '../errors.js';
+import { align } from '../graph/plan.js';
+import { sizeOf } from '../graph/shape.js';
+import { DTYPE_BYTES, type DType, type Shape, type Tensor } from '../graph/types.js';
+
+/** How a tensor begins. `kaiming` is normal with a = 0.01 and the given fan-in; `uniform` is in ±bound. */
+export type Init =
+  | { readonly kind: 'constant'; readonly value: number }
+  | { readonly kind: 'kaiming'; readonly fanIn: number }
+  | { readonly kind: 'uniform'; readonly bound: number };
+
+export interface StateEntry {
+  /** The name in safetensors (step.md). */
+  readonly name: string;
+  /** PyTorch's shape. */
+  readonly shape: readonly number[];
+  readonly role: 'parameter' | 'statistic' | 'moment' | 'counter';
+  readonly init: Init;
+  readonly tensor: Tensor;
+}
+
+export type MomentName = 'm' | 'v';
+
+/** Fills a PyTorch shape up with ones. */
+export function shape5(shape: readonly number[]): Shape {
+  return [shape[0] ?? 1, shape[1] ?? 1, shape[2] ?? 1, shape[3] ?? 1, shape[4] ?? 1];
+}
+
+/** Collects what a network declares. Order is the order of declaration, and is part of the format of `state`. */
+export class StateBuilder {
+  private readonly declared: { entry: Omit<StateEntry, 'tensor'>; tensor: Tensor }[] = [];
+  private nextId = -1;
+
+  constructor(readonly real: DType) {}
+
+  private tensor(name: string, shape: Shape, dtype: DType): Tensor {
+    // Negative ids: state tensors are shared by graphs that number their own from 0.
+    return { id: this.nextId--, name, shape, dtype, segment: 'state', opaque: false };
+  }
+
+  declare(name: string, shape: readonly number[], role: 'parameter' | 'statistic', init: Init): Tensor {
+    if (this.declared.some((d) => d.entry.name === name)) throw new MaclError('program', `${name} is declared twice`);
+    const tensor = this.tensor(name, shape5(shape), this.real);
+    this.declared.push({ entry: { name, shape, role, init }, tensor });
+    return tensor;
+  }
+
+  /** @param moments which moments the optimiser keeps @param counter whether it counts steps */
+  finish(moments: readonly MomentName[], counter: boolean): StateTable {
+    const parameters = this.declared.filter((d) => d.entry.role === 'parameter');
+    const statistics = this.declared.filter((d) => d.entry.role === 'statistic');
+    const offsets = new Map<Tensor, number>();
+    const entries: StateEntry[] = [];
+    const count = parameters.reduce((sum, p) => sum + sizeOf(p.tensor.shape), 0);
+    let bytes = 0;
+    const place = (t: Tensor) => {
+      offsets.set(t, bytes);
+      bytes += align(sizeOf(t.shape) * DTYPE_BYTES[t.dtype]);
+      return t;
+    };
+    const flat = (name: string) => place(this.tensor(name, [count, 1, 1, 1, 1], this.real));
+    const zero: Init = { kind: 'constant', value: 0 };
+
+    const weights = flat('parameters');
+    let at = 0;
+    for (const { entry, tensor } of parameters) {
+      tensor.view = { of: weights, offset: at, dense: true };
+      entries.push({ ...entry, tensor });
+      at += sizeOf(tensor.shape);
+    }
+    const flatMoments: Partial<Record<MomentName, Tensor>> = {};
+    for (const moment of moments) {
+      const whole = flat(`optimizer.${moment}`);
+      flatMoments[moment] = whole;
+      at = 0;
+      for (const { entry, tensor } of parameters) {
+        const name = `optimizer.${moment}.${entry.name}`;
+        const part = this.tensor(name, tensor.shape, this.real);
+        part.view = { of: whole, offset: at, dense: true };
+        entries.push({ name, shape: entry.shape, role: 'moment', init: zero, tensor: part });
+        at += sizeOf(tensor.shape);
+      }
+    }
+    for (const { entry, tensor } of statistics) entries.push({ ...entry, tensor: place(tensor) });
+    let steps: Tensor | undefined;
+    if (counter) {
+      steps = place(this.tensor('optimizer.step', [1, 1, 1, 1, 1], 'f64'));
+      entries.push({ name: 'optimizer.step', shape: [1], role: 'counter', init: zero, tensor: steps });
+    }
+    return { entries, offsets, bytes, weights, moments: flatMoments, steps, parameterCount: count };
+  }
+}
+
+export interface StateTable {
+  readonly entries: readonly StateEntry[];
+  /** Byte offsets of the tensors that own memory. */
+  readonly offsets: ReadonlyMap<Tensor, number>;
+  readonly bytes: number;
+  /** All parameters, flat. */
+  readonly weights: Tensor;
+  readonly moments: Partial<Record<MomentName, Tensor>>;
+  readonly steps: Tensor | undefined;
+  readonly parameterCount: number;
+}
+
+/** Where an entry's bytes lie in the state segment. */
+export function addressOfEntry(table: StateTable, entry: StateEntry): { offset: number; bytes: number } {
+  const { tensor } = entry;
+  const root = tensor.view?.of ?? tensor;
+  const base = table.offsets.get(root);
+  if (base === undefined) throw new MaclError('program', `${entry.name} has no place in the state`);
+  const size = DTYPE_BYTES[tensor.dtype];
+  return { offset: base + (tensor.view?.offset ?? 0) * size, bytes: sizeOf(tensor.shape) * size };
+}

@@ -1,0 +1,91 @@
+/** conv3d: 3-D convolution, kernel 1 or 3 and stride 1 or 2 an axis, padding k/2. Equation: native/ops/conv3d.h. */
+import { MaclError } from '../errors.js';
+import type { GraphBuilder } from '../graph/builder.js';
+import type { Node, Shape, Tensor } from '../graph/types.js';
+import { sizeOf } from '../graph/shape.js';
+import { defineKernel, required, type GradientContext } from '../graph/kernel.js';
+
+export interface Conv3dOptions {
+  /** Stride of [D, H, W]; 1 by default. */
+  stride?: readonly [number, number, number];
+  /** Leaky ReLU on the result with this slope (0: ReLU). */
+  activation?: { slope: number };
+}
+
+defineKernel('conv3d_pack', 'w > wp', 'i64 mode;i64 sd;i64 sh;i64 sw;');
+defineKernel(
+  'conv3d_fwd',
+  'x wp b? > y mean? var? ws?',
+  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
+  { gradient, flops: (n) => macs(n, 'y', 'x') * 2 },
+);
+defineKernel(
+  'conv3d_bwd_x',
+  'dy wp > dx ws?',
+  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
+  { accumulates: { accumulate: ['dx'] }, flops: (n) => macs(n, 'dy', 'dx') * 2 },
+);
+defineKernel(
+  'conv3d_bwd_w',
+  'x dy > dw db? ws?',
+  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
+  { accumulates: { accumulate: ['dw', 'db'] }, flops: (n) => macs(n, 'dy', 'x') * 2 },
+);
+
+/**
+ * @param x [N, D, H, W, I]
+ * @param w [O, I, kD, kH, kW], PyTorch's layout
+ * @param bias [O] or null
+ * @returns [N, D', H', W', O] with D' = floor((D − 1) / s) + 1
+ */
+export function conv3d(
+  b: GraphBuilder,
+  x: Tensor,
+  w: Tensor,
+  bias: Tensor | null,
+  options: Conv3dOptions = {},
+): Tensor {
+  const [o, i, kd, kh, kw] = w.shape;
+  const [sd, sh, sw] = options.stride ?? [1, 1, 1];
+  if (![kd, kh, kw].every((k) => k === 1 || k === 3) || ![sd, sh, sw].every((s) => s === 1 || s === 2))
+    throw new MaclError('config', `conv3d: kernels are 1 or 3 and strides 1 or 2, found ${kd}×${kh}×${kw}, ${sd}×${sh}×${sw}`);
+  if (x.shape[4] !== i) throw new MaclError('config', `conv3d: the weights take ${i} channels, x has ${x.shape[4]}`);
+  const out = (n: number, s: number) => Math.floor((n - 1) / s) + 1;
+  const shape: Shape = [x.shape[0], out(x.shape[1], sd), out(x.shape[2], sh), out(x.shape[3], sw), o];
+  const y = b.tensor(`${w.name}.y`, shape);
+  const wp = pack(b, w, 0, [sd, sh, sw]);
+  const act = options.activation;
+  const attrs = { kd, kh, kw, sd, sh, sw, stats: 0, act: act ? 1 : 0, slope: act?.slope ?? 0, accumulate: 0 };
+  b.emit('conv3d_fwd', attrs, { x, wp, b: bias }, { y, ws: b.opaque('ws') });
+  return y;
+}
+
+function pack(b: GraphBuilder, w: Tensor, mode: 0 | 1, [sd, sh, sw]: readonly [number, number, number]): Tensor {
+  return b.emitOnce('conv3d_pack', { mode, sd, sh, sw }, { w }, 'wp', () => b.opaque(`${w.name}.wp${mode}`));
+}
+
+function gradient(g: GradientContext): void {
+  const { b, node } = g;
+  const dy = g.dout('y');
+  if (!dy) return;
+  if (node.attrs['act'] === 1) throw new MaclError('program', 'conv3d: an activation in the epilogue has no gradient');
+  const [x, bias] = [g.input('x'), g.optional('b')];
+  const w = required(b.producer(g.input('wp')) as Node, 'w');
+  const { sd = 1, sh = 1, sw = 1 } = node.attrs;
+  if (g.needs(w)) {
+    const sinks = g.sinks(bias && g.needs(bias) ? [w, bias] : [w]);
+    const [dw, db] = sinks.tensors;
+    b.emit('conv3d_bwd_w', { ...node.attrs, accumulate: sinks.accumulate }, { x, dy }, { dw, db, ws: b.opaque('ws') });
+  }
+  if (g.needs(x)) {
+    const sinks = g.sinks([x]);
+    const wp = pack(b, w, 1, [sd, sh, sw]);
+    const dx = sinks.tensors[0];
+    b.emit('conv3d_bwd_x', { ...node.attrs, accumulate: sinks.accumulate }, { dy, wp }, { dx, ws: b.opaque('ws') });
+  }
+}
+
+function macs(node: Node, outputSide: string, inputSide: string): number {
+  const { kd = 1, kh = 1, kw = 1 } = node.attrs;
+  return sizeOf(required(node, outputSide).shape) * required(node, inputSide).shape[4] * kd * kh * kw;
+}

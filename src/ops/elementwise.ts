@@ -1,0 +1,68 @@
+/** add, copy, concat, fill, wsum, scale: small pieces of arithmetic. Equations: native/ops/elementwise.h. */
+import { MaclError } from '../errors.js';
+import { withChannels, type GraphBuilder } from '../graph/builder.js';
+import type { Tensor } from '../graph/types.js';
+import { showShape } from '../graph/shape.js';
+import { defineKernel, type GradientContext } from '../graph/kernel.js';
+
+defineKernel('add_fwd', 'a b > y', 'i64 unused;', { inPlace: ['y', 'a'] });
+defineKernel('copy_fwd', 'x > y', 'i64 accumulate;', { accumulates: { accumulate: ['y'] } });
+defineKernel('concat_fwd', 'a b > y', 'i64 unused;', { gradient: concatGradient });
+defineKernel('concat_bwd', 'dy > da db', 'i64 unused;');
+defineKernel('fill_fwd', '> y', 'f64 value;');
+defineKernel('wsum_fwd', 's0 s1? s2? s3? > total', 'f64 w0;f64 w1;f64 w2;f64 w3;', { gradient: wsumGradient });
+defineKernel('scale_fwd', 'x > y', 'f64 factor;');
+
+/** [a, b] along the channels; the grids must be the same. */
+export function concat(b: GraphBuilder, x: Tensor, y: Tensor): Tensor {
+  if (![0, 1, 2, 3].every((i) => x.shape[i] === y.shape[i]))
+    throw new MaclError('config', `concat: grids differ: ${showShape(x.shape)} and ${showShape(y.shape)}`);
+  const out = b.tensor('concat', withChannels(x.shape, x.shape[4] + y.shape[4]));
+  b.emit('concat_fwd', { unused: 0 }, { a: x, b: y }, { y: out });
+  return out;
+}
+
+/** Every element of t becomes `value`. */
+export function fill(b: GraphBuilder, t: Tensor, value: number): Tensor {
+  b.emit('fill_fwd', { value }, {}, { y: t });
+  return t;
+}
+
+/** Σ w_i · s_i over up to four float64 scalars. */
+export function wsum(b: GraphBuilder, terms: readonly { weight: number; value: Tensor }[]): Tensor {
+  if (terms.length < 1 || terms.length > 4) throw new MaclError('program', `wsum takes 1 to 4 terms, not ${terms.length}`);
+  const total = b.scalar('total');
+  const attrs = Object.fromEntries([0, 1, 2, 3].map((i) => [`w${i}`, terms[i]?.weight ?? 0]));
+  const inputs = Object.fromEntries(terms.map((t, i) => [`s${i}`, t.value]));
+  b.emit('wsum_fwd', attrs, inputs, { total });
+  return total;
+}
+
+function concatGradient(g: GradientContext): void {
+  const dy = g.dout('y');
+  const [a, c] = [g.input('a'), g.input('b')];
+  if (!dy || !(g.needs(a) || g.needs(c))) return;
+  const parts = g.sinks([a, c]);
+  if (parts.accumulate === 0) {
+    g.b.emit('concat_bwd', { unused: 0 }, { dy }, { da: parts.tensors[0], db: parts.tensors[1] });
+    return;
+  }
+  let offset = 0;
+  for (const [i, t] of [a, c].entries()) {
+    const slice = g.b.tensor('slice', t.shape, dy.dtype, { view: { of: dy, offset, dense: false } });
+    g.b.emit('copy_fwd', { accumulate: 1 }, { x: slice }, { y: parts.tensors[i] });
+    offset += t.shape[4];
+  }
+}
+
+function wsumGradient(g: GradientContext): void {
+  const dtotal = g.dout('total');
+  if (!dtotal) return;
+  for (const i of [0, 1, 2, 3]) {
+    const s = g.optional(`s${i}`);
+    if (!s || !g.needs(s)) continue;
+    const { tensors, accumulate } = g.sinks([s]);
+    if (accumulate) throw new MaclError('program', 'wsum: a scalar that is used twice has no gradient rule');
+    g.b.emit('scale_fwd', { factor: g.node.attrs[`w${i}`] ?? 0 }, { x: dtotal }, { y: tensors[0] });
+  }
+}
