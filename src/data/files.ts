@@ -1,0 +1,210 @@
+/**
+ * Files on disk for the data layer: whole reads with typed errors, and writes that either happen or do not. A write
+ * goes to a temporary file in the same folder, is flushed, and is renamed: after kill -9 or a full disk the old file is
+ * whole. Node only.
+ */
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, mkdir, open, rename, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { fileError, MaclError } from '../errors.js';
+import { throwIfAborted } from './breathe.js';
+import {
+  headerLength,
+  parseSafetensorsHeader,
+  readSafetensors,
+  type RawTensor,
+  type Safetensors,
+  type SafetensorsHeader,
+  safetensorsLayout,
+} from './safetensors.js';
+
+const CHUNK_BYTES = 8 * 1024 * 1024;
+
+/** The system's error code (ENOENT, ENOSPC, …) or undefined. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+}
+
+const WORDS: Readonly<Record<string, string>> = {
+  ENOENT: 'no such file',
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EISDIR: 'is a folder, expected a file',
+  ENOTDIR: 'a part of the path is not a folder',
+  ENOSPC: 'no space left on the device',
+  EDQUOT: 'disk quota exceeded',
+  EROFS: 'the file system is read-only',
+  EIO: 'input/output error',
+  ELOOP: 'too many links',
+  EMFILE: 'too many open files',
+};
+
+/** A system error as a MaclError that names the file and what was done; a MaclError stays as it is. */
+export function asFileError(error: unknown, file: string, doing: 'read' | 'write' | 'open'): MaclError {
+  if (error instanceof MaclError) return error;
+  const code = systemCode(error);
+  const words = (code !== undefined && WORDS[code]) || (error as Error).message;
+  return fileError(file, doing, code ? `${words} (${code})` : words, error);
+}
+
+/** Fills `target` from `position`; throws MaclError where the file ends before. */
+export async function readExactly(
+  handle: FileHandle,
+  target: Uint8Array,
+  position: number,
+  file: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  let done = 0;
+  while (done < target.length) {
+    throwIfAborted(signal);
+    const length = Math.min(CHUNK_BYTES, target.length - done);
+    const { bytesRead } = await handle.read(target, done, length, position + done);
+    if (bytesRead === 0) {
+      throw fileError(file, 'size', `ends at byte ${position + done}, expected ${position + target.length}`);
+    }
+    done += bytesRead;
+  }
+}
+
+/** Opens a file for reading, does something with it, closes it. System errors become MaclErrors. */
+export async function withFile<T>(file: string, use: (handle: FileHandle, bytes: number) => Promise<T>): Promise<T> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(file, 'r');
+    const info = await handle.stat();
+    if (!info.isFile()) throw fileError(file, 'type', 'is not a regular file');
+    return await use(handle, info.size);
+  } catch (error) {
+    throw asFileError(error, file, 'read');
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** Reads a whole file of at most `maxBytes` (default 2 GiB). */
+export async function readWholeFile(
+  file: string,
+  options: { maxBytes?: number; signal?: AbortSignal } = {},
+): Promise<Uint8Array> {
+  const maxBytes = options.maxBytes ?? 2 ** 31;
+  return withFile(file, async (handle, bytes) => {
+    if (bytes > maxBytes) throw fileError(file, 'size', `${bytes} bytes, at most ${maxBytes} are read`);
+    const out = new Uint8Array(bytes);
+    await readExactly(handle, out, 0, file, options.signal);
+    return out;
+  });
+}
+
+/** Reads a text file (UTF-8, at most `maxBytes`, default 64 MiB). */
+export async function readTextFile(file: string, maxBytes = 64 * 1024 * 1024): Promise<string> {
+  const bytes = await readWholeFile(file, { maxBytes });
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw fileError(file, 'text', 'is not UTF-8', cause);
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } catch (error) {
+    // Some file systems do not flush folders; the rename is still atomic there.
+    if (!['EINVAL', 'ENOTSUP', 'EPERM', 'EISDIR'].includes(systemCode(error) ?? '')) throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+type Chunks = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
+async function writeFully(handle: FileHandle, chunk: Uint8Array, signal?: AbortSignal): Promise<void> {
+  let done = 0;
+  while (done < chunk.length) {
+    throwIfAborted(signal);
+    const { bytesWritten } = await handle.write(chunk, done, Math.min(CHUNK_BYTES, chunk.length - done));
+    done += bytesWritten;
+  }
+}
+
+/** The name a temporary file has while `path` is being written; a leading dot keeps it out of every listing. */
+export function temporaryName(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`);
+}
+
+/**
+ * Writes `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder. On any
+ * error, an abort included, the temporary file is removed and what was at `path` is untouched.
+ */
+export async function writeFileAtomic(
+  path: string,
+  content: Uint8Array | string | Chunks,
+  options: { signal?: AbortSignal } = {},
+): Promise<void> {
+  const { signal } = options;
+  const temporary = temporaryName(path);
+  let handle: FileHandle | undefined;
+  try {
+    throwIfAborted(signal);
+    handle = await open(temporary, 'wx', 0o666);
+    if (typeof content === 'string') await writeFully(handle, new TextEncoder().encode(content), signal);
+    else if (content instanceof Uint8Array) await writeFully(handle, content, signal);
+    else for await (const chunk of content) await writeFully(handle, chunk, signal);
+    await handle.sync();
+    await handle.close();
+    handle = undefined;
+    await rename(temporary, path);
+  } catch (error) {
+    await handle?.close().catch(() => undefined);
+    await unlink(temporary).catch(() => undefined);
+    throw asFileError(error, path, 'write');
+  }
+  await syncFolder(dirname(path)).catch((error: unknown) => {
+    throw asFileError(error, path, 'write');
+  });
+}
+
+/** Makes a folder and its parents. */
+export async function makeFolder(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    throw asFileError(error, folder, 'write');
+  });
+}
+
+/** Reads and checks only the header of a safetensors file. */
+export async function readSafetensorsHeader(
+  handle: FileHandle,
+  fileBytes: number,
+  file: string,
+): Promise<SafetensorsHeader> {
+  const first = new Uint8Array(Math.min(8, fileBytes));
+  await readExactly(handle, first, 0, file);
+  const header = new Uint8Array(headerLength(first, fileBytes, file));
+  await readExactly(handle, header, 8, file);
+  return parseSafetensorsHeader(header, fileBytes, file);
+}
+
+/** Reads a safetensors file; the header is checked against the file's size before the rest is read. */
+export async function readSafetensorsFile(file: string, options: { signal?: AbortSignal } = {}): Promise<Safetensors> {
+  return withFile(file, async (handle, fileBytes) => {
+    const { dataOffset } = await readSafetensorsHeader(handle, fileBytes, file);
+    // The data begins where the header says; keep it 8-aligned in memory, so that views need no copy.
+    const pad = (8 - (dataOffset % 8)) % 8;
+    const bytes = new Uint8Array(pad + fileBytes).subarray(pad);
+    await readExactly(handle, bytes, 0, file, options.signal);
+    return readSafetensors(bytes, file);
+  });
+}
+
+/** Writes a safetensors file atomically, without a second copy of the tensors in memory. */
+export async function writeSafetensorsFile(
+  path: string,
+  tensors: ReadonlyMap<string, RawTensor>,
+  metadata: Readonly<Record<string, string>> = {},
+  options: { signal?: AbortSignal } = {},
+): Promise<void> {
+  const { header, order } = safetensorsLayout(tensors, metadata);
+  await writeFileAtomic(path, [header, ...order.map((name) => tensors.get(name)!.bytes)], options);
+}
