@@ -1,0 +1,319 @@
+/**
+ * NIfTI-1 and NIfTI-2 headers: checks first, parsing after. nifti-reader-js names the fields; everything it leaves
+ * unchecked (sizes, offsets, types, the affine, the extension chain) is checked here before anything is allocated.
+ * Bytes only, no files.
+ */
+import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
+import { fileError, MaclError } from '../errors.js';
+import { determinant3 } from './orientation.js';
+import { type Triple, type VoxelArray } from './volume.js';
+
+export type NiftiDatatype =
+  'uint8' | 'int8' | 'int16' | 'uint16' | 'int32' | 'uint32' | 'int64' | 'uint64' | 'float32' | 'float64';
+
+const DATATYPES: ReadonlyMap<number, { name: NiftiDatatype; bytes: number }> = new Map([
+  [2, { name: 'uint8', bytes: 1 }],
+  [4, { name: 'int16', bytes: 2 }],
+  [8, { name: 'int32', bytes: 4 }],
+  [16, { name: 'float32', bytes: 4 }],
+  [64, { name: 'float64', bytes: 8 }],
+  [256, { name: 'int8', bytes: 1 }],
+  [512, { name: 'uint16', bytes: 2 }],
+  [768, { name: 'uint32', bytes: 4 }],
+  [1024, { name: 'int64', bytes: 8 }],
+  [1280, { name: 'uint64', bytes: 8 }],
+]);
+
+/** Types that the standard knows and a segmentation has no use for. */
+const OTHER_DATATYPES: ReadonlyMap<number, string> = new Map([
+  [1, 'binary'],
+  [32, 'complex64'],
+  [128, 'RGB24'],
+  [1536, 'float128'],
+  [1792, 'complex128'],
+  [2048, 'complex256'],
+  [2304, 'RGBA32'],
+]);
+
+export function datatypeCode(datatype: NiftiDatatype): { code: number; bytes: number } {
+  for (const [code, { name, bytes }] of DATATYPES) if (name === datatype) return { code, bytes };
+  throw new MaclError('config', `unknown voxel type ${String(datatype)}`, { field: 'datatype', found: datatype });
+}
+
+/** Voxels of one array type as NIfTI names it. */
+export function datatypeOf(voxels: VoxelArray): NiftiDatatype {
+  if (voxels instanceof Uint8Array) return 'uint8';
+  if (voxels instanceof Int8Array) return 'int8';
+  if (voxels instanceof Int16Array) return 'int16';
+  if (voxels instanceof Uint16Array) return 'uint16';
+  if (voxels instanceof Int32Array) return 'int32';
+  if (voxels instanceof Uint32Array) return 'uint32';
+  return voxels instanceof Float32Array ? 'float32' : 'float64';
+}
+
+export interface NiftiHeader {
+  file: string;
+  version: 1 | 2;
+  littleEndian: boolean;
+  /** Voxels along i, j, k, in the file's own order (i is fastest in the file). */
+  shape: Triple;
+  /** The product of dimensions 4 to 7. */
+  channels: number;
+  datatype: NiftiDatatype;
+  bytesPerVoxel: number;
+  /** Stored value × slope + intercept; 1 and 0 where the file asks for no scaling (slope 0 or not finite). */
+  slope: number;
+  intercept: number;
+  /** First byte of the voxels. */
+  voxOffset: number;
+  /** Bytes of all voxels. */
+  voxelBytes: number;
+  /** 4×4 row-major, (i, j, k, 1) → RAS millimetres. */
+  affine: Float64Array;
+  affineSource: 'sform' | 'qform' | 'pixdim';
+  qformCode: number;
+  sformCode: number;
+  /** The header's own bytes: 348 or 540. */
+  raw: Uint8Array;
+  /** Things that were put right while reading. */
+  warnings: string[];
+}
+
+/** Bytes of the fixed header, and the least voxel offset of a single file. */
+export const HEADER_BYTES = { 1: 348, 2: 540 } as const;
+export const LEAST_OFFSET = { 1: 352, 2: 544 } as const;
+
+/** The most bytes between header and voxels that are read. */
+const MAX_EXTENSION_BYTES = 64 * 1024 * 1024;
+
+/** A header's first four bytes say version and byte order. Throws MaclError `file`. */
+export function sniffNifti(first: Uint8Array, file: string): { version: 1 | 2; littleEndian: boolean } {
+  if (first.length < HEADER_BYTES[1]) {
+    throw fileError(file, 'header', `${first.length} bytes, a NIfTI header has at least ${HEADER_BYTES[1]}`);
+  }
+  const view = new DataView(first.buffer, first.byteOffset, first.length);
+  for (const littleEndian of [true, false]) {
+    const size = view.getInt32(0, littleEndian);
+    if (size === 348) return { version: 1, littleEndian };
+    if (size === 540) return { version: 2, littleEndian };
+  }
+  throw fileError(file, 'sizeof_hdr', `expected 348 or 540, found ${view.getInt32(0, true)}: not a NIfTI file`);
+}
+
+function readInt64(view: DataView, at: number, littleEndian: boolean, file: string, field: string): number {
+  const value = view.getBigInt64(at, littleEndian);
+  if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < -BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw fileError(file, field, `${value} is beyond 2^53`);
+  }
+  return Number(value);
+}
+
+/** dim[0..7], each checked: dim[0] in 1..7, used dimensions positive, the product below 2^53. */
+function readDims(view: DataView, version: 1 | 2, littleEndian: boolean, file: string): number[] {
+  const dim = (n: number): number =>
+    version === 1
+      ? view.getInt16(40 + 2 * n, littleEndian)
+      : readInt64(view, 16 + 8 * n, littleEndian, file, `dim[${n}]`);
+  const rank = dim(0);
+  if (rank < 1 || rank > 7) throw fileError(file, 'dim[0]', `expected 1 to 7, found ${rank}`);
+  const dims: number[] = [rank];
+  for (let n = 1; n <= 7; n++) {
+    const size = n <= rank ? dim(n) : 1;
+    if (size < 1) throw fileError(file, `dim[${n}]`, `expected at least 1, found ${size}`);
+    dims.push(size);
+  }
+  return dims;
+}
+
+function quaternionAffine(h: NIFTI1 | NIFTI2, spacing: Triple, file: string): Float64Array {
+  const { quatern_b: b, quatern_c: c, quatern_d: d } = h;
+  const rest = 1 - (b * b + c * c + d * d);
+  // Rounding in float32 may leave the square slightly below zero: a half turn.
+  if (!(rest > -1e-5)) throw fileError(file, 'quatern_b, quatern_c, quatern_d', `[${b}, ${c}, ${d}] is no rotation`);
+  const length = rest < 0 ? Math.sqrt(b * b + c * c + d * d) : 1;
+  const [x, y, z] = [b / length, c / length, d / length];
+  const a = Math.sqrt(Math.max(0, rest));
+  // The standard: pixdim[0] below 0 means that the third axis runs the other way; anything else counts as 1.
+  const qfac = h.pixDims[0]! < 0 ? -1 : 1;
+  const [si, sj, sk] = [spacing[0], spacing[1], spacing[2] * qfac];
+  return Float64Array.of(
+    (a * a + x * x - y * y - z * z) * si,
+    2 * (x * y - a * z) * sj,
+    2 * (x * z + a * y) * sk,
+    h.qoffset_x,
+    2 * (x * y + a * z) * si,
+    (a * a + y * y - x * x - z * z) * sj,
+    2 * (y * z - a * x) * sk,
+    h.qoffset_y,
+    2 * (x * z - a * y) * si,
+    2 * (y * z + a * x) * sj,
+    (a * a + z * z - x * x - y * y) * sk,
+    h.qoffset_z,
+    0,
+    0,
+    0,
+    1,
+  );
+}
+
+/** The rows of the sform, straight from the bytes: nifti-reader-js overwrites them where the qform's code is larger. */
+function sformAffine(view: DataView, version: 1 | 2, littleEndian: boolean): Float64Array {
+  const out = new Float64Array(16);
+  for (let n = 0; n < 12; n++) {
+    out[n] = version === 1 ? view.getFloat32(280 + 4 * n, littleEndian) : view.getFloat64(400 + 8 * n, littleEndian);
+  }
+  out[15] = 1;
+  return out;
+}
+
+function checkAffine(affine: Float64Array, field: string, file: string): void {
+  if (!affine.every(Number.isFinite)) throw fileError(file, field, 'the affine has values that are not finite');
+  let scale = 1;
+  for (let column = 0; column < 3; column++) {
+    const length = Math.hypot(affine[column]!, affine[4 + column]!, affine[8 + column]!);
+    if (!(length > 0)) throw fileError(file, field, `the affine is singular: axis ${'ijk'[column]} has length 0`);
+    scale *= length;
+  }
+  if (!(Math.abs(determinant3(affine)) > 1e-6 * scale)) {
+    throw fileError(file, field, 'the affine is singular: two axes are parallel');
+  }
+}
+
+/**
+ * Parses the header and checks every field that sizes, places or types depend on. `first` are the file's first bytes
+ * (decompressed), at least 540 of them where the version is 2. Throws MaclError `file` with file and field.
+ */
+export function parseNiftiHeader(first: Uint8Array, file: string): NiftiHeader {
+  const { version, littleEndian } = sniffNifti(first, file);
+  const size = HEADER_BYTES[version];
+  if (first.length < size) throw fileError(file, 'header', `${first.length} bytes, NIfTI-${version} needs ${size}`);
+  // A copy of its own, whatever `first` is a view of: a Buffer's slice would share its memory.
+  const raw = new Uint8Array(size);
+  raw.set(first.subarray(0, size));
+  const view = new DataView(raw.buffer);
+  const warnings: string[] = [];
+
+  const magicAt = version === 1 ? 344 : 4;
+  const magic = String.fromCharCode(...raw.subarray(magicAt, magicAt + 3));
+  if (magic === (version === 1 ? 'ni1' : 'ni2')) {
+    throw fileError(file, 'magic', `${magic}: voxels in a separate .img file are not read; expected n+${version}`);
+  }
+  if (magic !== `n+${version}` || raw[magicAt + 3] !== 0) {
+    throw fileError(file, 'magic', `expected n+${version}, found ${JSON.stringify(magic)}`);
+  }
+
+  const dims = readDims(view, version, littleEndian, file);
+  const rank = dims[0]!;
+  const shape: Triple = [dims[1]!, dims[2]!, dims[3]!];
+  const channels = dims[4]! * dims[5]! * dims[6]! * dims[7]!;
+
+  // The library reads the names; given exactly the header it cannot walk into extensions.
+  const parsed = version === 1 ? new NIFTI1() : new NIFTI2();
+  parsed.readHeader(raw.buffer);
+
+  const code = parsed.datatypeCode;
+  const type = DATATYPES.get(code);
+  if (!type) {
+    const other = OTHER_DATATYPES.get(code);
+    throw fileError(file, 'datatype', other ? `${other} (${code}) is not supported` : `unknown type ${code}`);
+  }
+  if (parsed.numBitsPerVoxel !== type.bytes * 8) {
+    throw fileError(file, 'bitpix', `expected ${type.bytes * 8} for ${type.name}, found ${parsed.numBitsPerVoxel}`);
+  }
+  const voxelBytes = dims.slice(1).reduce((product, n) => product * n, type.bytes);
+  if (!Number.isSafeInteger(voxelBytes)) {
+    throw fileError(file, 'dim', `[${dims.slice(1, rank + 1).join(', ')}] × ${type.bytes} bytes is beyond 2^53`);
+  }
+
+  let voxOffset =
+    version === 1 ? view.getFloat32(108, littleEndian) : readInt64(view, 168, littleEndian, file, 'vox_offset');
+  if (voxOffset === 0) {
+    voxOffset = LEAST_OFFSET[version];
+    warnings.push(`vox_offset is 0, read as ${voxOffset}`);
+  }
+  if (!Number.isSafeInteger(voxOffset) || voxOffset < LEAST_OFFSET[version]) {
+    throw fileError(file, 'vox_offset', `expected a whole number from ${LEAST_OFFSET[version]}, found ${voxOffset}`);
+  }
+  if (voxOffset - size > MAX_EXTENSION_BYTES) {
+    throw fileError(file, 'vox_offset', `${voxOffset}: more than ${MAX_EXTENSION_BYTES} bytes before the voxels`);
+  }
+
+  const spacing = [1, 1, 1];
+  for (let n = 1; n <= Math.min(3, rank); n++) {
+    const value = parsed.pixDims[n]!;
+    if (!(value > 0) || !Number.isFinite(value)) {
+      throw fileError(file, `pixdim[${n}]`, `expected a positive spacing, found ${value}`);
+    }
+    spacing[n - 1] = value;
+  }
+  const [si, sj, sk] = spacing as [number, number, number];
+  let affine: Float64Array;
+  let affineSource: NiftiHeader['affineSource'];
+  if (parsed.sform_code > 0) {
+    affine = sformAffine(view, version, littleEndian);
+    affineSource = 'sform';
+  } else if (parsed.qform_code > 0) {
+    affine = quaternionAffine(parsed, [si, sj, sk], file);
+    affineSource = 'qform';
+  } else {
+    affine = Float64Array.of(si, 0, 0, 0, 0, sj, 0, 0, 0, 0, sk, 0, 0, 0, 0, 1);
+    affineSource = 'pixdim';
+  }
+  checkAffine(affine, affineSource, file);
+  // Millimetres unless the header says metres (1) or micrometres (3).
+  const unit = parsed.xyzt_units & 7;
+  if (unit === 1 || unit === 3) {
+    const factor = unit === 1 ? 1000 : 0.001;
+    for (let n = 0; n < 12; n++) affine[n] = affine[n]! * factor;
+    warnings.push(`spacing is in ${unit === 1 ? 'metres' : 'micrometres'}, read as millimetres`);
+  }
+
+  const scaled = Number.isFinite(parsed.scl_slope) && parsed.scl_slope !== 0;
+  const slope = scaled ? parsed.scl_slope : 1;
+  const intercept = scaled && Number.isFinite(parsed.scl_inter) ? parsed.scl_inter : 0;
+  return {
+    file,
+    version,
+    littleEndian,
+    shape,
+    channels,
+    datatype: type.name,
+    bytesPerVoxel: type.bytes,
+    slope,
+    intercept,
+    voxOffset,
+    voxelBytes,
+    affine,
+    affineSource,
+    qformCode: parsed.qform_code,
+    sformCode: parsed.sform_code,
+    raw,
+    warnings,
+  };
+}
+
+/**
+ * Checks the chain of extensions in the bytes between header and voxels (the four bytes of the extender included).
+ * A size that is 0, negative, no multiple of 16, or past the voxels is refused.
+ */
+export function checkExtensions(header: NiftiHeader, between: Uint8Array): void {
+  if (between.length < 4 || between[0] === 0) return;
+  const view = new DataView(between.buffer, between.byteOffset, between.length);
+  let at = 4;
+  for (let n = 0; at < between.length; n++) {
+    const left = between.length - at;
+    if (left < 8)
+      throw fileError(header.file, `extension ${n}`, `${left} bytes are left before the voxels, 8 are needed`);
+    const size = view.getInt32(at, header.littleEndian);
+    if (size < 16 || size % 16 !== 0) {
+      throw fileError(
+        header.file,
+        `extension ${n}`,
+        `expected a size that is a positive multiple of 16, found ${size}`,
+      );
+    }
+    if (size > left)
+      throw fileError(header.file, `extension ${n}`, `size ${size}, but ${left} bytes are left before the voxels`);
+    at += size;
+  }
+}
