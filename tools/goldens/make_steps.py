@@ -4,16 +4,16 @@
 
 Tensors: `weights.<name>`, `batch.<name>` (fp32, int32), `out.<name>` (F64, what `macl step --device reference` writes),
 `losses.<part>` [20] (F64, step by step on the same batch), `after.<name>` [2] (F64: sum and root of the sum of squares
-of `new.<name>` after the 20 steps). Metadata: config (JSON), seed, torch.
+of `new.<name>` after the 20 steps). Metadata: golden = JSON of config, seed, torch.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from meta import golden_metadata
 from random_step import random_batch, random_weights
 from step import Trainer, run_step
 
@@ -30,14 +30,14 @@ CASES = {
     "pretrain-3d": (
         {"task": "pretrain",
          "model": {"dims": 3, "inChannels": 2, "filters": 2, "levels": 2, "decoderBlocks": 1},
-         "loss": {"temperature": 0.1, "threshold": 0.5, "weights": {"global": 1, "dense": 0.5, "er": 1}},
+         "loss": {"temperature": 0.1, "threshold": 0.6, "weights": {"global": 1, "dense": 0.5, "er": 1}},
          "optimizer": SGD},
         3, [8, 16, 8]),
     "pretrain-anisotropic": (
         {"task": "pretrain",
          "model": {"dims": 3, "inChannels": 1, "filters": 3, "levels": 2, "decoderBlocks": 1,
                    "strides": [[1, 2, 2], [2, 2, 1]], "kernels": [[1, 3, 3], [3, 3, 1], [3, 1, 3]]},
-         "loss": {"temperature": 0.2, "threshold": [0.6, 0.5, 0.4], "weights": {"global": 0.7, "dense": 0.9, "er": 0.3}},
+         "loss": {"temperature": 0.2, "threshold": [0.3, 0.5, 0.2], "weights": {"global": 0.7, "dense": 0.9, "er": 0.3}},
          "optimizer": {**SGD, "lr": 0.03}},
         3, [4, 16, 10]),
     "finetune-ce-2d": (
@@ -70,7 +70,7 @@ def main():
         for key, v in trainer.net.state_dict().items():
             tensors[f"after.{key}"] = torch.stack([v.sum(), v.norm()])
         path = FIXTURES / f"step-{name}.safetensors"
-        meta = {"config": json.dumps(config), "seed": str(seed), "torch": torch.__version__, "generator": "make_steps.py"}
+        meta = golden_metadata(config=config, seed=seed, torch=torch.__version__)
         save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=meta)
         print(path.name, path.stat().st_size, [round(step["loss"].item(), 4) for step in losses[::5]])
 

@@ -1,0 +1,19 @@
+/** Cases of maxpool3d (kernel = stride, floor sizes) and of avgpool (global). */
+import type { Shape, Triple } from './types.js';
+
+export interface PoolCase {
+  readonly name: string;
+  readonly x: Shape;
+  /** The stride of maxpool3d; avgpool has none. */
+  readonly stride: Triple;
+  readonly golden: boolean;
+  readonly gradcheck: boolean;
+}
+
+export const cases: readonly PoolCase[] = [
+  { name: 'odd', x: [2, 3, 5, 7, 5], stride: [2, 2, 2], golden: true, gradcheck: true },
+  { name: 'flat2d', x: [2, 1, 4, 6, 17], stride: [1, 2, 2], golden: true, gradcheck: false },
+  { name: 'mixed', x: [1, 4, 3, 5, 8], stride: [2, 1, 2], golden: true, gradcheck: true },
+  { name: 'ties', x: [1, 2, 4, 4, 3], stride: [2, 2, 2], golden: true, gradcheck: false },
+  { name: 'none', x: [1, 2, 3, 2, 3], stride: [1, 1, 1], golden: true, gradcheck: true },
+];

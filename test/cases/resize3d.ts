@@ -1,0 +1,19 @@
+/** Cases of resize3d: linear with aligned corners. */
+import type { Shape, Triple } from './types.js';
+
+export interface Resize3dCase {
+  readonly name: string;
+  readonly x: Shape;
+  readonly to: Triple;
+  readonly golden: boolean;
+  readonly gradcheck: boolean;
+}
+
+export const cases: readonly Resize3dCase[] = [
+  { name: 'quarter', x: [2, 8, 4, 12, 3], to: [2, 1, 3], golden: true, gradcheck: false },
+  { name: 'odd', x: [2, 5, 7, 6, 5], to: [3, 4, 5], golden: true, gradcheck: true },
+  { name: 'twoToOne', x: [1, 2, 4, 2, 17], to: [1, 2, 1], golden: true, gradcheck: true },
+  { name: 'flat2d', x: [3, 1, 9, 6, 4], to: [1, 3, 2], golden: true, gradcheck: true },
+  { name: 'up', x: [1, 2, 3, 1, 3], to: [5, 4, 3], golden: true, gradcheck: true },
+  { name: 'same', x: [1, 3, 2, 5, 3], to: [3, 2, 5], golden: true, gradcheck: true },
+];

@@ -1,0 +1,24 @@
+/**
+ * Cases of supcon (one position: the image-level loss) and densesupcon (several). z1 (dominant) and z2 (auxiliary) are
+ * [B, D, H, W, C]; `threshold` has one number an axis of the positions, pos [B, P]; P is its length.
+ */
+import type { Shape } from './types.js';
+
+export interface SupconCase {
+  readonly name: string;
+  readonly z: Shape;
+  readonly tau: number;
+  readonly threshold: readonly number[];
+  readonly scale: number;
+  readonly golden: boolean;
+  readonly gradcheck: boolean;
+}
+
+export const cases: readonly SupconCase[] = [
+  { name: 'image', z: [4, 1, 1, 1, 128], tau: 0.1, threshold: [0.3], scale: 1, golden: true, gradcheck: false },
+  { name: 'pair', z: [2, 1, 1, 1, 5], tau: 0.1, threshold: [0.1, 0.1, 0.1], scale: 1, golden: true, gradcheck: true },
+  { name: 'all', z: [3, 1, 1, 1, 7], tau: 0.2, threshold: [2], scale: 1, golden: true, gradcheck: true },
+  { name: 'dense', z: [3, 2, 3, 5, 9], tau: 0.1, threshold: [0.5, 0.6, 0.7], scale: 1, golden: true, gradcheck: true },
+  { name: 'dense2d', z: [5, 1, 4, 3, 17], tau: 0.07, threshold: [0.25], scale: 1, golden: true, gradcheck: false },
+  { name: 'scaled', z: [3, 1, 2, 2, 6], tau: 0.5, threshold: [0.4, 0.4], scale: 1.5, golden: true, gradcheck: true },
+];

@@ -1,0 +1,22 @@
+/** Cases of upconv3d (see conv3d.ts on how the lists are used). Kernel = stride. */
+import type { Shape, Triple } from './types.js';
+
+export interface Upconv3dCase {
+  readonly name: string;
+  readonly x: Shape;
+  readonly out: number;
+  readonly stride: Triple;
+  readonly bias: boolean;
+  readonly golden: boolean;
+  readonly gradcheck: boolean;
+}
+
+export const cases: readonly Upconv3dCase[] = [
+  { name: 'all2', x: [2, 2, 3, 5, 5], out: 3, stride: [2, 2, 2], bias: true, golden: true, gradcheck: true },
+  { name: 'flat2d', x: [3, 1, 3, 4, 7], out: 17, stride: [1, 2, 2], bias: true, golden: true, gradcheck: false },
+  { name: 'mixed', x: [1, 3, 2, 5, 18], out: 9, stride: [2, 1, 2], bias: false, golden: true, gradcheck: false },
+  { name: 'depth', x: [1, 3, 2, 3, 3], out: 2, stride: [2, 1, 1], bias: true, golden: true, gradcheck: true },
+  { name: 'none', x: [2, 2, 3, 3, 3], out: 4, stride: [1, 1, 1], bias: true, golden: true, gradcheck: true },
+  { name: 'c64to32', x: [1, 2, 3, 5, 64], out: 32, stride: [2, 2, 2], bias: true, golden: false, gradcheck: false },
+  { name: 'c33to20', x: [2, 3, 2, 7, 33], out: 20, stride: [2, 2, 1], bias: true, golden: false, gradcheck: false },
+];
