@@ -1,0 +1,152 @@
+// What all convolution kernels (conv3d, upconv3d; plain and tuned) share: shapes, the packed layout of weights, and
+// checks. No arithmetic on data here but the packing.
+//
+// Packed weights: [ceil(Out/16)][kD·kH][In][kW][16], zeros where Out is no multiple of 16; the same for every
+// instruction set. Out, In are the outputs and inputs of the kernel that reads it: O, I in mode 0 (forward); I, O in mode
+// 1 (dx), with the taps flipped, so that dx is the forward kernel over dy.
+#pragma once
+#include "../ops/conv3d.h"
+#include "vec.h"
+
+namespace macl {
+namespace {
+
+constexpr i64 kPackLanes = 16;
+
+// A convolution as the forward kernel and dx see it: out[p] = Σ_k in[(p·stride + k − pad) / dilation] · wp[k], where only
+// whole quotients inside the input count. Forward: dilation 1; dx: stride 1, dilation = the forward stride.
+struct ConvShape {
+  i64 n;
+  i64 od, oh, ow, o;  // output
+  i64 id, ih, iw, i;  // input
+  i64 kd, kh, kw;
+  i64 sd, sh, sw;
+  i64 td, th, tw;  // dilation
+  i64 rows() const { return n * od * oh; }
+  i64 taps() const { return kd * kh * kw; }
+};
+
+inline ConvShape conv3d_fwd_shape(const Tensor& x, const Tensor& y, const Conv3dAttrs& a) {
+  return {x.s[0], y.s[1], y.s[2], y.s[3], y.s[4], x.s[1], x.s[2], x.s[3], x.s[4],
+          a.kd,   a.kh,   a.kw,   a.sd,   a.sh,   a.sw,   1,      1,      1};
+}
+
+inline ConvShape conv3d_bwd_x_shape(const Tensor& dy, const Tensor& dx, const Conv3dAttrs& a) {
+  return {dx.s[0], dx.s[1], dx.s[2], dx.s[3], dx.s[4], dy.s[1], dy.s[2], dy.s[3], dy.s[4],
+          a.kd,    a.kh,    a.kw,    1,       1,       1,       a.sd,    a.sh,    a.sw};
+}
+
+// Input coordinate of output p and tap k on one axis; −1 where it lies in the padding (or between dilated samples).
+inline i64 conv3d_source(i64 p, i64 k, i64 kernel, i64 stride, i64 dilation, i64 size) {
+  const i64 q = p * stride + k - kernel / 2;
+  if (q < 0 || q % dilation != 0) return -1;
+  return q / dilation < size ? q / dilation : -1;
+}
+
+inline i64 conv3d_pack_count(i64 out, i64 in, i64 taps) { return cdiv(out, kPackLanes) * kPackLanes * in * taps; }
+
+template <class T>
+inline T* optional_ptr(const Args& a, int i) {
+  return i < a.count ? static_cast<T*>(a.t[i].data) : nullptr;
+}
+
+// Opaque tensors are never empty, so that the memory plan needs no special case.
+inline i64 opaque_bytes(i64 bytes) { return bytes < 64 ? 64 : bytes; }
+
+inline bool is_activation(const Tensor& t) {
+  return t.s[0] > 0 && t.s[1] > 0 && t.s[2] > 0 && t.s[3] > 0 && t.s[4] > 0 && t.ld >= t.s[4];
+}
+
+inline bool is_opaque(const Args& a, int i, i64 bytes) { return i < a.count && a.t[i].s[0] >= bytes; }
+
+inline bool has_size(const Args& a, int i, i64 count) {
+  return i >= a.count || a.t[i].s[0] == 0 || a.t[i].segment < 0 || elements(a.t[i]) == count;
+}
+
+inline bool all_real(const Args& a, int first, int last) {
+  for (int i = first; i <= last && i < a.count; ++i)
+    if (a.t[i].segment >= 0 && a.t[i].s[0] != 0 && a.t[i].dtype != kReal) return false;
+  return true;
+}
+
+inline i32 conv3d_check(const Tensor& x, const Tensor& y, const Conv3dAttrs& a) {
+  const i64 k[3] = {a.kd, a.kh, a.kw}, s[3] = {a.sd, a.sh, a.sw};
+  for (int i = 0; i < 3; ++i)
+    if ((k[i] != 1 && k[i] != 3) || (s[i] != 1 && s[i] != 2)) return kBadAttr;
+  if (!is_activation(x) || !is_activation(y) || x.s[0] != y.s[0]) return kBadShape;
+  for (int i = 0; i < 3; ++i)
+    if (y.s[i + 1] != (x.s[i + 1] - 1) / s[i] + 1) return kBadShape;
+  return kOk;
+}
+
+inline i32 conv3d_fwd_check(const Args& a) {
+  const auto& at = attrs<Conv3dAttrs>(a);
+  if (!all_real(a, 0, 0) || !all_real(a, 2, 5)) return kBadDType;
+  if (at.act != 0 && at.stats != 0) return kBadAttr;
+  const Tensor &x = a.t[0], &y = a.t[3];
+  if (!is_opaque(a, 1, conv3d_pack_count(y.s[4], x.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real)))) return kBadShape;
+  if (!has_size(a, 2, y.s[4]) || !has_size(a, 4, y.s[4]) || !has_size(a, 5, y.s[4])) return kBadShape;
+  if (at.stats != 0 && (a.count < 6 || a.t[4].s[0] == 0 || a.t[5].s[0] == 0)) return kBadShape;
+  return conv3d_check(x, y, at);
+}
+
+inline i32 conv3d_bwd_x_check(const Args& a) {
+  const auto& at = attrs<Conv3dAttrs>(a);
+  if (!all_real(a, 0, 0) || !all_real(a, 2, 2)) return kBadDType;
+  const Tensor &dy = a.t[0], &dx = a.t[2];
+  if (!is_opaque(a, 1, conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real)))) return kBadShape;
+  return conv3d_check(dx, dy, at);
+}
+
+inline i32 conv3d_bwd_w_check(const Args& a) {
+  const auto& at = attrs<Conv3dAttrs>(a);
+  if (!all_real(a, 0, 3)) return kBadDType;
+  const Tensor &x = a.t[0], &dy = a.t[1], &dw = a.t[2];
+  if (dw.s[0] != dy.s[4] || dw.s[1] != x.s[4] || dw.s[2] != at.kd || dw.s[3] != at.kh || dw.s[4] != at.kw)
+    return kBadShape;
+  if (!has_size(a, 3, dy.s[4])) return kBadShape;
+  return conv3d_check(x, dy, at);
+}
+
+// conv3d_pack: w [O, I, kD, kH, kW] → wp. One task a block of 16 outputs. Writes.
+inline i64 conv3d_pack_out(const Args& a) { return a.t[0].s[attrs<Conv3dPackAttrs>(a).mode == 0 ? 0 : 1]; }
+
+inline i64 conv3d_pack_tasks(const Args& a, i32) { return cdiv(conv3d_pack_out(a), kPackLanes); }
+
+inline i64 conv3d_pack_bytes(const Args& a, i32) {
+  return opaque_bytes(cdiv(conv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[0]) / conv3d_pack_out(a)) *
+                      i64(sizeof(real)));
+}
+
+inline i32 conv3d_pack_check(const Args& a) {
+  if (a.t[0].dtype != kReal) return kBadDType;
+  for (i64 s : a.t[0].s)
+    if (s <= 0) return kBadShape;
+  return is_opaque(a, 1, conv3d_pack_bytes(a, 1)) ? kOk : kBadShape;
+}
+
+inline i32 conv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
+  const Tensor& tw = a.t[0];
+  const i64 mode = attrs<Conv3dPackAttrs>(a).mode;
+  const i64 I = tw.s[1], rows = tw.s[2] * tw.s[3], kw = tw.s[4], taps = rows * kw;
+  const i64 out = tw.s[mode == 0 ? 0 : 1], in = tw.s[mode == 0 ? 1 : 0];
+  const real* w = ptr<const real>(a, 0);
+  real* wp = ptr<real>(a, 1) + begin * kPackLanes * in * taps;
+  for (i64 ob = begin; ob < end; ++ob)
+    for (i64 r = 0; r < rows; ++r)
+      for (i64 i = 0; i < in; ++i)
+        for (i64 k = 0; k < kw; ++k)
+          for (i64 l = 0; l < kPackLanes; ++l, ++wp) {
+            const i64 o = ob * kPackLanes + l;
+            if (o >= out)
+              *wp = 0;
+            else if (mode == 0)
+              *wp = w[(o * I + i) * taps + r * kw + k];
+            else
+              *wp = w[(i * I + o) * taps + taps - 1 - (r * kw + k)];
+          }
+  return kOk;
+}
+
+}  // namespace
+}  // namespace macl
