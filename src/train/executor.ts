@@ -1,0 +1,109 @@
+/**
+ * Runs compiled programs over one state: loads them into a session, writes inputs and reads results by name. It knows
+ * names and shapes, not what they mean.
+ */
+import type { Backend, LoadedProgram, RunOptions, Session } from '../backend/types.js';
+import { MaclError } from '../errors.js';
+import { sessionSizes, type CompiledProgram, type IoSlot } from '../graph/compile.js';
+import { DTYPE_BYTES } from '../graph/types.js';
+
+type Numbers = ArrayLike<number>;
+
+function slotOf(program: CompiledProgram, name: string): IoSlot {
+  const slot = program.io.get(name);
+  if (!slot) throw new MaclError('program', `the program has no input or result ${name}`);
+  return slot;
+}
+
+function encode(slot: IoSlot, name: string, values: Numbers): Uint8Array {
+  const count = slot.bytes / DTYPE_BYTES[slot.dtype];
+  if (values.length !== count) throw new MaclError('program', `${name}: expected ${count} numbers, found ${values.length}`);
+  const direct =
+    (slot.dtype === 'f32' && values instanceof Float32Array) ||
+    (slot.dtype === 'f64' && values instanceof Float64Array) ||
+    (slot.dtype === 'i32' && values instanceof Int32Array);
+  const typed = direct
+    ? values
+    : slot.dtype === 'f64'
+      ? Float64Array.from(values)
+      : slot.dtype === 'i32'
+        ? Int32Array.from(values)
+        : Float32Array.from(values);
+  return new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength);
+}
+
+function decode(slot: IoSlot, bytes: Uint8Array): Float32Array | Float64Array | Int32Array {
+  const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
+  const count = slot.bytes / DTYPE_BYTES[slot.dtype];
+  if (slot.dtype === 'f64') return new Float64Array(aligned.buffer, aligned.byteOffset, count);
+  if (slot.dtype === 'i32') return new Int32Array(aligned.buffer, aligned.byteOffset, count);
+  return new Float32Array(aligned.buffer, aligned.byteOffset, count);
+}
+
+export class Executor {
+  private constructor(
+    readonly backend: Backend,
+    readonly session: Session,
+    private readonly loaded: ReadonlyMap<CompiledProgram, LoadedProgram>,
+    private readonly stateBytes: number,
+  ) {}
+
+  /** Takes the memory that all programs need together, known before any is taken. */
+  static async open(
+    backend: Backend,
+    programs: readonly CompiledProgram[],
+    state: Uint8Array,
+    storeBytes = 0,
+  ): Promise<Executor> {
+    const sizes = sessionSizes(programs);
+    const session = await backend.createSession({ ...sizes, store: Math.max(sizes.store, storeBytes) });
+    try {
+      const loaded = new Map(programs.map((p) => [p, session.load(p.bytes)]));
+      session.write('state', 0, state);
+      return new Executor(backend, session, loaded, state.length);
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  }
+
+  set(program: CompiledProgram, name: string, values: Numbers): void {
+    const slot = slotOf(program, name);
+    this.session.write('io', slot.offset, encode(slot, name, values));
+  }
+
+  get(program: CompiledProgram, name: string): Float32Array | Float64Array | Int32Array {
+    const slot = slotOf(program, name);
+    return decode(slot, this.session.read('io', slot.offset, slot.bytes));
+  }
+
+  scalar(program: CompiledProgram, name: string): number {
+    return this.get(program, name)[0] as number;
+  }
+
+  /** Scratch that the program keeps: gradients. */
+  kept(program: CompiledProgram, name: string): Uint8Array {
+    const slot = program.kept.get(name);
+    if (!slot) throw new MaclError('program', `the program keeps no ${name}`);
+    return this.session.read('scratch', slot.offset, slot.bytes);
+  }
+
+  /** @returns whether the commit phase ran */
+  async run(program: CompiledProgram, options?: RunOptions): Promise<boolean> {
+    const loaded = this.loaded.get(program);
+    if (!loaded) throw new MaclError('program', 'this program was not loaded into the session');
+    return (await this.session.run(loaded, options)).committed;
+  }
+
+  readState(): Uint8Array {
+    return this.session.read('state', 0, this.stateBytes);
+  }
+
+  writeState(state: Uint8Array): void {
+    this.session.write('state', 0, state);
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}

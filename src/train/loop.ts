@@ -1,0 +1,153 @@
+/**
+ * The training loop: one program run a step, results into the log, checkpoints, watchdogs, signals. What a step computes
+ * and where its input comes from is given.
+ */
+import { MaclError } from '../errors.js';
+import type { CompiledProgram } from '../graph/compile.js';
+import type { StateTable } from '../nn/state.js';
+import type { Executor } from './executor.js';
+import { stateTensors } from './network-state.js';
+import type { RunFolder } from './run-folder.js';
+import { learningRate, type Schedule } from './schedule.js';
+
+/** Steps in a row that may be skipped for a non-finite loss or gradient. */
+const MOST_SKIPPED_IN_A_ROW = 20;
+/** The collapse watchdog: this mean cosine for this many steps, or a bottleneck this small against its beginning. */
+const COLLAPSE_COSINE = 0.99;
+const COLLAPSE_STEPS = 50;
+const COLLAPSE_BOTTLENECK = 1e-6;
+
+export interface StepRecord {
+  /** Steps done, this one included. */
+  readonly step: number;
+  readonly lr: number;
+  /** loss, loss.* and whatever else the program reports, by name. */
+  readonly results: Readonly<Record<string, number>>;
+  readonly committed: boolean;
+  readonly samplesPerSecond: number;
+  readonly etaSeconds: number;
+}
+
+export interface Loop {
+  readonly executor: Executor;
+  readonly program: CompiledProgram;
+  readonly state: StateTable;
+  readonly schedule: Schedule;
+  readonly batch: number;
+  readonly startStep: number;
+  /** Names of float64 scalars to read after each step. */
+  readonly results: readonly string[];
+  readonly checkpointEvery: number;
+  /** Metadata of a checkpoint (configuration and so on); the loop adds step and skipped. */
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly folder: RunFolder;
+  /** Writes the step's input (all but `lr`). */
+  writeInput(step: number): void | Promise<void>;
+  /** Called after every `validateEvery` steps and after the last. */
+  readonly validate?: ((step: number) => Promise<void>) | undefined;
+  readonly validateEvery?: number;
+  onStep?(record: StepRecord): void;
+  onWarning?(message: string): void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Runs to the last step. On an abort saves the last finished step and throws MaclError `aborted`. */
+export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
+  const { executor, program, schedule, folder } = loop;
+  const watch = new Watchdog(loop.onWarning ?? (() => undefined));
+  let skipped = Number(loop.metadata['skipped'] ?? 0);
+  let skippedInARow = 0;
+  let done = loop.startStep;
+  const save = () => saveCheckpoint(loop, done, skipped);
+  const pace = new Pace(loop.batch);
+  let saved = loop.startStep;
+  try {
+    while (done < schedule.steps) {
+      if (loop.signal?.aborted) throw new MaclError('aborted', 'stopped by a signal');
+      const lr = learningRate(schedule, done);
+      await loop.writeInput(done);
+      executor.set(program, 'lr', [lr]);
+      const committed = await executor.run(program, loop.signal ? { signal: loop.signal } : {});
+      done++;
+      const results = Object.fromEntries(loop.results.map((name) => [name, executor.scalar(program, name)]));
+      skippedInARow = committed ? 0 : skippedInARow + 1;
+      if (!committed) skipped++;
+      const timing = pace.step(schedule.steps - done);
+      folder.record({ step: done, ...results, lr, ...(committed ? {} : { skipped: true }), samplesPerSecond: round(timing.samplesPerSecond) });
+      loop.onStep?.({ step: done, lr, results, committed, ...timing });
+      if (skippedInARow >= MOST_SKIPPED_IN_A_ROW) {
+        throw new MaclError(
+          'nonfinite',
+          `loss or gradient was not finite ${skippedInARow} steps in a row (step ${done}): stopped; the weights are those of ` +
+            `the last good step. A lower learning rate or --clip may help.`,
+        );
+      }
+      watch.look(results, done);
+      if (done % loop.checkpointEvery === 0 && done < schedule.steps) {
+        await save();
+        saved = done;
+      }
+      const due = loop.validateEvery && (done % loop.validateEvery === 0 || done === schedule.steps);
+      if (due) await loop.validate?.(done);
+    }
+    await save();
+    return { skipped };
+  } catch (error) {
+    const keep = error instanceof MaclError && (error.code === 'aborted' || error.code === 'nonfinite');
+    if (keep && saved !== done && done > 0) await save();
+    throw error;
+  } finally {
+    await folder.flushLog();
+  }
+}
+
+async function saveCheckpoint(loop: Loop, step: number, skipped: number): Promise<void> {
+  const tensors = stateTensors(loop.state, loop.executor.readState(), ['parameter', 'statistic', 'moment', 'counter']);
+  for (const [name, { dtype, bytes }] of tensors) {
+    const values = dtype === 'F64' ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
+    if (!values.every(Number.isFinite)) throw new MaclError('nonfinite', `${name} is not finite after step ${step}: nothing was saved`);
+  }
+  await loop.folder.saveCheckpoint(step, tensors, { ...loop.metadata, step: String(step), skipped: String(skipped) });
+}
+
+const round = (x: number): number => Number(x.toPrecision(4));
+
+/** Samples a second over the last steps, and the time that is left at that pace. */
+class Pace {
+  private readonly ends: number[] = [performance.now()];
+  constructor(private readonly batch: number) {}
+  step(left: number): { samplesPerSecond: number; etaSeconds: number } {
+    this.ends.push(performance.now());
+    if (this.ends.length > 32) this.ends.shift();
+    const seconds = ((this.ends.at(-1) as number) - (this.ends[0] as number)) / 1000 / (this.ends.length - 1);
+    return { samplesPerSecond: this.batch / seconds, etaSeconds: seconds * left };
+  }
+}
+
+/** Warns about collapse (fault 30): never judged by the loss (method.md says why). */
+class Watchdog {
+  private closeSteps = 0;
+  private firstBottleneck: number | null = null;
+  private warned = { cosine: false, bottleneck: false };
+  constructor(private readonly warn: (message: string) => void) {}
+  look(results: Readonly<Record<string, number>>, step: number): void {
+    const { cosine, bottleneck } = results;
+    if (cosine !== undefined) {
+      this.closeSteps = cosine > COLLAPSE_COSINE ? this.closeSteps + 1 : 0;
+      if (this.closeSteps >= COLLAPSE_STEPS && !this.warned.cosine) {
+        this.warned.cosine = true;
+        this.warn(
+          `collapse: the image projections' mean cosine has stayed above ${COLLAPSE_COSINE} for ${COLLAPSE_STEPS} steps ` +
+            `(step ${step}): all samples look alike to the network. A larger batch, a smaller patch or threshold may help.`,
+        );
+      }
+    }
+    if (bottleneck !== undefined) {
+      this.firstBottleneck ??= bottleneck;
+      if (bottleneck < COLLAPSE_BOTTLENECK * this.firstBottleneck && !this.warned.bottleneck) {
+        this.warned.bottleneck = true;
+        this.warn(`collapse: the bottleneck has shrunk to nothing (step ${step}); loss.er "relative" cannot be met that way.`);
+      }
+    }
+  }
+}

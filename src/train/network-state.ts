@@ -1,0 +1,110 @@
+/**
+ * State by name: initial values, and the way between a session's `state` segment and safetensors (PyTorch's layouts on
+ * both sides, so it is a copy).
+ */
+import { Draws, PURPOSE } from '../data/philox.js';
+import { asFloat64, type RawTensor } from '../data/safetensors.js';
+import { MaclError } from '../errors.js';
+import { addressOfEntry, type StateEntry, type StateTable } from '../nn/state.js';
+
+export type StateRole = StateEntry['role'];
+const KAIMING_SLOPE = 0.01;
+
+/** Typed view of an entry in the state's bytes. */
+function viewOf(table: StateTable, entry: StateEntry, state: Uint8Array): Float32Array | Float64Array {
+  const { offset, bytes } = addressOfEntry(table, entry);
+  const Type = entry.tensor.dtype === 'f64' ? Float64Array : Float32Array;
+  return new Type(state.buffer, state.byteOffset + offset, bytes / Type.BYTES_PER_ELEMENT);
+}
+
+/** The whole state segment at step 0: Kaiming normal with a = 0.01 and so on, from counter-based draws of the seed. */
+export function initialState(table: StateTable, seed: number): Uint8Array {
+  const state = new Uint8Array(table.bytes);
+  table.entries.forEach((entry, index) => {
+    const values = viewOf(table, entry, state);
+    const draws = new Draws(seed, 0, index, PURPOSE.weights);
+    const { init } = entry;
+    if (init.kind === 'constant') values.fill(init.value);
+    else if (init.kind === 'uniform') for (let i = 0; i < values.length; i++) values[i] = draws.range(-init.bound, init.bound);
+    else {
+      const sd = Math.sqrt(2 / (1 + KAIMING_SLOPE ** 2) / init.fanIn);
+      for (let i = 0; i < values.length; i++) values[i] = sd * draws.normal();
+    }
+  });
+  return state;
+}
+
+/** Entries of some roles as named tensors (copies). */
+export function stateTensors(table: StateTable, state: Uint8Array, roles: readonly StateRole[]): Map<string, RawTensor> {
+  const out = new Map<string, RawTensor>();
+  for (const entry of table.entries) {
+    if (!roles.includes(entry.role)) continue;
+    const { offset, bytes } = addressOfEntry(table, entry);
+    const dtype = entry.tensor.dtype === 'f64' ? 'F64' : 'F32';
+    out.set(entry.name, { dtype, shape: [...entry.shape], bytes: state.slice(offset, offset + bytes) });
+  }
+  return out;
+}
+
+/** Names that files from PyTorch may have and that mean nothing here. */
+export const isIgnoredName = (name: string): boolean => name.endsWith('.num_batches_tracked');
+
+/** Copies one tensor into the state, whatever float type the file holds. Throws where the shape differs. */
+export function setEntry(table: StateTable, state: Uint8Array, entry: StateEntry, tensor: RawTensor): void {
+  if (tensor.shape.join() !== entry.shape.join()) {
+    throw new MaclError('weights', `${entry.name}: expected shape [${entry.shape.join(', ')}], found [${tensor.shape.join(', ')}]`, {
+      field: entry.name,
+      expected: entry.shape,
+      found: tensor.shape,
+    });
+  }
+  viewOf(table, entry, state).set(asFloat64(tensor));
+}
+
+/**
+ * Copies every entry of some roles from a file. Missing, unknown or misshapen tensors are all listed in one error
+ * (fault 23).
+ */
+export function loadAll(
+  table: StateTable,
+  state: Uint8Array,
+  tensors: ReadonlyMap<string, RawTensor>,
+  roles: readonly StateRole[],
+  file: string,
+): void {
+  const wrong: string[] = [];
+  const names = new Set<string>();
+  for (const entry of table.entries) {
+    if (!roles.includes(entry.role)) continue;
+    names.add(entry.name);
+    const found = tensors.get(entry.name);
+    if (!found) wrong.push(`${entry.name}: expected [${entry.shape.join(', ')}], found nothing`);
+    else if (found.shape.join() !== entry.shape.join())
+      wrong.push(`${entry.name}: expected [${entry.shape.join(', ')}], found [${found.shape.join(', ')}]`);
+    else setEntry(table, state, entry, found);
+  }
+  for (const name of tensors.keys()) if (!names.has(name) && !isIgnoredName(name)) wrong.push(`${name}: not part of this model`);
+  if (wrong.length > 0) {
+    throw new MaclError('weights', `${file}: ${wrong.length} tensors do not fit the model:\n  ${wrong.join('\n  ')}`, {
+      file,
+      tensors: wrong.map((w) => w.slice(0, w.indexOf(':'))),
+    });
+  }
+}
+
+/** Shape and name of every parameter's gradient in the flat buffer. */
+export function gradientTensors(table: StateTable, flat: Uint8Array): Map<string, RawTensor> {
+  const out = new Map<string, RawTensor>();
+  for (const entry of table.entries) {
+    if (entry.role !== 'parameter') continue;
+    const size = entry.tensor.dtype === 'f64' ? 8 : 4;
+    const start = (entry.tensor.view?.offset ?? 0) * size;
+    const count = entry.shape.reduce((p, s) => p * s, 1);
+    out.set(`grad.${entry.name}`, {
+      dtype: size === 8 ? 'F64' : 'F32',
+      shape: [...entry.shape],
+      bytes: flat.slice(start, start + count * size),
+    });
+  }
+  return out;
+}

@@ -1,0 +1,214 @@
+/**
+ * A run's folder: `config.json`, `log.jsonl`, `checkpoints/`, `model.safetensors`, and a lock that keeps two runs apart.
+ * It knows files, not what is trained.
+ */
+import { open, readFile, readdir, rename, stat, truncate, unlink, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { asFileError, makeFolder, readSafetensorsFile, systemCode, writeFileAtomic, writeSafetensorsFile } from '../data/files.js';
+import type { RawTensor, Safetensors } from '../data/safetensors.js';
+import { MaclError } from '../errors.js';
+
+const LOCK = 'lock';
+/** Kept besides the newest, so that a damaged disk block does not take the run. */
+const KEPT_CHECKPOINTS = 2;
+const CHECKPOINT = /^step-(\d{9})\.safetensors$/;
+
+export interface LoadedCheckpoint {
+  readonly step: number;
+  readonly file: string;
+  readonly contents: Safetensors;
+}
+
+export class RunFolder {
+  private log: FileHandle | null = null;
+  private pendingLog = '';
+
+  private constructor(readonly path: string) {}
+
+  /**
+   * Takes a folder for a new run (it must be empty or absent) or, with `resume`, for one that goes on.
+   * @throws MaclError `state` where it is not empty, `locked` where another process holds it
+   */
+  static async open(path: string, options: { resume: boolean }): Promise<RunFolder> {
+    await makeFolder(path);
+    const names = (await readdir(path)).filter((n) => n !== LOCK && !n.startsWith('.'));
+    if (names.length > 0 && !options.resume) {
+      throw new MaclError('state', `${path} is not empty: give another --out, or --resume to go on with what is there`, { file: path });
+    }
+    await takeLock(join(path, LOCK));
+    try {
+      await makeFolder(join(path, 'checkpoints'));
+    } catch (error) {
+      await unlink(join(path, LOCK)).catch(() => undefined);
+      throw error;
+    }
+    return new RunFolder(path);
+  }
+
+  file(name: string): string {
+    return join(this.path, name);
+  }
+
+  async writeConfig(config: unknown): Promise<void> {
+    await writeFileAtomic(this.file('config.json'), JSON.stringify(config, null, 2) + '\n');
+  }
+
+  async readConfig(): Promise<unknown> {
+    const text = await readFile(this.file('config.json'), 'utf8').catch((error: unknown) => {
+      if (systemCode(error) === 'ENOENT') return null;
+      throw asFileError(error, this.file('config.json'), 'read');
+    });
+    if (text === null) return null;
+    try {
+      return JSON.parse(text) as unknown;
+    } catch (cause) {
+      throw new MaclError('file', `${this.file('config.json')}: not JSON`, { file: this.file('config.json') }, { cause });
+    }
+  }
+
+  async isFinished(): Promise<boolean> {
+    return (await stat(this.file('model.safetensors')).catch(() => null)) !== null;
+  }
+
+  /** Writes a checkpoint whole or not at all, then removes all but the newest few. */
+  async saveCheckpoint(step: number, tensors: ReadonlyMap<string, RawTensor>, metadata: Record<string, string>): Promise<void> {
+    await this.flushLog();
+    await writeSafetensorsFile(join(this.path, 'checkpoints', `step-${String(step).padStart(9, '0')}.safetensors`), tensors, metadata);
+    const old = (await this.checkpointSteps()).filter((s) => s.step !== step).slice(KEPT_CHECKPOINTS - 1);
+    for (const { file } of old) await unlink(file).catch(() => undefined);
+  }
+
+  /** Newest first. */
+  private async checkpointSteps(): Promise<{ step: number; file: string }[]> {
+    const folder = join(this.path, 'checkpoints');
+    const names = await readdir(folder).catch(() => [] as string[]);
+    return names
+      .flatMap((n) => {
+        const match = CHECKPOINT.exec(n);
+        return match ? [{ step: Number(match[1]), file: join(folder, n) }] : [];
+      })
+      .sort((a, b) => b.step - a.step);
+  }
+
+  /** The newest checkpoint that loads whole; damaged ones are reported and passed over. Leftovers of a killed save go. */
+  async newestCheckpoint(onDamaged: (error: MaclError) => void): Promise<LoadedCheckpoint | null> {
+    const folder = join(this.path, 'checkpoints');
+    for (const n of await readdir(folder)) if (n.startsWith('.') && n.endsWith('.tmp')) await unlink(join(folder, n)).catch(() => undefined);
+    for (const { step, file } of await this.checkpointSteps()) {
+      try {
+        return { step, file, contents: await readSafetensorsFile(file) };
+      } catch (error) {
+        if (!(error instanceof MaclError)) throw error;
+        onDamaged(error);
+      }
+    }
+    return null;
+  }
+
+  /** Appends one record; it reaches the disk at the next flush. */
+  record(record: Readonly<Record<string, unknown>>): void {
+    this.pendingLog += JSON.stringify(record, finiteOrNull) + '\n';
+  }
+
+  async flushLog(): Promise<void> {
+    if (this.pendingLog === '') return;
+    const text = this.pendingLog;
+    this.pendingLog = '';
+    try {
+      this.log ??= await open(this.file('log.jsonl'), 'a');
+      await this.log.appendFile(text);
+    } catch (error) {
+      throw asFileError(error, this.file('log.jsonl'), 'write');
+    }
+  }
+
+  /** Cuts the log back to the records up to and including a step (and a torn last line off). */
+  async cutLog(step: number): Promise<void> {
+    const path = this.file('log.jsonl');
+    const text = await readFile(path, 'utf8').catch(() => null);
+    if (text === null) return;
+    let keep = 0;
+    for (let at = 0; at < text.length; ) {
+      const end = text.indexOf('\n', at);
+      if (end < 0) break;
+      let record: { step?: unknown };
+      try {
+        record = JSON.parse(text.slice(at, end)) as { step?: unknown };
+      } catch {
+        break;
+      }
+      if (typeof record.step === 'number' && record.step > step) break;
+      at = end + 1;
+      keep = at;
+    }
+    await truncate(path, Buffer.byteLength(text.slice(0, keep)));
+  }
+
+  async saveModel(tensors: ReadonlyMap<string, RawTensor>, metadata: Record<string, string>): Promise<string> {
+    await writeSafetensorsFile(this.file('model.safetensors'), tensors, metadata);
+    return this.file('model.safetensors');
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.flushLog();
+    } finally {
+      await this.log?.close().catch(() => undefined);
+      this.log = null;
+      await unlink(join(this.path, LOCK)).catch(() => undefined);
+    }
+  }
+}
+
+function finiteOrNull(_key: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isFinite(value) ? null : value;
+}
+
+interface Owner {
+  readonly pid: number;
+  /** Start time of the process, so that a reused pid is not taken for it. */
+  readonly start: string;
+}
+
+async function startTimeOf(pid: number): Promise<string | null> {
+  try {
+    const text = await readFile(`/proc/${pid}/stat`, 'utf8');
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  } catch {
+    try {
+      process.kill(pid, 0);
+      return 'unknown';
+    } catch (error) {
+      return systemCode(error) === 'EPERM' ? 'unknown' : null;
+    }
+  }
+}
+
+/** A dead owner's lock is taken over, by renaming it away first so that only one of several takers wins. */
+async function takeLock(path: string): Promise<void> {
+  const self: Owner = { pid: process.pid, start: (await startTimeOf(process.pid)) ?? 'unknown' };
+  for (let attempt = 0; attempt < 5; attempt++) {
+    try {
+      const handle = await open(path, 'wx');
+      await handle.writeFile(JSON.stringify(self));
+      await handle.close();
+      return;
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw asFileError(error, path, 'write');
+    }
+    const text = await readFile(path, 'utf8').catch(() => '');
+    let owner: Partial<Owner> = {};
+    try {
+      owner = JSON.parse(text) as Partial<Owner>;
+    } catch {
+      // A lock that was being written when its owner died.
+    }
+    const alive = typeof owner.pid === 'number' && owner.pid > 0 ? await startTimeOf(owner.pid) : null;
+    if (alive !== null && (alive === owner.start || alive === 'unknown')) {
+      throw new MaclError('locked', `${path}: process ${owner.pid} is writing to this run`, { file: path });
+    }
+    await rename(path, `${path}.${self.pid}.stale`).catch(() => undefined);
+    await unlink(`${path}.${self.pid}.stale`).catch(() => undefined);
+  }
+  throw new MaclError('locked', `${path}: could not be taken`, { file: path });
+}

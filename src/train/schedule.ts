@@ -1,0 +1,17 @@
+/** Learning rates by step. Pure functions of the step, so that nothing has to be saved. */
+
+export interface Schedule {
+  readonly name: 'cosine' | 'cosine-floor' | 'constant';
+  readonly lr: number;
+  /** Where a cosine ends, or the floor below which `cosine-floor` never goes (the released code's form). */
+  readonly lrFinal: number;
+  readonly steps: number;
+}
+
+/** Learning rate of step `step` (0 … steps − 1). */
+export function learningRate(s: Schedule, step: number): number {
+  if (s.name === 'constant') return s.lr;
+  const cosine = 0.5 * (1 + Math.cos((Math.PI * step) / Math.max(1, s.steps)));
+  if (s.name === 'cosine-floor') return Math.max(s.lr * cosine, s.lrFinal);
+  return s.lrFinal + (s.lr - s.lrFinal) * cosine;
+}
