@@ -188,6 +188,33 @@ def model_config(model):
     return m
 
 
+def infer_model(state):
+    """`model` of a configuration from the shapes of a segmentation network's tensors (it needs no metadata)."""
+
+    def shape(name):
+        return list(state[name].shape)
+
+    levels = 0
+    while f"encoder.blocks.{levels}.conv1.weight" in state:
+        levels += 1
+    filters, channels = shape("encoder.blocks.0.conv1.weight")[:2]
+    kernels = [shape(f"encoder.blocks.{l}.conv1.weight")[2:] for l in range(levels)]
+    kernels.append(shape("encoder.centre.conv1.weight")[2:])
+    strides = [shape(f"decoder.blocks.{levels - 1 - l}.up.weight")[2:] for l in range(levels)]
+    flat = all(k[0] == 1 for k in kernels) and all(s[0] == 1 for s in strides)
+    return {"dims": 2 if flat else 3, "inChannels": channels, "filters": filters, "levels": levels,
+            "decoderBlocks": levels, "strides": strides, "kernels": kernels,
+            "classes": shape("head.weight")[0]}  # fmt: skip
+
+
+def load_unet(path):
+    """(MaclUNet in evaluation mode, metadata) of a fine-tuned `model.safetensors`."""
+    state, metadata = load_weights(path)
+    net = MaclUNet(infer_model(state))
+    net.load_state_dict(state, strict=True)
+    return net.eval(), metadata
+
+
 def lambda_divisor(m):
     """1 / λ an axis: the product of the deepest n strides."""
     deepest = m["strides"][m["levels"] - m["decoderBlocks"] :]
