@@ -1,0 +1,151 @@
+import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { writeNifti } from '../../src/data/nifti.js';
+import { type Triple } from '../../src/data/volume.js';
+import { evaluateFolders } from '../../src/train/evaluate-files.js';
+
+let root: string;
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'macl-evaluate-'));
+  for (const folder of ['pred', 'other', 'labelsTr']) await mkdir(join(root, folder));
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+const SHAPE: Triple = [6, 5, 4];
+/** 1×1×3 mm, the file's own axes. */
+const AFFINE = Float64Array.of(1, 0, 0, -3, 0, 1, 0, 7, 0, 0, 3, 2, 0, 0, 0, 1);
+
+/** i fastest. */
+function volume(label: (i: number, j: number, k: number) => number, [ni, nj, nk] = SHAPE): Uint8Array {
+  return Uint8Array.from({ length: ni * nj * nk }, (_, n) =>
+    label(n % ni, Math.floor(n / ni) % nj, Math.floor(n / (ni * nj))),
+  );
+}
+
+async function write(
+  name: string,
+  voxels: Uint8Array | Float32Array,
+  shape: Triple = SHAPE,
+  affine = AFFINE,
+): Promise<void> {
+  await writeNifti(join(root, name), { shape, affine, voxels });
+}
+
+const options = () => ({ pred: join(root, 'pred'), labels: join(root, 'labelsTr') });
+const LEFT = volume((i) => (i < 3 ? 1 : 0));
+const TWO = volume((i, _j, k) => (i < 2 ? 1 : k === 3 ? 5 : 0));
+
+describe('evaluateFolders', () => {
+  it('reads both folders, in mm, with the names of dataset.json', async () => {
+    await writeFile(join(root, 'dataset.json'), JSON.stringify({ labels: { 0: 'background', 1: 'a', 5: 'b' } }));
+    await write('labelsTr/one.nii.gz', TWO);
+    await write(
+      'pred/one.nii.gz',
+      volume((i, _j, k) => (i < 2 ? 1 : k === 2 ? 5 : 0)),
+    );
+    await write('labelsTr/two.nii', LEFT);
+    await write('pred/two.nii', LEFT);
+    await write('labelsTr/three.nii', LEFT);
+    await writeFile(join(root, 'pred', '._one.nii.gz'), 'not a volume');
+    const seen: string[] = [];
+    const { document, notes } = await evaluateFolders({
+      ...options(),
+      onProgress: (done, total, name) => seen.push(`${done}/${total} ${name}`),
+    });
+    expect(seen).toEqual(['1/2 one', '2/2 two']);
+    expect(Object.keys(document.cases)).toEqual(['one', 'two']);
+    expect(document.classes).toEqual({ '1': 'a', '5': 'b' });
+    expect(document.cases['one']!['1']!.dice).toBe(1);
+    // A slab one slice away along k, where a voxel is 3 mm.
+    expect(document.cases['one']!['5']).toMatchObject({ dice: 0, hd95_monai: 3, asd: 3, assd: 3 });
+    expect(document.cases['two']!['5']!.empty).toBe('both');
+    expect(notes).toEqual(['1 of 3 labels have no prediction: left out']);
+  });
+
+  it('compares on one grid, however the files are turned', async () => {
+    await write('labelsTr/one.nii.gz', TWO);
+    // The same voxels with i running the other way.
+    const flipped = AFFINE.slice();
+    flipped[0] = -1;
+    flipped[3] = -3 + (SHAPE[0] - 1);
+    await write(
+      'pred/one.nii.gz',
+      volume((i, _j, k) => (SHAPE[0] - 1 - i < 2 ? 1 : k === 3 ? 5 : 0)),
+      SHAPE,
+      flipped,
+    );
+    const { document } = await evaluateFolders(options());
+    expect(document.mean['all']).toMatchObject({ dice: 1, assd: 0 });
+    expect(Object.keys(document.mean)).toEqual(['1', '5', 'all']);
+  });
+
+  it('gives the paired difference, and names cases that one side has', async () => {
+    for (const name of ['one', 'two']) {
+      await write(`labelsTr/${name}.nii.gz`, LEFT);
+      await write(`pred/${name}.nii.gz`, LEFT);
+    }
+    await write(
+      'other/one.nii.gz',
+      volume((i) => (i < 1 ? 1 : 0)),
+    );
+    const { document, notes } = await evaluateFolders({ ...options(), against: join(root, 'other') });
+    expect(document.against!.cases).toBe(1);
+    expect(document.against!.mean['1']!.dice).toBeCloseTo(0.5, 12);
+    expect(notes.join()).toMatch(/left out of the difference: two/);
+  });
+
+  it.each<[string, () => Promise<void>, object]>([
+    [
+      'another shape',
+      () => write('pred/one.nii.gz', new Uint8Array(6 * 5 * 3), [6, 5, 3]),
+      { code: 'geometry', details: { field: 'shape' } },
+    ],
+    [
+      'another affine',
+      () => write('pred/one.nii.gz', LEFT, SHAPE, Float64Array.of(1, 0, 0, -3, 0, 1, 0, 7, 0, 0, 3, 3, 0, 0, 0, 1)),
+      { code: 'geometry', details: { field: 'affine' } },
+    ],
+    [
+      'a label outside the classes',
+      () =>
+        write(
+          'pred/one.nii.gz',
+          volume(() => 9),
+        ),
+      { code: 'label', details: { found: [9] } },
+    ],
+    [
+      'labels that are not whole',
+      () => write('pred/one.nii.gz', new Float32Array(120).fill(0.5)),
+      { code: 'label', details: { found: 0.5 } },
+    ],
+    [
+      'a prediction without label',
+      () => write('pred/two.nii.gz', LEFT),
+      { code: 'dataset', details: { found: ['two'] } },
+    ],
+    ['no prediction', () => Promise.resolve(), { code: 'dataset' }],
+  ])('refuses %s and names the file', async (_, make, error) => {
+    await write('labelsTr/one.nii.gz', LEFT);
+    await make();
+    const failure = expect(evaluateFolders(options())).rejects;
+    await failure.toMatchObject(error);
+    await expect(evaluateFolders(options())).rejects.toThrow(root);
+  });
+
+  it('judges nothing where the reference says ignore', async () => {
+    await writeFile(join(root, 'dataset.json'), JSON.stringify({ labels: { background: 0, a: 1, ignore: 2 } }));
+    await write(
+      'labelsTr/one.nii.gz',
+      volume((i) => (i < 3 ? 1 : i < 5 ? 2 : 0)),
+    );
+    await write(
+      'pred/one.nii.gz',
+      volume((i) => (i < 5 ? 1 : 0)),
+    );
+    const { document } = await evaluateFolders(options());
+    expect(document.cases['one']!['1']).toMatchObject({ dice: 1, hd95_monai: 0 });
+  });
+});
