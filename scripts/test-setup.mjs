@@ -7,5 +7,6 @@ export default function setup() {
   if (process.env.MACL_TEST_NO_BUILD) return;
   const script = fileURLToPath(new URL('./prepare.mjs', import.meta.url));
   const { status } = spawnSync(process.execPath, [script, '--quiet'], { stdio: 'inherit' });
-  if (status !== 0) process.stderr.write('macl: dist/ could not be brought up to date; tests that need it will say so\n');
+  if (status !== 0)
+    process.stderr.write('macl: dist/ could not be brought up to date; tests that need it will say so\n');
 }

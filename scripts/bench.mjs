@@ -1,0 +1,46 @@
+// npm run bench [-- NAME … [options]]: runs bench/NAME.bench.ts (all of them without a name). Node 20 does not run
+// TypeScript, so they are bundled into dist-bench first, from src as it is now.
+import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import { build } from 'tsdown';
+import { root } from './stamp.mjs';
+
+const all = readdirSync(path.join(root, 'bench'))
+  .filter((file) => file.endsWith('.bench.ts'))
+  .map((file) => file.replace(/\.bench\.ts$/, ''))
+  .sort();
+const args = process.argv.slice(2);
+const firstOption = args.findIndex((arg) => arg.startsWith('-'));
+const asked = firstOption < 0 ? args : args.slice(0, firstOption);
+const options = firstOption < 0 ? [] : args.slice(firstOption);
+const unknown = asked.filter((name) => !all.includes(name));
+if (unknown.length > 0) {
+  process.stderr.write(`macl: no benchmark ${unknown.join(', ')}; there are: ${all.join(', ') || 'none'}\n`);
+  process.exit(2);
+}
+const names = asked.length > 0 ? asked : all;
+
+await build({
+  config: false,
+  cwd: root,
+  entry: Object.fromEntries(names.map((name) => [name, `bench/${name}.bench.ts`])),
+  outDir: 'dist-bench',
+  format: 'esm',
+  platform: 'node',
+  target: 'node20.19',
+  fixedExtension: false,
+  dts: false,
+  clean: true,
+  logLevel: 'error',
+});
+for (const name of names) {
+  const { status, signal } = spawnSync(process.execPath, [path.join('dist-bench', `${name}.js`), ...options], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  if (status !== 0) {
+    process.stderr.write(`macl: benchmark ${name} ended with ${signal ?? status}\n`);
+    process.exitCode = 1;
+  }
+}

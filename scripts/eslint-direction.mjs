@@ -1,0 +1,81 @@
+// A local eslint rule: dependencies point one way. A file under src/<folder> may import its own folder and those below
+// it; `import type` may also look one step up between graph and backend, which share the program's types. Folders that
+// must run in a browser import no Node module.
+import { builtinModules } from 'node:module';
+import path from 'node:path';
+
+/** Lower may not import higher; equal ranks in different folders stand beside each other and do not meet. */
+const RANK = {
+  errors: 0,
+  config: 0,
+  paths: 0,
+  backend: 1,
+  graph: 2,
+  ops: 3,
+  nn: 4,
+  losses: 4,
+  data: 4,
+  methods: 5,
+  segment: 6,
+  train: 7,
+  report: 7,
+  api: 8,
+  index: 9,
+  cli: 10,
+  server: 10,
+};
+const BROWSER = new Set(['errors', 'config', 'graph', 'ops', 'nn', 'losses', 'methods', 'segment']);
+const TYPES_ONLY_UP = new Set(['backend>graph']);
+const builtins = new Set(builtinModules);
+
+function layerOf(file, root) {
+  const parts = path.relative(path.join(root, 'src'), file).split(path.sep);
+  return parts[0] === '..' ? undefined : parts[0].replace(/\.[cm]?[jt]s$/, '');
+}
+
+export const direction = {
+  meta: {
+    type: 'problem',
+    schema: [],
+    messages: {
+      direction: '{{from}} must not import {{to}}: dependencies point from cli down to backend',
+      unknown: 'src/{{layer}} has no place in the order of folders (scripts/eslint-direction.mjs)',
+      node: '{{from}} runs in a browser too and must not import {{what}}',
+      outside: 'src must not import {{what}}, which is outside it',
+    },
+  },
+  create(context) {
+    const root = context.cwd;
+    const from = layerOf(context.filename, root);
+    if (from === undefined) return {};
+    const check = (node) => {
+      const specifier = node.source?.value;
+      if (typeof specifier !== 'string') return;
+      const typeOnly =
+        node.importKind === 'type' ||
+        node.exportKind === 'type' ||
+        (node.specifiers?.length > 0 &&
+          node.specifiers.every((s) => s.importKind === 'type' || s.exportKind === 'type'));
+      if (!specifier.startsWith('.')) {
+        const isNode = specifier.startsWith('node:') || builtins.has(specifier);
+        if (isNode && BROWSER.has(from)) context.report({ node, messageId: 'node', data: { from, what: specifier } });
+        return;
+      }
+      const to = layerOf(path.resolve(path.dirname(context.filename), specifier), root);
+      if (to === undefined) return context.report({ node, messageId: 'outside', data: { what: specifier } });
+      for (const layer of [from, to]) {
+        if (RANK[layer] === undefined) return context.report({ node, messageId: 'unknown', data: { layer } });
+      }
+      if (from === to || RANK[to] < RANK[from]) return;
+      if (typeOnly && TYPES_ONLY_UP.has(`${from}>${to}`)) return;
+      if (RANK[from] === 0 && RANK[to] === 0) return;
+      context.report({ node, messageId: 'direction', data: { from, to } });
+    };
+    return {
+      ImportDeclaration: check,
+      ImportExpression: check,
+      ExportNamedDeclaration: check,
+      ExportAllDeclaration: check,
+    };
+  },
+};

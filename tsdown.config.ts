@@ -1,0 +1,38 @@
+// dist/: the library as ESM (with the command line and the worker programs, sharing chunks) and as CommonJS, with types.
+// Tests and benchmarks are not built here.
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { defineConfig, type UserConfig } from 'tsdown';
+
+/** Every src/…/<name>.js (src/paths.ts: workerPath). */
+const workers = Object.fromEntries(
+  readdirSync('src', { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.worker.ts'))
+    .map((file) => [`workers/${path.basename(file, '.worker.ts')}`, path.join('src', file)]),
+);
+const index: Record<string, string> = existsSync('src/index.ts') ? { index: 'src/index.ts' } : {};
+const cli: Record<string, string> = existsSync('src/cli/main.ts') ? { 'cli/main': 'src/cli/main.ts' } : {};
+
+const common: UserConfig = {
+  outDir: process.env.MACL_DIST ?? 'dist',
+  platform: 'node',
+  target: 'node20.19',
+  fixedExtension: false,
+  sourcemap: false,
+  clean: false,
+  logLevel: 'warn',
+  // Readable stack traces, and licences stay in place.
+  minify: false,
+};
+
+const esm = { ...index, ...cli, ...workers };
+export default defineConfig([
+  ...(Object.keys(esm).length > 0 ? [{ ...common, entry: esm, format: 'esm', dts: false } satisfies UserConfig] : []),
+  ...(index.index !== undefined
+    ? ([
+        { ...common, entry: index, format: 'esm', dts: { emitDtsOnly: true } },
+        // nifti-reader-js is ESM only: inside the CommonJS build it is bundled.
+        { ...common, entry: index, format: 'cjs', dts: true, shims: true, noExternal: ['nifti-reader-js', 'fflate'] },
+      ] satisfies UserConfig[])
+    : []),
+]);
