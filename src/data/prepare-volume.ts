@@ -1,0 +1,103 @@
+/**
+ * One volume made ready for a network: the slice axis brought to D, channels normalised, resampled to the plan's
+ * spacing. The same for training (`prepare.ts`) and for prediction. Typed arrays in and out, no files.
+ */
+import { MaclError } from '../errors.js';
+import { Breather } from './breathe.js';
+import { type AppliedNormalization, type ChannelNormalization, normalizeChannel } from './normalize.js';
+import { copyStrided } from './orientation.js';
+import { resampledShape, resampledSpacing, resampleLinear } from './resample.js';
+import { type Triple, type Volume, type VoxelArray } from './volume.js';
+
+/** Which axis of the RAS volume 2-D slices are taken along; it becomes D. */
+export type SliceAxis = 'D' | 'H' | 'W';
+
+export interface VolumeSettings {
+  /** D, H, W after the slice axis has become D; null keeps every volume's own spacing. */
+  spacingMm: Triple | null;
+  /** One rule a channel. */
+  normalize: readonly ChannelNormalization[];
+  sliceAxis?: SliceAxis;
+}
+
+/** For each prepared axis the RAS axis (0 D, 1 H, 2 W) that it is. */
+export function axisOrder(sliceAxis: SliceAxis = 'D'): Triple {
+  if (sliceAxis === 'H') return [1, 0, 2];
+  return sliceAxis === 'W' ? [2, 0, 1] : [0, 1, 2];
+}
+
+export function permuteTriple(triple: Triple, order: Triple): Triple {
+  return [triple[order[0]]!, triple[order[1]]!, triple[order[2]]!];
+}
+
+/** [C, D, H, W] with its axes in another order; `inverse` undoes it (`shape` is always the RAS shape). */
+export async function permuteVoxels<T extends VoxelArray>(
+  voxels: T,
+  channels: number,
+  shape: Triple,
+  order: Triple,
+  breath: Breather,
+  inverse = false,
+): Promise<T> {
+  if (order.every((axis, n) => axis === n)) return voxels;
+  const count = shape[0] * shape[1] * shape[2];
+  const rasStrides = permuteTriple([shape[1] * shape[2], shape[2], 1], order);
+  const permuted = permuteTriple(shape, order);
+  const plain: Triple = [permuted[1] * permuted[2], permuted[2], 1];
+  const out = new (voxels.constructor as new (length: number) => T)(count * channels);
+  for (let c = 0; c < channels; c++) {
+    const [from, to] = inverse ? [plain, rasStrides] : [rasStrides, plain];
+    await copyStrided(voxels, c * count, from, out, c * count, to, permuted, breath);
+  }
+  return out;
+}
+
+export interface PreparedVolume {
+  /** [C, D, H, W] */
+  image: Float32Array;
+  channels: number;
+  shape: Triple;
+  /** What the spacing really is: the volume's extent over its new shape. */
+  spacingMm: Triple;
+  /** Shape and spacing before resampling, with the slice axis as D already. */
+  original: { shape: Triple; spacingMm: Triple };
+  applied: AppliedNormalization[];
+}
+
+/** Prepares a RAS volume. `name` is for errors. Throws MaclError `dataset` where the channels do not fit. */
+export async function prepareVolume(
+  volume: Volume,
+  settings: VolumeSettings,
+  name: string,
+  signal?: AbortSignal,
+): Promise<PreparedVolume> {
+  const { channels } = volume;
+  if (channels !== settings.normalize.length) {
+    const words = `${name}: channels: expected ${settings.normalize.length}, found ${channels}`;
+    const details = { file: name, field: 'channels', expected: settings.normalize.length, found: channels };
+    throw new MaclError('dataset', words, details);
+  }
+  const breath = new Breather(signal);
+  const order = axisOrder(settings.sliceAxis);
+  const voxels = await permuteVoxels(volume.voxels, channels, volume.grid.shape, order, breath);
+  const shape = permuteTriple(volume.grid.shape, order);
+  const spacingMm = permuteTriple(volume.grid.spacingMm, order);
+  const count = shape[0] * shape[1] * shape[2];
+  const normalized = new Float32Array(count * channels);
+  const applied: AppliedNormalization[] = [];
+  for (let c = 0; c < channels; c++) {
+    const from = voxels.subarray(c * count, (c + 1) * count);
+    const to = normalized.subarray(c * count, (c + 1) * count);
+    applied.push(await normalizeChannel(from, settings.normalize[c]!, to, breath));
+  }
+  const outShape = settings.spacingMm ? resampledShape(shape, spacingMm, settings.spacingMm) : shape;
+  const image = await resampleLinear(normalized, channels, shape, outShape, breath);
+  return {
+    image,
+    channels,
+    shape: outShape,
+    spacingMm: resampledSpacing(shape, spacingMm, outShape),
+    original: { shape, spacingMm },
+    applied,
+  };
+}

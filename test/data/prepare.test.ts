@@ -1,0 +1,391 @@
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { type MaclError } from '../../src/errors.js';
+import { openDataset } from '../../src/data/dataset.js';
+import { fingerprint, normalizationFrom } from '../../src/data/fingerprint.js';
+import { fromHalf } from '../../src/data/half.js';
+import { badFiles, prepareDataset, type PrepareOptions, type PrepareSettings } from '../../src/data/prepare.js';
+import { type LoadedCase } from '../../src/data/prepared-case.js';
+import { makeNifti, type MakeNifti, put, ramp, testFolder } from './make-nifti.js';
+
+const base = testFolder();
+let counter = 0;
+
+interface Toy {
+  image: MakeNifti;
+  label?: MakeNifti;
+}
+
+function toy(cases: Record<string, Toy>, json: object = {}): string {
+  const root = join(base, `set${counter++}`);
+  mkdirSync(join(root, 'imagesTr'), { recursive: true });
+  mkdirSync(join(root, 'labelsTr'));
+  for (const [id, { image, label }] of Object.entries(cases)) {
+    put(join(root, 'imagesTr'), `${id}.nii.gz`, makeNifti(image));
+    if (label) put(join(root, 'labelsTr'), `${id}.nii.gz`, makeNifti(label));
+  }
+  const all = { modality: { 0: 'MRI' }, labels: { 0: 'background', 3: 'three', 7: 'seven' }, ...json };
+  writeFileSync(join(root, 'dataset.json'), JSON.stringify(all));
+  return root;
+}
+
+const PLAIN: PrepareSettings = { spacingMm: null, normalize: [{ kind: 'case' }], storage: 'fp32' };
+
+async function prepare(root: string, options: Partial<PrepareOptions> = {}): ReturnType<typeof prepareDataset> {
+  const dataset = await openDataset(root);
+  const caseIds = dataset.cases.map(({ id }) => id);
+  return prepareDataset({
+    dataset,
+    caseIds,
+    settings: PLAIN,
+    cacheDir: join(base, 'cache', root.slice(-5)),
+    ...options,
+  });
+}
+
+async function failure(promise: Promise<unknown>): Promise<MaclError> {
+  return promise.then(
+    () => expect.fail('did not fail'),
+    (error: unknown) => error as MaclError,
+  );
+}
+
+const labelled = (values: number[]): MakeNifti => ({
+  data: Uint8Array.from({ length: 24 }, (_, i) => values[i % values.length]!),
+});
+
+describe('prepareDataset', () => {
+  it('normalises over voxels that are not zero, maps label values, keeps the grid', async () => {
+    const data = Uint8Array.from({ length: 24 }, (_, i) => (i % 4 === 0 ? 0 : i));
+    const sform = [-2, 0, 0, 5, 0, 3, 0, 0, 0, 0, 4, 0];
+    const root = toy({ a: { image: { data, sform }, label: { ...labelled([0, 3, 7]), sform } } });
+    const { cases, classes } = await prepare(root, { labels: 'required' });
+    expect(classes.map(({ value }) => value)).toEqual([0, 3, 7]);
+    const [item] = cases;
+    expect(item!.source).toEqual({
+      shape: [4, 3, 2],
+      spacingMm: [4, 3, 2],
+      affine: [2, 0, 0, 3, 0, 3, 0, 0, 0, 0, 4, 0, 0, 0, 0, 1],
+    });
+    const loaded = await item!.load();
+    const counted = [...data].filter((v) => v !== 0);
+    const mean = counted.reduce((s, v) => s + v, 0) / counted.length;
+    const std = Math.sqrt(counted.reduce((s, v) => s + (v - mean) ** 2, 0) / counted.length);
+    // The first axis of the file runs right to left: turned.
+    const turned = Array.from({ length: 24 }, (_, i) => data[i - (i % 2) + (1 - (i % 2))]!);
+    turned.forEach((value, i) => expect(loaded.image[i]).toBeCloseTo((value - mean) / std, 5));
+    const raw = Array.from({ length: 24 }, (_, i) => i % 3);
+    expect([...loaded.labels!]).toEqual(Array.from({ length: 24 }, (_, i) => raw[i - (i % 2) + (1 - (i % 2))]!));
+    expect(item!.classVoxels).toEqual([8, 8, 8]);
+    const places = await item!.readForeground();
+    expect(places[0]).toHaveLength(0);
+    expect([...places[2]!]).toEqual([...loaded.labels!].flatMap((label, i) => (label === 2 ? [i] : [])));
+  });
+
+  it('clips and scales CT by the numbers of the data set, over its foreground', async () => {
+    const image = (offset: number): MakeNifti => ({
+      code: 4,
+      bitpix: 16,
+      data: new Uint8Array(Int16Array.from({ length: 24 }, (_, i) => (i < 12 ? -1000 : offset + i)).buffer),
+    });
+    const label = { data: Uint8Array.from({ length: 24 }, (_, i) => (i < 12 ? 0 : 3)) };
+    const root = toy({ a: { image: image(0), label }, b: { image: image(100), label } }, { modality: { 0: 'CT' } });
+    const dataset = await openDataset(root);
+    const found = await fingerprint(dataset, { caseIds: ['a', 'b'], labels: true, cacheDir: join(base, 'fp') });
+    expect(found.cases.map(({ shape }) => shape)).toEqual([
+      [4, 3, 2],
+      [4, 3, 2],
+    ]);
+    expect(found.labelVoxels).toEqual({ 0: 24, 3: 24 });
+    const pool = [12, 112].flatMap((start) => Array.from({ length: 12 }, (_, i) => start + i)).sort((a, b) => a - b);
+    const mean = pool.reduce((s, v) => s + v, 0) / 24;
+    expect(found.channels[0]).toMatchObject({ from: 'foreground', median: 67.5, mean });
+    expect(found.channels[0]!.percentile005).toBeCloseTo(12 + 0.005 * 23, 4);
+    expect(found.channels[0]!.percentile995).toBeCloseTo(123 - 0.005 * 23, 4);
+    expect(await fingerprint(dataset, { caseIds: ['b', 'a'], labels: true, cacheDir: join(base, 'fp') })).toEqual(
+      found,
+    );
+    const normalize = normalizationFrom(found, dataset.kinds);
+    const { cases } = await prepare(root, { settings: { ...PLAIN, normalize } });
+    const loaded = await cases[0]!.load();
+    const { percentile005: low, std } = found.channels[0]!;
+    expect(loaded.image[0]).toBeCloseTo((low - mean) / std, 5);
+    expect(loaded.image[13]).toBeCloseTo((13 - mean) / std, 5);
+  });
+
+  it('resamples a linear ramp to a linear ramp, labels to the nearest, edges in place', async () => {
+    const data = Uint8Array.from({ length: 8 * 2 * 2 }, (_, i) => 10 * (i % 8) + 1);
+    const label = { dims: [8, 2, 2], data: Uint8Array.from({ length: 32 }, (_, i) => (i % 8 < 5 ? 0 : 3)) };
+    const sizes = { dims: [8, 2, 2], pixdim: [1, 1, 2, 2, 1, 1, 1, 1], sform: [1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0] };
+    const root = toy({ a: { image: { ...sizes, data }, label: { ...sizes, ...label } } });
+    const ct = { kind: 'ct', low: -1e9, high: 1e9, mean: 0, std: 1 } as const;
+    const settings: PrepareSettings = { spacingMm: [2, 2, 2], normalize: [ct], storage: 'fp32' };
+    const { cases } = await prepare(root, { settings, labels: 'required' });
+    expect(cases[0]!.shape).toEqual([2, 2, 4]);
+    expect(cases[0]!.spacingMm).toEqual([2, 2, 2]);
+    const loaded = await cases[0]!.load();
+    // Voxel o of 2 mm is the mean of voxels 2o and 2o+1 of 1 mm.
+    expect([...loaded.image.subarray(0, 4)]).toEqual([6, 26, 46, 66]);
+    expect([...loaded.labels!.subarray(0, 4)]).toEqual([0, 0, 1, 1]);
+    const finer = await prepare(root, { settings: { ...settings, spacingMm: [1, 1, 0.5] } });
+    expect(finer.cases[0]!.shape).toEqual([4, 4, 16]);
+    const fine = (await finer.cases[0]!.load()).image;
+    expect([fine[0], fine[1], fine[2], fine[15]]).toEqual([1, 3.5, 8.5, 71]);
+  });
+
+  it('brings the slice axis to D', async () => {
+    const root = toy({ a: { image: { data: ramp(24) }, label: labelled([0, 3]) } });
+    const ct = { kind: 'ct', low: -1e9, high: 1e9, mean: 0, std: 1 } as const;
+    const at = (k: number, j: number, i: number): number => (k * 3 + j) * 2 + i;
+    for (const [sliceAxis, shape, voxel] of [
+      ['H', [3, 4, 2], (d: number, h: number, w: number) => at(h, d, w)],
+      ['W', [2, 4, 3], (d: number, h: number, w: number) => at(h, w, d)],
+    ] as const) {
+      const settings: PrepareSettings = { ...PLAIN, normalize: [ct], sliceAxis };
+      const { cases } = await prepare(root, { settings, labels: 'required' });
+      expect(cases[0]!.shape).toEqual(shape);
+      const { image, labels } = await cases[0]!.load();
+      const expected: number[] = [];
+      for (let d = 0; d < shape[0]; d++) {
+        for (let h = 0; h < shape[1]; h++) for (let w = 0; w < shape[2]; w++) expected.push(voxel(d, h, w));
+      }
+      expect([...image]).toEqual(expected);
+      expect([...labels!]).toEqual(expected.map((i) => i % 2));
+    }
+  });
+
+  it('stores fp16, fp32 and int16 within their precision, and reads any box of them', async () => {
+    const dims = [5, 4, 6, 2];
+    const data = new Uint8Array(Float32Array.from({ length: 240 }, (_, i) => Math.sin(i) * 40).buffer);
+    const root = toy(
+      {
+        a: {
+          image: { dims, code: 16, bitpix: 32, data },
+          label: { dims: [5, 4, 6], data: new Uint8Array(120).fill(3) },
+        },
+      },
+      { modality: { 0: 'T1', 1: 'T2' } },
+    );
+    const normalize = [{ kind: 'case' } as const, { kind: 'case' } as const];
+    const values = ({ image, dtype, scale }: LoadedCase): number[] =>
+      [...(dtype === 'fp16' ? fromHalf(image as Uint16Array) : image)].map((v) => v * scale);
+    const load = async (
+      storage: NonNullable<PrepareSettings['storage']>,
+    ): Promise<Awaited<ReturnType<typeof prepare>>> =>
+      prepare(root, { settings: { spacingMm: null, normalize, storage }, labels: 'optional' });
+    const exact = values(await (await load('fp32')).cases[0]!.load());
+    for (const storage of ['auto', 'int16', 'fp32'] as const) {
+      const item = (await load(storage)).cases[0]!;
+      expect(item.dtype).toBe(storage === 'auto' ? 'fp16' : storage);
+      const whole = await item.load();
+      values(whole).forEach((value, i) => expect(Math.abs(value - exact[i]!)).toBeLessThan(1e-3));
+      expect(item.bytes).toBe(whole.image.byteLength + whole.labels!.byteLength);
+      for (const [start, size] of [
+        [
+          [0, 0, 0],
+          [6, 4, 5],
+        ],
+        [
+          [1, 2, 3],
+          [2, 2, 2],
+        ],
+        [
+          [5, 3, 4],
+          [1, 1, 1],
+        ],
+        [
+          [2, 1, 0],
+          [3, 2, 5],
+        ],
+      ] as const) {
+        const box = await item.readBox(start, size);
+        const expected: number[] = [];
+        for (let c = 0; c < 2; c++) {
+          for (let d = 0; d < size[0]; d++) {
+            for (let h = 0; h < size[1]; h++) {
+              const row = ((c * 6 + start[0] + d) * 4 + start[1] + h) * 5 + start[2];
+              expected.push(...whole.image.subarray(row, row + size[2]));
+            }
+          }
+        }
+        expect([...box.image]).toEqual(expected);
+        expect(box.labels).toHaveLength(size[0] * size[1] * size[2]);
+      }
+      await expect(item.readBox([4, 0, 0], [3, 1, 1])).rejects.toThrow(/leaves the volume/);
+    }
+  });
+
+  it('falls back to fp32 where fp16 does not reach', async () => {
+    const root = toy({
+      a: {
+        image: { code: 4, bitpix: 16, data: new Uint8Array(Int16Array.from({ length: 24 }, (_, i) => i * 100).buffer) },
+      },
+    });
+    const ct = { kind: 'ct', low: -1e9, high: 1e9, mean: 0, std: 0.01 } as const;
+    const { cases } = await prepare(root, { settings: { spacingMm: null, normalize: [ct] } });
+    expect(cases[0]!.dtype).toBe('fp32');
+  });
+
+  it('reads labels without dataset.json classes: every value is one', async () => {
+    const root = toy(
+      { a: { image: {}, label: labelled([0, 9]) }, b: { image: {}, label: labelled([0, 4]) } },
+      { labels: undefined },
+    );
+    const { classes, cases } = await prepare(root, { labels: 'optional' });
+    expect(classes).toEqual([
+      { value: 0, name: 'background' },
+      { value: 4, name: '4' },
+      { value: 9, name: '9' },
+    ]);
+    expect(cases.map(({ classVoxels }) => classVoxels)).toEqual([
+      [12, 0, 12],
+      [12, 12, 0],
+    ]);
+  });
+
+  it('collects every bad file, or leaves bad cases out and counts them', async () => {
+    const nan = new Uint8Array(new Float32Array(24).fill(NaN).buffer);
+    const root = toy({
+      a: { image: {}, label: labelled([0, 3]) },
+      badlabel: { image: {}, label: labelled([0, 5]) },
+      dims: { image: {}, label: { dims: [2, 3, 5] } },
+      moved: { image: {}, label: { ...labelled([0]), sform: [1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 0] } },
+      spaced: { image: {}, label: { ...labelled([0]), sform: [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1.5, 0] } },
+      channels: { image: { dims: [2, 3, 4, 2] }, label: labelled([0]) },
+      nan: { image: { code: 16, bitpix: 32, data: nan }, label: labelled([0]) },
+      nolabel: { image: {} },
+    });
+    const cut = join(root, 'imagesTr/cut.nii.gz');
+    writeFileSync(cut, readFileSync(join(root, 'imagesTr/a.nii.gz')).subarray(0, -4));
+    copyFileSync(join(root, 'labelsTr/a.nii.gz'), join(root, 'labelsTr/cut.nii.gz'));
+    const named: string[] = [];
+    const options = { labels: 'required', onBad: (id: string) => void named.push(id) } as const;
+    const error = await failure(prepare(root, options));
+    expect(named).toEqual(['badlabel', 'channels', 'cut', 'dims', 'moved', 'nan', 'nolabel', 'spaced']);
+    const bad = badFiles(error);
+    const messages = bad.map(({ message }) => message.slice(message.indexOf(root) + root.length));
+    expect(messages[0]).toMatch(/labelsTr\/badlabel\.nii\.gz: voxels: .*classes 0, 3, 7: 5 \(12 voxels\)/);
+    expect(messages[1]).toMatch(/imagesTr\/channels\.nii\.gz: channels: expected 1 \(MRI\), found 2/);
+    expect(messages[2]).toMatch(/imagesTr\/cut\.nii\.gz: gzip: is cut short/);
+    expect(messages[3]).toMatch(/labelsTr\/dims\.nii\.gz: grid: .*shape \(D, H, W\) \[5, 3, 2\], expected \[4, 3, 2\]/);
+    expect(messages[4]).toMatch(/labelsTr\/moved\.nii\.gz: grid: .*1 mm elsewhere/);
+    expect(messages[5]).toMatch(/imagesTr\/nan\.nii\.gz: voxels: 24 are NaN/);
+    expect(messages[6]).toMatch(/nolabel/);
+    expect(messages[7]).toMatch(/labelsTr\/spaced\.nii\.gz: grid/);
+    for (const { message } of bad) expect(error.message).toContain(message);
+    const { cases, skipped } = await prepare(root, { ...options, skipBad: true });
+    expect(cases.map(({ id }) => id)).toEqual(['a']);
+    expect(skipped).toHaveLength(8);
+    // Labels do not matter where they are not asked for.
+    const images = await prepare(root, { skipBad: true });
+    expect(images.cases.map(({ id }) => id)).toEqual(['a', 'badlabel', 'dims', 'moved', 'nolabel', 'spaced']);
+    const zero = await prepare(root, { skipBad: true, settings: { ...PLAIN, nonFinite: 'zero' } });
+    expect(zero.cases.find(({ id }) => id === 'nan')!.nonFinite).toBe(24);
+    const dataset = await openDataset(root);
+    const found = await fingerprint(dataset, { caseIds: dataset.cases.map(({ id }) => id), labels: false });
+    expect(found.bad.map(({ id }) => id)).toEqual(['channels', 'cut', 'nan']);
+  });
+});
+
+describe('the cache', () => {
+  const files = (folder: string): Record<string, number> =>
+    Object.fromEntries(readdirSync(folder).map((name) => [name, statSync(join(folder, name)).mtimeMs]));
+
+  it('keeps entries, notices changed files and settings, replaces damaged ones', async () => {
+    const root = toy({ a: { image: { data: ramp(24) }, label: labelled([0, 3]) } });
+    const cacheDir = join(base, 'keyed');
+    const options = { cacheDir, labels: 'required' } as const;
+    const first = await prepare(root, options);
+    const before = files(cacheDir);
+    expect(Object.keys(before)).toHaveLength(2);
+    await prepare(root, options);
+    expect(files(cacheDir)).toEqual(before);
+    await prepare(root, { ...options, settings: { ...PLAIN, spacingMm: [2, 2, 2] } });
+    expect(Object.keys(files(cacheDir))).toHaveLength(4);
+    utimesSync(join(root, 'labelsTr/a.nii.gz'), 1, 1);
+    await prepare(root, options);
+    expect(Object.keys(files(cacheDir))).toHaveLength(5);
+    put(join(root, 'imagesTr'), 'a.nii.gz', makeNifti({ data: new Uint8Array(24).fill(1) }));
+    const changed = await prepare(root, options);
+    expect(await changed.cases[0]!.load()).not.toEqual(await first.cases[0]!.load());
+    const entry = readdirSync(cacheDir).map((name) => join(cacheDir, name));
+    for (const path of entry) truncateSync(path, 100);
+    await expect(changed.cases[0]!.load()).rejects.toThrow(/size: ends at byte/);
+    const again = await prepare(root, options);
+    expect((await again.cases[0]!.load()).image).toEqual(new Float32Array(24));
+    expect((await changed.cases[0]!.load()).image).toEqual(new Float32Array(24));
+  });
+
+  it('serves two runs at once and leaves no temporary file; clears what dead runs left', async () => {
+    const root = toy({ a: { image: { data: ramp(24) } }, b: { image: { data: ramp(24) } } });
+    const cacheDir = join(base, 'shared');
+    mkdirSync(cacheDir);
+    writeFileSync(join(cacheDir, '.old.1.aa.tmp'), 'x');
+    utimesSync(join(cacheDir, '.old.1.aa.tmp'), 1, 1);
+    const runs = await Promise.all([
+      prepare(root, { cacheDir }),
+      prepare(root, { cacheDir }),
+      prepare(root, { cacheDir }),
+    ]);
+    const loaded = await Promise.all(runs.map(({ cases }) => cases[1]!.load()));
+    expect(loaded[1]).toEqual(loaded[0]);
+    expect(readdirSync(cacheDir).filter((name) => name.startsWith('.'))).toEqual([]);
+    expect(readdirSync(cacheDir)).toHaveLength(2);
+  });
+
+  it('is never inside the dataset, not by a link either', async () => {
+    const root = toy({ a: { image: {} } });
+    expect((await failure(prepare(root, { cacheDir: join(root, 'cache') }))).code).toBe('config');
+    symlinkSync(root, join(base, 'link-to-set'));
+    expect((await failure(prepare(root, { cacheDir: join(base, 'link-to-set', 'cache') }))).code).toBe('config');
+    expect(readdirSync(root).sort()).toEqual(['dataset.json', 'imagesTr', 'labelsTr']);
+  });
+
+  it('stops at a signal', async () => {
+    const root = toy({ a: { image: {} } });
+    expect((await failure(prepare(root, { signal: AbortSignal.abort() }))).code).toBe('aborted');
+  });
+});
+
+const hippocampus = resolve(import.meta.dirname, '../../../shared/data/Task04_Hippocampus');
+const there = await openDataset(hippocampus).catch(() => undefined);
+
+describe.skipIf(!there)(`hippocampus (${there ? 'found' : 'skipped: shared data is not there'})`, () => {
+  it('prepares real cases with labels', async () => {
+    const caseIds = there!.cases.slice(0, 3).map(({ id }) => id);
+    const dataset = there!;
+    const found = await fingerprint(dataset, { caseIds, labels: true });
+    expect(found.bad).toEqual([]);
+    expect(Object.keys(found.labelVoxels)).toEqual(['0', '1', '2']);
+    const settings = { spacingMm: [1, 1, 1], normalize: normalizationFrom(found, dataset.kinds) } as const;
+    const prepared = await prepareDataset({
+      dataset,
+      caseIds,
+      settings: { ...settings, spacingMm: [1, 1, 1] },
+      labels: 'required',
+      cacheDir: join(base, 'hippo'),
+    });
+    for (const [n, item] of prepared.cases.entries()) {
+      expect(item.shape).toEqual(found.cases[n]!.shape);
+      const loaded = await item.load();
+      const image = fromHalf(loaded.image as Uint16Array);
+      const mean = image.reduce((sum, value) => sum + value, 0) / image.length;
+      expect(Math.abs(mean)).toBeLessThan(0.1);
+      const counts = [0, 1, 2].map((label) =>
+        loaded.labels!.reduce((sum, value) => sum + (value === label ? 1 : 0), 0),
+      );
+      expect(counts).toEqual(Object.values(found.cases[n]!.labelVoxels!));
+    }
+  });
+});
