@@ -1,0 +1,192 @@
+// add, copy, concat, fill, wsum, scale. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may be a
+// slice of channels; add, copy and fill take fp32, float64 and int32.
+#pragma once
+#include "../ops/elementwise.h"
+#include "math.h"
+
+namespace macl {
+namespace {
+
+// Rows of n numbers: y = f(a, b) with the widest vectors; whole dense ranges count as one row.
+template <class F>
+MACL_INLINE void each_row(const Tensor& t, i64 begin, i64 end, bool dense, F f) {
+  const i64 chunk = voxel_chunk(t.s[4]), v0 = begin * chunk, v1 = imin(end * chunk, voxels(t));
+  if (v0 >= v1) return;
+  if (dense) {
+    f(v0, (v1 - v0) * t.s[4]);
+  } else {
+    for (i64 v = v0; v < v1; ++v) f(v, t.s[4]);
+  }
+}
+inline bool is_dense(const Tensor& t) { return t.ld == t.s[4]; }
+
+template <class T>
+MACL_INLINE void copy_row(T* y, const T* x, i64 n, bool add) {
+  if constexpr (sizeof(T) == sizeof(real) && static_cast<T>(0.5) != 0) {
+    if (add)
+      lanes(n, [&]<class V>(i64 i) { store(y + i, load<V>(y + i) + load<V>(x + i)); });
+    else
+      lanes(n, [&]<class V>(i64 i) { store(y + i, load<V>(x + i)); });
+  } else {
+    for (i64 i = 0; i < n; ++i) y[i] = add ? static_cast<T>(y[i] + x[i]) : x[i];
+  }
+}
+
+template <class T>
+inline void copy_tensor(const Tensor& x, const Tensor& y, i64 begin, i64 end, bool add) {
+  const T* xp = static_cast<const T*>(x.data);
+  T* yp = static_cast<T*>(y.data);
+  each_row(x, begin, end, is_dense(x) && is_dense(y),
+           [&](i64 v, i64 n) { copy_row(yp + v * y.ld, xp + v * x.ld, n, add); });
+}
+
+inline bool is_number(i32 dtype) { return dtype == kF32 || dtype == kF64 || dtype == kI32; }
+inline bool is_slice(const Tensor& t) { return given(t) && is_number(t.dtype) && t.ld >= t.s[4]; }
+
+// Tensor 0's voxels, split; used by most kernels of this file.
+inline i64 tasks_of_0(const Args& a, i32) { return voxel_chunks(a.t[0]); }
+inline i64 tasks_one(const Args&, i32) { return 1; }
+
+inline i32 add_fwd_check(const Args& a) {
+  MACL_NEED(is_slice(a.t[0]) && is_slice(a.t[1]) && is_slice(a.t[2]), kBadShape);
+  MACL_NEED(same_shape(a.t[0], a.t[1]) && same_shape(a.t[0], a.t[2]), kBadShape);
+  MACL_NEED(a.t[0].dtype == a.t[1].dtype && a.t[0].dtype == a.t[2].dtype, kBadDType);
+  return kOk;
+}
+template <class T>
+inline void add_tensors(const Args& a, i64 begin, i64 end) {
+  const Tensor &p = a.t[0], &q = a.t[1], &y = a.t[2];
+  const T *pp = ptr<T>(a, 0), *qp = ptr<T>(a, 1);
+  T* yp = ptr<T>(a, 2);
+  each_row(p, begin, end, is_dense(p) && is_dense(q) && is_dense(y), [&](i64 v, i64 n) {
+    const T *u = pp + v * p.ld, *w = qp + v * q.ld;
+    T* o = yp + v * y.ld;
+    if constexpr (sizeof(T) == sizeof(real) && static_cast<T>(0.5) != 0) {
+      lanes(n, [&]<class V>(i64 i) { store(o + i, load<V>(u + i) + load<V>(w + i)); });
+    } else {
+      for (i64 i = 0; i < n; ++i) o[i] = u[i] + w[i];
+    }
+  });
+}
+inline i32 add_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  switch (a.t[0].dtype) {
+    case kF32: add_tensors<f32>(a, begin, end); break;
+    case kF64: add_tensors<f64>(a, begin, end); break;
+    case kI32: add_tensors<i32>(a, begin, end); break;
+    default: return kBadDType;
+  }
+  return kOk;
+}
+
+inline i32 copy_fwd_check(const Args& a) {
+  MACL_NEED(is_slice(a.t[0]) && is_slice(a.t[1]) && same_shape(a.t[0], a.t[1]), kBadShape);
+  MACL_NEED(a.t[0].dtype == a.t[1].dtype, kBadDType);
+  return kOk;
+}
+inline i32 copy_any(const Tensor& x, const Tensor& y, i64 begin, i64 end, bool add) {
+  switch (x.dtype) {
+    case kF32: copy_tensor<f32>(x, y, begin, end, add); break;
+    case kF64: copy_tensor<f64>(x, y, begin, end, add); break;
+    case kI32: copy_tensor<i32>(x, y, begin, end, add); break;
+    default: return kBadDType;
+  }
+  return kOk;
+}
+inline i32 copy_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  return copy_any(a.t[0], a.t[1], begin, end, attrs<CopyAttrs>(a).accumulate != 0);
+}
+
+// The channels [at, at + c) of t.
+inline Tensor channels(const Tensor& t, i64 at, i64 c) {
+  Tensor s = t;
+  const i64 bytes = t.dtype == kF64 ? 8 : 4;
+  s.data = static_cast<u8*>(t.data) + at * bytes;
+  s.s[4] = c;
+  return s;
+}
+// Tasks walk over the wider tensor's chunks, so that both parts are split alike.
+inline i32 concat_check(const Tensor& p, const Tensor& q, const Tensor& whole) {
+  MACL_NEED(is_slice(p) && is_slice(q) && is_slice(whole), kBadShape);
+  MACL_NEED(same_grid(p, q) && same_grid(p, whole) && whole.s[4] == p.s[4] + q.s[4], kBadShape);
+  MACL_NEED(p.dtype == q.dtype && p.dtype == whole.dtype, kBadDType);
+  return kOk;
+}
+inline i32 concat_fwd_check(const Args& a) { return concat_check(a.t[0], a.t[1], a.t[2]); }
+inline i32 concat_bwd_check(const Args& a) { return concat_check(a.t[1], a.t[2], a.t[0]); }
+// Two tasks lists one after the other: the first part's chunks, then the second's.
+template <class F>
+inline i32 two_parts(i64 first, i64 begin, i64 end, F f) {
+  if (begin < first) {
+    if (const i32 s = f(0, begin, imin(end, first))) return s;
+  }
+  if (end > first) return f(1, imax(begin, first) - first, end - first);
+  return kOk;
+}
+inline i64 concat_fwd_tasks(const Args& a, i32) { return voxel_chunks(a.t[0]) + voxel_chunks(a.t[1]); }
+inline i32 concat_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  return two_parts(voxel_chunks(a.t[0]), begin, end, [&](int part, i64 b, i64 e) {
+    const Tensor y = channels(a.t[2], part ? a.t[0].s[4] : 0, a.t[part].s[4]);
+    return copy_any(a.t[part], y, b, e, false);
+  });
+}
+inline i64 concat_bwd_tasks(const Args& a, i32) { return voxel_chunks(a.t[1]) + voxel_chunks(a.t[2]); }
+inline i32 concat_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  return two_parts(voxel_chunks(a.t[1]), begin, end, [&](int part, i64 b, i64 e) {
+    const Tensor dy = channels(a.t[0], part ? a.t[1].s[4] : 0, a.t[1 + part].s[4]);
+    return copy_any(dy, a.t[1 + part], b, e, false);
+  });
+}
+
+inline i32 fill_fwd_check(const Args& a) { return is_slice(a.t[0]) ? kOk : kBadShape; }
+template <class T>
+inline void fill_tensor(const Tensor& y, i64 begin, i64 end, T value) {
+  T* yp = static_cast<T*>(y.data);
+  each_row(y, begin, end, is_dense(y), [&](i64 v, i64 n) {
+    for (i64 i = 0; i < n; ++i) yp[v * y.ld + i] = value;
+  });
+}
+inline i32 fill_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  const f64 value = attrs<FillAttrs>(a).value;
+  switch (a.t[0].dtype) {
+    case kF32: fill_tensor<f32>(a.t[0], begin, end, static_cast<f32>(value)); break;
+    case kF64: fill_tensor<f64>(a.t[0], begin, end, value); break;
+    case kI32: fill_tensor<i32>(a.t[0], begin, end, static_cast<i32>(value)); break;
+    default: return kBadDType;
+  }
+  return kOk;
+}
+
+inline i32 wsum_fwd_check(const Args& a) {
+  MACL_NEED(is_scalar64(a.t[0]) && is_scalar64(a.t[4]), kBadShape);
+  for (int i = 1; i < 4; ++i) MACL_NEED(!given(a.t[i]) || is_scalar64(a.t[i]), kBadShape);
+  return kOk;
+}
+inline i32 wsum_fwd_run(const Args& a, i32, i64, i64) {
+  const WsumAttrs& w = attrs<WsumAttrs>(a);
+  const f64 weights[4] = {w.w0, w.w1, w.w2, w.w3};
+  f64 total = 0;
+  for (int i = 0; i < 4; ++i)
+    if (has(a, i)) total += weights[i] * *ptr<f64>(a, i);
+  *ptr<f64>(a, 4) = total;
+  return kOk;
+}
+
+inline i32 scale_fwd_check(const Args& a) { return is_scalar64(a.t[0]) && is_scalar64(a.t[1]) ? kOk : kBadShape; }
+inline i32 scale_fwd_run(const Args& a, i32, i64, i64) {
+  *ptr<f64>(a, 1) = attrs<ScaleAttrs>(a).factor * *ptr<f64>(a, 0);
+  return kOk;
+}
+
+#define ELEMENTWISE_KERNELS                                                                                            \
+  {"add_fwd", add_fwd_tensors, AddAttrsFields, 1, tasks_of_0, add_fwd_run, nullptr, add_fwd_check},                    \
+      {"copy_fwd", copy_fwd_tensors, CopyAttrsFields, 1, tasks_of_0, copy_fwd_run, nullptr, copy_fwd_check},           \
+      {"concat_fwd", concat_fwd_tensors, ConcatAttrsFields, 1, concat_fwd_tasks, concat_fwd_run, nullptr,              \
+       concat_fwd_check},                                                                                              \
+      {"concat_bwd", concat_bwd_tensors, ConcatAttrsFields, 1, concat_bwd_tasks, concat_bwd_run, nullptr,              \
+       concat_bwd_check},                                                                                              \
+      {"fill_fwd", fill_fwd_tensors, FillAttrsFields, 1, tasks_of_0, fill_fwd_run, nullptr, fill_fwd_check},           \
+      {"wsum_fwd", wsum_fwd_tensors, WsumAttrsFields, 1, tasks_one, wsum_fwd_run, nullptr, wsum_fwd_check},            \
+      {"scale_fwd", scale_fwd_tensors, ScaleAttrsFields, 1, tasks_one, scale_fwd_run, nullptr, scale_fwd_check}
+
+}  // namespace
+}  // namespace macl

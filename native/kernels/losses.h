@@ -1,0 +1,133 @@
+// l1, softmaxce, dice: each forward, backward, and both in one. Equations: native/ops/losses.h. Activations and gradients
+// may be slices of channels; labels are int32. Forward phases: 0 sums chunks into ws (float64), 1 combines them in order;
+// the fused kernels' phase 2 is the backward kernel's only one.
+#pragma once
+#include "../ops/losses.h"
+#include "losses_softmax.h"
+#include "math.h"
+
+namespace macl {
+namespace {
+
+// ---- l1 ----
+struct L1Places {  // indices of a kernel's tensors; −1 where it has none
+  int loss, sums, meansq, dloss, da, db, ws;
+};
+constexpr L1Places kL1Fwd = {2, 3, 4, -1, -1, -1, 5};
+constexpr L1Places kL1Bwd = {-1, 2, -1, 3, 4, 5, -1};
+constexpr L1Places kL1FwdBwd = {3, 4, 5, 2, 6, 7, 8};
+
+inline i32 l1_check(const Args& a, const L1Places& p) {
+  MACL_NEED(is_voxels(a.t[0]) && is_voxels(a.t[1]) && same_shape(a.t[0], a.t[1]), kBadShape);
+  MACL_NEED(is_flat(a.t[p.sums], 2, kF64), kBadShape);
+  if (p.loss >= 0) {
+    MACL_NEED(is_scalar64(a.t[p.loss]) && given(a.t[p.ws]), kBadShape);
+    MACL_NEED(!given(a.t[p.meansq]) || is_scalar64(a.t[p.meansq]), kBadShape);
+  }
+  if (p.da >= 0) {
+    MACL_NEED(is_scalar64(a.t[p.dloss]) && is_voxels(a.t[p.da]) && is_voxels(a.t[p.db]), kBadShape);
+    MACL_NEED(same_shape(a.t[0], a.t[p.da]) && same_shape(a.t[0], a.t[p.db]), kBadShape);
+  }
+  return kOk;
+}
+inline i64 l1_bytes(const Args& a, i32) { return voxel_chunks(a.t[0]) * 24; }
+
+template <class V>
+MACL_INLINE V vabs(V x) {
+  return x < splat<V>(real(0)) ? -x : x;
+}
+inline void l1_chunk(const Args& a, i64 task, f64* out) {
+  const Tensor &p = a.t[0], &q = a.t[1];
+  const i64 v0 = task * voxel_chunk(p.s[4]), rows = imin(voxel_chunk(p.s[4]), voxels(p) - v0);
+  const real *x = ptr<real>(a, 0) + v0 * p.ld, *y = ptr<real>(a, 1) + v0 * q.ld;
+  f64 diff = 0, size = 0, square = 0;
+  lanes(p.s[4], [&]<class V>(i64 c) {
+    V d = splat<V>(real(0)), s = d, m = d;
+    for (i64 v = 0; v < rows; ++v) {
+      const V u = load<V>(x + v * p.ld + c), w = load<V>(y + v * q.ld + c);
+      d += vabs(u - w);
+      s += vabs(u) + vabs(w);
+      m += u * u;
+    }
+    for (int l = 0; l < Vec<V>::lanes; ++l) {
+      diff += lane(d, l);
+      size += lane(s, l);
+      square += lane(m, l);
+    }
+  });
+  out[0] = diff;
+  out[1] = size * 0.5;
+  out[2] = square;
+}
+inline void l1_combine(const Args& a, const L1Places& p) {
+  f64 sum[3] = {0, 0, 0};
+  const f64* ws = ptr<f64>(a, p.ws);
+  for (i64 k = 0; k < voxel_chunks(a.t[0]); ++k)
+    for (int i = 0; i < 3; ++i) sum[i] += ws[3 * k + i];
+  const f64 n = static_cast<f64>(elements(a.t[0]));
+  ptr<f64>(a, p.sums)[0] = sum[0];
+  ptr<f64>(a, p.sums)[1] = sum[1];
+  *ptr<f64>(a, p.loss) = attrs<L1Attrs>(a).relative ? sum[0] / (sum[1] + 1e-12) : sum[0] / n;
+  if (has(a, p.meansq)) *ptr<f64>(a, p.meansq) = sum[2] / n;
+}
+template <class V>
+MACL_INLINE V signed_as(V x, V c) {
+  const V zero = splat<V>(real(0));
+  const V negative = x < zero ? -c : zero;
+  return x > zero ? c : negative;
+}
+inline void l1_gradient(const Args& a, const L1Places& p, i64 task) {
+  const L1Attrs& at = attrs<L1Attrs>(a);
+  const Tensor &ta = a.t[0], &tb = a.t[1], &da = a.t[p.da], &db = a.t[p.db];
+  const f64 dloss = *ptr<f64>(a, p.dloss), diff = ptr<f64>(a, p.sums)[0], size = ptr<f64>(a, p.sums)[1] + 1e-12;
+  const f64 to_diff = at.relative ? dloss / size : dloss / static_cast<f64>(elements(ta));
+  const f64 to_size = at.relative ? dloss * diff / size / size * 0.5 : 0;
+  const i64 v0 = task * voxel_chunk(ta.s[4]), v1 = imin(v0 + voxel_chunk(ta.s[4]), voxels(ta));
+  for (i64 v = v0; v < v1; ++v)
+    lanes(ta.s[4], [&]<class V>(i64 c) {
+      const V g1 = splat<V>(to_diff), g2 = splat<V>(to_size);
+      const V x = load<V>(ptr<real>(a, 0) + v * ta.ld + c), y = load<V>(ptr<real>(a, 1) + v * tb.ld + c);
+      const V d = signed_as(x - y, g1), gx = d - signed_as(x, g2), gy = -d - signed_as(y, g2);
+      real *ox = ptr<real>(a, p.da) + v * da.ld + c, *oy = ptr<real>(a, p.db) + v * db.ld + c;
+      store(ox, at.accumulate ? load<V>(ox) + gx : gx);
+      store(oy, at.accumulate ? load<V>(oy) + gy : gy);
+    });
+}
+inline i32 l1_run(const Args& a, const L1Places& p, int step, i64 begin, i64 end) {
+  if (step == 1) {
+    l1_combine(a, p);
+    return kOk;
+  }
+  for (i64 task = begin; task < end; ++task) {
+    if (step == 0)
+      l1_chunk(a, task, ptr<f64>(a, p.ws) + 3 * task);
+    else
+      l1_gradient(a, p, task);
+  }
+  return kOk;
+}
+inline i64 l1_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : voxel_chunks(a.t[0]); }
+inline i32 l1_fwd_check(const Args& a) { return l1_check(a, kL1Fwd); }
+inline i32 l1_bwd_check(const Args& a) { return l1_check(a, kL1Bwd); }
+inline i32 l1_fwdbwd_check(const Args& a) { return l1_check(a, kL1FwdBwd); }
+inline i32 l1_fwd_run(const Args& a, i32 phase, i64 b, i64 e) { return l1_run(a, kL1Fwd, phase, b, e); }
+inline i32 l1_bwd_run(const Args& a, i32, i64 b, i64 e) { return l1_run(a, kL1Bwd, 2, b, e); }
+inline i32 l1_fwdbwd_run(const Args& a, i32 phase, i64 b, i64 e) { return l1_run(a, kL1FwdBwd, phase, b, e); }
+
+#define LOSSES_KERNELS                                                                                                \
+  {"l1_fwd", l1_fwd_tensors, L1AttrsFields, 2, l1_tasks, l1_fwd_run, l1_bytes, l1_fwd_check},                         \
+      {"l1_bwd", l1_bwd_tensors, L1AttrsFields, 1, l1_tasks, l1_bwd_run, nullptr, l1_bwd_check},                      \
+      {"l1_fwdbwd", l1_fwdbwd_tensors, L1AttrsFields, 3, l1_tasks, l1_fwdbwd_run, l1_bytes, l1_fwdbwd_check},         \
+      {"softmaxce_fwd", softmaxce_fwd_tensors, SoftmaxceAttrsFields, 2, softmaxce_tasks, softmaxce_fwd_run,           \
+       softmaxce_bytes, softmaxce_fwd_check},                                                                         \
+      {"softmaxce_bwd", softmaxce_bwd_tensors, SoftmaxceAttrsFields, 1, softmaxce_tasks, softmaxce_bwd_run, nullptr,  \
+       softmaxce_bwd_check},                                                                                          \
+      {"softmaxce_fwdbwd", softmaxce_fwdbwd_tensors, SoftmaxceAttrsFields, 3, softmaxce_tasks, softmaxce_fwdbwd_run,  \
+       softmaxce_bytes, softmaxce_fwdbwd_check},                                                                      \
+      {"dice_fwd", dice_fwd_tensors, DiceAttrsFields, 2, dice_tasks, dice_fwd_run, dice_bytes, dice_fwd_check},       \
+      {"dice_bwd", dice_bwd_tensors, DiceAttrsFields, 1, dice_tasks, dice_bwd_run, nullptr, dice_bwd_check},          \
+      {"dice_fwdbwd", dice_fwdbwd_tensors, DiceAttrsFields, 3, dice_tasks, dice_fwdbwd_run, dice_bytes,               \
+       dice_fwdbwd_check}
+
+}  // namespace
+}  // namespace macl

@@ -1,0 +1,295 @@
+// softmaxce and dice: the losses over softmax. A group of kWide voxels is turned so that each class is one vector. Part of
+// losses.h, which has their table entries. At most 256 classes.
+#pragma once
+#include "../ops/losses.h"
+#include "math.h"
+
+namespace macl {
+namespace {
+
+constexpr i64 kMaxClasses = 256;
+constexpr i64 kLossChunk = 1024;  // voxels of one task
+
+// kWide voxels: logits, then (softmax) probabilities, class by class; labels; which voxels count.
+struct SoftmaxGroup {
+  alignas(64) real x[kMaxClasses * kWide];
+  i32 label[kWide];  // 0 where the voxel does not count
+  bool counts[kWide];
+  vr max, sum;
+};
+// Reads `rows` voxels (the other lanes are 0 and do not count); false on a label that is neither a class nor `ignore`.
+inline bool read_group(SoftmaxGroup& g, const real* x, i64 ld, const i32* y, i64 ldy, i64 rows, i64 classes,
+                       i64 ignore) {
+  for (int l = 0; l < kWide; ++l) {
+    g.counts[l] = false;
+    g.label[l] = 0;
+    for (i64 k = 0; k < classes; ++k) g.x[k * kWide + l] = l < rows ? x[l * ld + k] : real(0);
+    if (l >= rows) continue;
+    const i64 label = y[l * ldy];
+    if (label == ignore) continue;
+    if (label < 0 || label >= classes) return false;
+    g.counts[l] = true;
+    g.label[l] = static_cast<i32>(label);
+  }
+  return true;
+}
+// x becomes exp(x − max); sum their sum.
+inline void exponentials(SoftmaxGroup& g, i64 classes) {
+  vr max = load<vr>(g.x);
+  for (i64 k = 1; k < classes; ++k) max = vmax(load<vr>(g.x + k * kWide), max);
+  vr sum = splat<vr>(real(0));
+  for (i64 k = 0; k < classes; ++k) {
+    const vr e = vexp(load<vr>(g.x + k * kWide) - max);
+    store(g.x + k * kWide, e);
+    sum += e;
+  }
+  g.max = max;
+  g.sum = sum;
+}
+inline void probabilities(SoftmaxGroup& g, i64 classes) {
+  exponentials(g, classes);
+  const vr scale = splat<vr>(real(1)) / g.sum;
+  for (i64 k = 0; k < classes; ++k) store(g.x + k * kWide, load<vr>(g.x + k * kWide) * scale);
+}
+// Writes (or adds) class by class values back as rows.
+inline void write_group(const real* values, real* dx, i64 ld, i64 rows, i64 classes, bool add) {
+  for (i64 l = 0; l < rows; ++l)
+    for (i64 k = 0; k < classes; ++k) {
+      real& o = dx[l * ld + k];
+      o = add ? o + values[k * kWide + l] : values[k * kWide + l];
+    }
+}
+inline bool is_labels(const Tensor& y, const Tensor& x) {
+  return given(y) && y.dtype == kI32 && same_grid(x, y) && y.s[4] == 1 && y.ld >= 1;
+}
+inline bool is_logits(const Tensor& x) { return is_voxels(x) && x.s[4] <= kMaxClasses; }
+
+// ---- softmaxce ----
+struct CePlaces {
+  int loss, count, dloss, dx, ws;
+};
+constexpr CePlaces kCeFwd = {3, 4, -1, -1, 5};
+constexpr CePlaces kCeBwd = {-1, 3, 4, 5, -1};
+constexpr CePlaces kCeFwdBwd = {4, 5, 3, 6, 7};
+
+inline i32 softmaxce_check(const Args& a, const CePlaces& p) {
+  const Tensor& x = a.t[0];
+  MACL_NEED(is_logits(x) && is_labels(a.t[1], x), kBadShape);
+  MACL_NEED(!given(a.t[2]) || is_flat(a.t[2], x.s[4], kF64), kBadShape);
+  MACL_NEED(is_scalar64(a.t[p.count]), kBadShape);
+  MACL_NEED(p.loss < 0 || (is_scalar64(a.t[p.loss]) && given(a.t[p.ws])), kBadShape);
+  if (p.dx >= 0) {
+    MACL_NEED(is_scalar64(a.t[p.dloss]) && is_voxels(a.t[p.dx]) && same_shape(x, a.t[p.dx]), kBadShape);
+  }
+  return kOk;
+}
+inline i64 loss_chunks(const Tensor& x) { return cdiv(voxels(x), kLossChunk); }
+inline i64 softmaxce_bytes(const Args& a, i32) { return loss_chunks(a.t[0]) * 16; }
+inline i64 softmaxce_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : loss_chunks(a.t[0]); }
+
+// One chunk: step 0 sums weighted losses and weights into out[2]; step 2 writes the gradient.
+inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task, f64* out) {
+  const SoftmaxceAttrs& at = attrs<SoftmaxceAttrs>(a);
+  const Tensor &x = a.t[0], &y = a.t[1];
+  const i64 classes = x.s[4], v1 = imin((task + 1) * kLossChunk, voxels(x));
+  const f64* cw = ptr<f64>(a, 2);
+  f64 factor = 0;
+  if (step == 2) {
+    const f64 count = *ptr<f64>(a, p.count);
+    factor = count != 0 ? *ptr<f64>(a, p.dloss) / count : 0;
+  }
+  f64 loss = 0, weight = 0;
+  SoftmaxGroup g;
+  for (i64 v = task * kLossChunk; v < v1; v += kWide) {
+    const i64 rows = imin(kWide, v1 - v);
+    if (!read_group(g, ptr<real>(a, 0) + v * x.ld, x.ld, ptr<i32>(a, 1) + v * y.ld, y.ld, rows, classes, at.ignore))
+      return kBadLabel;
+    if (step == 0) {
+      real own[kWide];
+      for (int l = 0; l < kWide; ++l) own[l] = g.x[g.label[l] * kWide + l];
+      exponentials(g, classes);
+      const vr value = vlog(g.sum) - (load<vr>(own) - g.max);
+      for (int l = 0; l < kWide; ++l) {
+        if (!g.counts[l]) continue;
+        const f64 w = cw ? cw[g.label[l]] : 1.0;
+        loss += w * lane(value, l);
+        weight += w;
+      }
+    } else {
+      real f[kWide];
+      for (int l = 0; l < kWide; ++l)
+        f[l] = static_cast<real>(g.counts[l] ? factor * (cw ? cw[g.label[l]] : 1.0) : 0.0);
+      probabilities(g, classes);
+      for (int l = 0; l < kWide; ++l) g.x[g.label[l] * kWide + l] -= real(1);
+      for (i64 k = 0; k < classes; ++k) {
+        const vr scaled = load<vr>(g.x + k * kWide) * load<vr>(f);
+        store(g.x + k * kWide, load<vr>(f) == splat<vr>(real(0)) ? splat<vr>(real(0)) : scaled);
+      }
+      const Tensor& dx = a.t[p.dx];
+      write_group(g.x, ptr<real>(a, p.dx) + v * dx.ld, dx.ld, rows, classes, at.accumulate != 0);
+    }
+  }
+  if (step == 0) {
+    out[0] = loss;
+    out[1] = weight;
+  }
+  return kOk;
+}
+inline i32 softmaxce_run(const Args& a, const CePlaces& p, int step, i64 begin, i64 end) {
+  if (step == 1) {
+    f64 loss = 0, count = 0;
+    const f64* ws = ptr<f64>(a, p.ws);
+    for (i64 k = 0; k < loss_chunks(a.t[0]); ++k) {
+      loss += ws[2 * k];
+      count += ws[2 * k + 1];
+    }
+    *ptr<f64>(a, p.loss) = count != 0 ? loss / count : 0;
+    *ptr<f64>(a, p.count) = count;
+    return kOk;
+  }
+  for (i64 task = begin; task < end; ++task) {
+    f64* out = step == 0 ? ptr<f64>(a, p.ws) + 2 * task : nullptr;
+    if (const i32 s = softmaxce_chunk(a, p, step, task, out)) return s;
+  }
+  return kOk;
+}
+inline i32 softmaxce_fwd_check(const Args& a) { return softmaxce_check(a, kCeFwd); }
+inline i32 softmaxce_bwd_check(const Args& a) { return softmaxce_check(a, kCeBwd); }
+inline i32 softmaxce_fwdbwd_check(const Args& a) { return softmaxce_check(a, kCeFwdBwd); }
+inline i32 softmaxce_fwd_run(const Args& a, i32 phase, i64 b, i64 e) { return softmaxce_run(a, kCeFwd, phase, b, e); }
+inline i32 softmaxce_bwd_run(const Args& a, i32, i64 b, i64 e) { return softmaxce_run(a, kCeBwd, 2, b, e); }
+inline i32 softmaxce_fwdbwd_run(const Args& a, i32 phase, i64 b, i64 e) {
+  return softmaxce_run(a, kCeFwdBwd, phase, b, e);
+}
+
+// ---- dice ----
+struct DicePlaces {
+  int loss, sums, dloss, dx, ws;
+};
+constexpr DicePlaces kDiceFwd = {2, 3, -1, -1, 4};
+constexpr DicePlaces kDiceBwd = {-1, 2, 3, 4, -1};
+constexpr DicePlaces kDiceFwdBwd = {3, 4, 2, 5, 6};
+
+inline i64 dice_samples(const Args& a) { return attrs<DiceAttrs>(a).perSample ? a.t[0].s[0] : 1; }
+inline i64 dice_chunks(const Tensor& x) { return cdiv(x.s[1] * x.s[2] * x.s[3], kLossChunk); }  // of one sample
+inline i32 dice_check(const Args& a, const DicePlaces& p) {
+  const Tensor& x = a.t[0];
+  MACL_NEED(is_logits(x) && x.s[4] >= 2 && is_labels(a.t[1], x), kBadShape);
+  MACL_NEED(is_flat(a.t[p.sums], dice_samples(a) * x.s[4] * 3, kF64), kBadShape);
+  MACL_NEED(p.loss < 0 || (is_scalar64(a.t[p.loss]) && given(a.t[p.ws])), kBadShape);
+  if (p.dx >= 0) {
+    MACL_NEED(is_scalar64(a.t[p.dloss]) && is_voxels(a.t[p.dx]) && same_shape(x, a.t[p.dx]), kBadShape);
+  }
+  return kOk;
+}
+inline i64 dice_bytes(const Args& a, i32) {
+  const Tensor& x = a.t[0];
+  return x.s[0] * dice_chunks(x) * x.s[4] * 24;
+}
+inline i64 dice_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : a.t[0].s[0] * dice_chunks(a.t[0]); }
+
+// Σ p·y, Σ p, Σ y of a chunk, a class after the other.
+inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
+  const Tensor &x = a.t[0], &y = a.t[1];
+  const i64 classes = x.s[4], per = x.s[1] * x.s[2] * x.s[3], n = task / dice_chunks(x);
+  const i64 v0 = n * per + task % dice_chunks(x) * kLossChunk, v1 = imin(v0 + kLossChunk, (n + 1) * per);
+  alignas(64) real sum_p[kMaxClasses * kWide];
+  for (i64 k = 0; k < classes; ++k) {
+    store(sum_p + k * kWide, splat<vr>(real(0)));
+    out[3 * k] = out[3 * k + 1] = out[3 * k + 2] = 0;
+  }
+  SoftmaxGroup g;
+  for (i64 v = v0; v < v1; v += kWide) {
+    const i64 rows = imin(kWide, v1 - v);
+    if (!read_group(g, ptr<real>(a, 0) + v * x.ld, x.ld, ptr<i32>(a, 1) + v * y.ld, y.ld, rows, classes,
+                    attrs<DiceAttrs>(a).ignore))
+      return kBadLabel;
+    probabilities(g, classes);
+    real mask[kWide];
+    for (int l = 0; l < kWide; ++l) mask[l] = g.counts[l] ? real(1) : real(0);
+    for (i64 k = 0; k < classes; ++k)
+      store(sum_p + k * kWide, load<vr>(sum_p + k * kWide) + load<vr>(g.x + k * kWide) * load<vr>(mask));
+    for (int l = 0; l < kWide; ++l) {
+      if (!g.counts[l]) continue;
+      out[3 * g.label[l]] += g.x[g.label[l] * kWide + l];
+      out[3 * g.label[l] + 2] += 1;
+    }
+  }
+  for (i64 k = 0; k < classes; ++k)
+    for (int l = 0; l < kWide; ++l) out[3 * k + 1] += sum_p[k * kWide + l];
+  return kOk;
+}
+inline void dice_combine(const Args& a, const DicePlaces& p) {
+  const i64 samples = dice_samples(a), classes = a.t[0].s[4], all = a.t[0].s[0] * dice_chunks(a.t[0]);
+  const f64 smooth = attrs<DiceAttrs>(a).smooth;
+  f64* sums = ptr<f64>(a, p.sums);
+  f64 mean = 0;
+  for (i64 s = 0; s < samples; ++s)
+    for (i64 k = 0; k < classes; ++k) {
+      f64* sum = sums + (s * classes + k) * 3;
+      sum[0] = sum[1] = sum[2] = 0;
+      for (i64 chunk = s * (all / samples); chunk < (s + 1) * (all / samples); ++chunk)
+        for (int i = 0; i < 3; ++i) sum[i] += ptr<f64>(a, p.ws)[(chunk * classes + k) * 3 + i];
+      if (k > 0) mean += (2 * sum[0] + smooth) / (sum[1] + sum[2] + smooth);
+    }
+  *ptr<f64>(a, p.loss) = 1 - mean / static_cast<f64>(samples * (classes - 1));
+}
+inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
+  const DiceAttrs& at = attrs<DiceAttrs>(a);
+  const Tensor &x = a.t[0], &y = a.t[1], &dx = a.t[p.dx];
+  const i64 classes = x.s[4], per = x.s[1] * x.s[2] * x.s[3], n = task / dice_chunks(x);
+  const i64 v0 = n * per + task % dice_chunks(x) * kLossChunk, v1 = imin(v0 + kLossChunk, (n + 1) * per);
+  // d loss / d p = other[k], and own[k] where k is the label.
+  real own[kMaxClasses], other[kMaxClasses];
+  const f64 share = *ptr<f64>(a, p.dloss) / static_cast<f64>(dice_samples(a) * (classes - 1));
+  for (i64 k = 0; k < classes; ++k) {
+    const f64* sum = ptr<f64>(a, p.sums) + ((at.perSample ? n : 0) * classes + k) * 3;
+    const f64 below = sum[1] + sum[2] + at.smooth, dice = (2 * sum[0] + at.smooth) / below;
+    other[k] = static_cast<real>(k > 0 ? share * dice / below : 0);
+    own[k] = static_cast<real>(k > 0 ? share * (dice - 2) / below : 0);
+  }
+  SoftmaxGroup g;
+  for (i64 v = v0; v < v1; v += kWide) {
+    const i64 rows = imin(kWide, v1 - v);
+    if (!read_group(g, ptr<real>(a, 0) + v * x.ld, x.ld, ptr<i32>(a, 1) + v * y.ld, y.ld, rows, classes, at.ignore))
+      return kBadLabel;
+    probabilities(g, classes);
+    // Through the softmax: dx_k = p_k (g_k − Σ_j g_j p_j); the label's class has another g than the rest.
+    real extra[kWide], label_p[kWide], mask[kWide];
+    for (int l = 0; l < kWide; ++l) {
+      mask[l] = g.counts[l] ? real(1) : real(0);
+      extra[l] = own[g.label[l]] - other[g.label[l]];
+      label_p[l] = g.x[g.label[l] * kWide + l];
+    }
+    vr inner = load<vr>(extra) * load<vr>(label_p);
+    for (i64 k = 0; k < classes; ++k) inner += load<vr>(g.x + k * kWide) * splat<vr>(other[k]);
+    for (i64 k = 0; k < classes; ++k) {
+      real* q = g.x + k * kWide;
+      store(q, load<vr>(q) * (splat<vr>(other[k]) - inner) * load<vr>(mask));
+    }
+    for (int l = 0; l < kWide; ++l) g.x[g.label[l] * kWide + l] += label_p[l] * extra[l] * mask[l];
+    write_group(g.x, ptr<real>(a, p.dx) + v * dx.ld, dx.ld, rows, classes, at.accumulate != 0);
+  }
+  return kOk;
+}
+inline i32 dice_run(const Args& a, const DicePlaces& p, int step, i64 begin, i64 end) {
+  if (step == 1) {
+    dice_combine(a, p);
+    return kOk;
+  }
+  for (i64 task = begin; task < end; ++task) {
+    const i32 s = step == 0 ? dice_chunk(a, task, ptr<f64>(a, p.ws) + task * a.t[0].s[4] * 3)
+                            : dice_gradient(a, p, task);
+    if (s) return s;
+  }
+  return kOk;
+}
+inline i32 dice_fwd_check(const Args& a) { return dice_check(a, kDiceFwd); }
+inline i32 dice_bwd_check(const Args& a) { return dice_check(a, kDiceBwd); }
+inline i32 dice_fwdbwd_check(const Args& a) { return dice_check(a, kDiceFwdBwd); }
+inline i32 dice_fwd_run(const Args& a, i32 phase, i64 b, i64 e) { return dice_run(a, kDiceFwd, phase, b, e); }
+inline i32 dice_bwd_run(const Args& a, i32, i64 b, i64 e) { return dice_run(a, kDiceBwd, 2, b, e); }
+inline i32 dice_fwdbwd_run(const Args& a, i32 phase, i64 b, i64 e) { return dice_run(a, kDiceFwdBwd, phase, b, e); }
+
+}  // namespace
+}  // namespace macl

@@ -1,0 +1,210 @@
+// maxpool3d and avgpool. Equations: native/ops/pool.h. x, y, dx, dy of maxpool3d, x and dx of avgpool may be slices of
+// channels. One task is a row of windows, or (avgpool) a chunk of a sample's voxels.
+#pragma once
+#include "../ops/pool.h"
+#include "math.h"
+
+namespace macl {
+namespace {
+
+// A row of pooling windows over an input grid: windows beyond the last whole one (odd sizes) are there too, cut short.
+struct WindowRow {
+  i64 n, d, h;        // sample and window coordinates
+  i64 d0, d1, h0, h1; // rows of the input
+  bool whole;         // along D and H
+};
+inline i64 window_rows(const Tensor& x, i64 sd, i64 sh) { return x.s[0] * cdiv(x.s[1], sd) * cdiv(x.s[2], sh); }
+inline WindowRow window_row(const Tensor& x, i64 sd, i64 sh, i64 task) {
+  const i64 hs = cdiv(x.s[2], sh), ds = cdiv(x.s[1], sd);
+  WindowRow r;
+  r.h = task % hs;
+  r.d = task / hs % ds;
+  r.n = task / hs / ds;
+  r.d0 = r.d * sd;
+  r.d1 = imin(r.d0 + sd, x.s[1]);
+  r.h0 = r.h * sh;
+  r.h1 = imin(r.h0 + sh, x.s[2]);
+  r.whole = r.d1 - r.d0 == sd && r.h1 - r.h0 == sh;
+  return r;
+}
+inline i64 voxel_at(const Tensor& t, i64 n, i64 d, i64 h) { return ((n * t.s[1] + d) * t.s[2] + h) * t.s[3]; }
+
+inline bool pool_shapes(const Tensor& x, const Tensor& y, i64 sd, i64 sh, i64 sw) {
+  return y.s[0] == x.s[0] && y.s[1] == x.s[1] / sd && y.s[2] == x.s[2] / sh && y.s[3] == x.s[3] / sw &&
+         y.s[4] == x.s[4];
+}
+inline bool pool_stride(i64 s) { return s == 1 || s == 2; }
+
+template <int X, int Y>
+inline i32 maxpool3d_check_of(const Args& a) {
+  const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
+  MACL_NEED(pool_stride(p.sd) && pool_stride(p.sh) && pool_stride(p.sw), kBadAttr);
+  MACL_NEED(is_voxels(a.t[X]) && is_voxels(a.t[Y]), kBadShape);
+  MACL_NEED(pool_shapes(a.t[X], a.t[Y], p.sd, p.sh, p.sw), kBadShape);
+  return kOk;
+}
+inline i32 maxpool3d_fwd_check(const Args& a) { return maxpool3d_check_of<0, 1>(a); }
+inline i32 maxpool3d_bwd_check(const Args& a) {
+  MACL_NEED(is_voxels(a.t[2]) && same_shape(a.t[0], a.t[2]), kBadShape);
+  return maxpool3d_check_of<0, 1>(a);
+}
+
+inline i64 maxpool3d_fwd_tasks(const Args& a, i32) { return a.t[1].s[0] * a.t[1].s[1] * a.t[1].s[2]; }
+inline i32 maxpool3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
+  const Tensor &x = a.t[0], &y = a.t[1];
+  const i64 rows = y.s[2], slices = y.s[1];
+  for (i64 task = begin; task < end; ++task) {
+    const i64 h = task % rows, d = task / rows % slices, n = task / rows / slices;
+    real* out = ptr<real>(a, 1) + task * y.s[3] * y.ld;
+    lanes(y.s[4], [&]<class V>(i64 c) {
+      for (i64 w = 0; w < y.s[3]; ++w) {
+        V best = splat<V>(real(0));
+        for (i64 i = 0; i < p.sd; ++i)
+          for (i64 j = 0; j < p.sh; ++j) {
+            const real* in =
+                ptr<real>(a, 0) + (voxel_at(x, n, d * p.sd + i, h * p.sh + j) + w * p.sw) * x.ld + c;
+            for (i64 k = 0; k < p.sw; ++k) {
+              const V v = load<V>(in + k * x.ld);
+              best = (i | j | k) == 0 ? v : ((v > best) | (v != v) ? v : best);
+            }
+          }
+        store(out + w * y.ld + c, best);
+      }
+    });
+  }
+  return kOk;
+}
+
+// dx [N, D, H, W, C] from x (the forward input) and dy; writes, or adds where accumulate = 1.
+inline i64 maxpool3d_bwd_tasks(const Args& a, i32) {
+  const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
+  return window_rows(a.t[0], p.sd, p.sh);
+}
+inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
+  const Tensor &x = a.t[0], &dy = a.t[1], &dx = a.t[2];
+  const bool add = p.accumulate != 0;
+  for (i64 task = begin; task < end; ++task) {
+    const WindowRow r = window_row(x, p.sd, p.sh, task);
+    const i64 windows = r.whole ? dy.s[3] : 0;
+    const real* in[4];
+    real* out[4];
+    int lines = 0;
+    for (i64 d = r.d0; d < r.d1; ++d)
+      for (i64 h = r.h0; h < r.h1; ++h, ++lines) {
+        in[lines] = ptr<real>(a, 0) + voxel_at(x, r.n, d, h) * x.ld;
+        out[lines] = ptr<real>(a, 2) + voxel_at(x, r.n, d, h) * dx.ld;
+      }
+    const real* grad = r.whole ? ptr<real>(a, 1) + voxel_at(dy, r.n, r.d, r.h) * dy.ld : nullptr;
+    const i64 sw = p.sw;
+    lanes(x.s[4], [&]<class V>(i64 c) {
+      const V zero = splat<V>(real(0));
+      for (i64 w = 0; w < windows; ++w) {
+        V best = load<V>(in[0] + w * sw * x.ld + c), at = zero;
+        for (int l = 0; l < lines; ++l)
+          for (i64 k = 0; k < sw; ++k) {
+            const V v = load<V>(in[l] + (w * sw + k) * x.ld + c);
+            const auto better = (v > best) | (v != v);
+            best = better ? v : best;
+            at = better ? splat<V>(static_cast<real>(l * 2 + k)) : at;
+          }
+        const V g = load<V>(grad + w * dy.ld + c);
+        for (int l = 0; l < lines; ++l)
+          for (i64 k = 0; k < sw; ++k) {
+            real* o = out[l] + (w * sw + k) * dx.ld + c;
+            const V v = at == splat<V>(static_cast<real>(l * 2 + k)) ? g : zero;
+            store(o, add ? load<V>(o) + v : v);
+          }
+      }
+      if (!add)
+        for (int l = 0; l < lines; ++l)
+          for (i64 w = windows * sw; w < x.s[3]; ++w) store(out[l] + w * dx.ld + c, zero);
+    });
+  }
+  return kOk;
+}
+
+// avgpool: phase 0 sums chunks of a sample's voxels into ws (float64 [N, chunks, C]); phase 1 adds them in order.
+inline i64 sample_voxels(const Tensor& x) { return x.s[1] * x.s[2] * x.s[3]; }
+inline i64 sample_chunks(const Tensor& x) { return cdiv(sample_voxels(x), voxel_chunk(x.s[4])); }
+inline i32 avgpool_fwd_check(const Args& a) {
+  const Tensor &x = a.t[0], &y = a.t[1];
+  MACL_NEED(is_voxels(x) && is_voxels(y), kBadShape);
+  MACL_NEED(y.s[0] == x.s[0] && sample_voxels(y) == 1 && y.s[4] == x.s[4] && given(a.t[2]), kBadShape);
+  return kOk;
+}
+inline i64 avgpool_fwd_bytes(const Args& a, i32) {
+  const Tensor& x = a.t[0];
+  return x.s[0] * sample_chunks(x) * x.s[4] * 8;
+}
+inline i64 avgpool_fwd_tasks(const Args& a, i32 phase) {
+  return phase == 0 ? a.t[0].s[0] * sample_chunks(a.t[0]) : a.t[0].s[0];
+}
+inline i32 avgpool_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  const Tensor &x = a.t[0], &y = a.t[1];
+  const i64 channels = x.s[4], per = sample_voxels(x), chunk = voxel_chunk(channels), chunks = sample_chunks(x);
+  f64* ws = ptr<f64>(a, 2);
+  for (i64 task = begin; task < end; ++task) {
+    if (phase == 0) {
+      const i64 n = task / chunks, v0 = task % chunks * chunk, rows = imin(chunk, per - v0);
+      const real* in = ptr<real>(a, 0) + (n * per + v0) * x.ld;
+      lanes(channels, [&]<class V>(i64 c) {
+        V s0 = splat<V>(real(0)), s1 = s0;
+        i64 v = 0;
+        for (; v + 2 <= rows; v += 2) {
+          s0 += load<V>(in + v * x.ld + c);
+          s1 += load<V>(in + (v + 1) * x.ld + c);
+        }
+        if (v < rows) s0 += load<V>(in + v * x.ld + c);
+        for (int l = 0; l < Vec<V>::lanes; ++l) ws[task * channels + c + l] = lane(s0, l) + lane(s1, l);
+      });
+    } else {
+      for (i64 c = 0; c < channels; ++c) {
+        f64 sum = 0;
+        for (i64 k = 0; k < chunks; ++k) sum += ws[(task * chunks + k) * channels + c];
+        ptr<real>(a, 1)[task * y.ld + c] = static_cast<real>(sum / static_cast<f64>(per));
+      }
+    }
+  }
+  return kOk;
+}
+
+inline i32 avgpool_bwd_check(const Args& a) {
+  const Tensor &dy = a.t[0], &dx = a.t[1];
+  MACL_NEED(is_voxels(dx) && is_voxels(dy), kBadShape);
+  MACL_NEED(dy.s[0] == dx.s[0] && sample_voxels(dy) == 1 && dy.s[4] == dx.s[4], kBadShape);
+  return kOk;
+}
+inline i64 avgpool_bwd_tasks(const Args& a, i32) { return a.t[1].s[0] * sample_chunks(a.t[1]); }
+inline i32 avgpool_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  const Tensor &dy = a.t[0], &dx = a.t[1];
+  const bool add = attrs<AvgpoolAttrs>(a).accumulate != 0;
+  const i64 per = sample_voxels(dx), chunk = voxel_chunk(dx.s[4]), chunks = sample_chunks(dx);
+  for (i64 task = begin; task < end; ++task) {
+    const i64 n = task / chunks, v0 = task % chunks * chunk, rows = imin(chunk, per - v0);
+    const real* in = ptr<real>(a, 0) + n * dy.ld;
+    real* out = ptr<real>(a, 1) + (n * per + v0) * dx.ld;
+    lanes(dx.s[4], [&]<class V>(i64 c) {
+      const V g = load<V>(in + c) / splat<V>(static_cast<real>(per));
+      for (i64 v = 0; v < rows; ++v) {
+        real* o = out + v * dx.ld + c;
+        store(o, add ? load<V>(o) + g : g);
+      }
+    });
+  }
+  return kOk;
+}
+
+#define POOL_KERNELS                                                                                                   \
+  {"maxpool3d_fwd", maxpool3d_fwd_tensors, Maxpool3dAttrsFields, 1, maxpool3d_fwd_tasks, maxpool3d_fwd_run, nullptr,   \
+   maxpool3d_fwd_check},                                                                                               \
+      {"maxpool3d_bwd", maxpool3d_bwd_tensors, Maxpool3dAttrsFields, 1, maxpool3d_bwd_tasks, maxpool3d_bwd_run,        \
+       nullptr, maxpool3d_bwd_check},                                                                                  \
+      {"avgpool_fwd", avgpool_fwd_tensors, AvgpoolAttrsFields, 2, avgpool_fwd_tasks, avgpool_fwd_run,                  \
+       avgpool_fwd_bytes, avgpool_fwd_check},                                                                          \
+      {"avgpool_bwd", avgpool_bwd_tensors, AvgpoolAttrsFields, 1, avgpool_bwd_tasks, avgpool_bwd_run, nullptr,         \
+       avgpool_bwd_check}
+
+}  // namespace
+}  // namespace macl
