@@ -2,7 +2,7 @@
 // conv3d_bwd_w_fast.h. Equations and shapes: native/ops/conv3d.h. Nothing is saved for the backward pass but x.
 #pragma once
 #include "conv3d_shape.h"
-#if MACL_PLAIN || 1
+#if MACL_PLAIN
 
 namespace macl {
 namespace {

@@ -43,6 +43,17 @@ inline i64 conv3d_source(i64 p, i64 k, i64 kernel, i64 stride, i64 dilation, i64
   return q / dilation < size ? q / dilation : -1;
 }
 
+// A 1×1×1 convolution with stride 1 is over voxels in any order: makes the rows of a good length. Returns the width of
+// the last row, which may be shorter than the others.
+inline i64 conv3d_flatten(ConvShape& s) {
+  if (s.taps() != 1 || s.sd * s.sh * s.sw * s.td * s.th * s.tw != 1) return s.ow;
+  const i64 count = s.rows() * s.ow;
+  s.n = s.od = s.id = 1;
+  s.ow = s.iw = imin(count, 240);
+  s.oh = s.ih = cdiv(count, s.ow);
+  return count - (s.oh - 1) * s.ow;
+}
+
 inline i64 conv3d_pack_count(i64 out, i64 in, i64 taps) { return cdiv(out, kPackLanes) * kPackLanes * in * taps; }
 
 template <class T>

@@ -3,7 +3,7 @@
 #pragma once
 #include "conv3d.h"
 #include "upconv3d_shape.h"
-#if MACL_PLAIN || 1
+#if MACL_PLAIN
 
 namespace macl {
 namespace {

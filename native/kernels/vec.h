@@ -11,6 +11,13 @@
 #define MACL_PLAIN 0
 #endif
 
+// Loops over register tiles must be unrolled whole, or the tile lives in memory.
+#if defined(__clang__)
+#define MACL_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define MACL_UNROLL _Pragma("GCC unroll 64")
+#endif
+
 namespace macl {
 namespace {
 

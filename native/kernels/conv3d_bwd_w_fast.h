@@ -1,0 +1,114 @@
+// conv3d_bwd_w, tuned fp32: dw and db from x and dy. Per chunk of rows, tiles of dw_tile.h over short blocks of rows; then
+// the chunks' partial sums are added in their order. The plain kernel is in conv3d.h.
+#pragma once
+#include "dw_tile.h"
+
+namespace macl {
+namespace {
+
+struct DwConv {
+  ConvShape s;
+  i64 last;  // width of the last row
+  DwPlan plan;
+};
+
+inline DwConv conv3d_bwd_w_plan(const Args& a) {
+  ConvShape s = conv3d_fwd_shape(a.t[0], a.t[1], attrs<Conv3dAttrs>(a));
+  const i64 last = conv3d_flatten(s);
+  return {s, last, dw_plan(s.i, s.o, s.taps(), s.kw, s.rows())};
+}
+
+// Rows h … h + n of (n, d), positions w0 … w1, are in `buf` (row stride `rowSize`): their share of the task's sums.
+inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const f32* x, i64 ldx, const f32* buf, i64 rowSize,
+                               i64 ow, i64 row, i64 rows, i64 w0, i64 w1, i64 iw) {
+  const i64 h0 = row % s.oh, d = row / s.oh % s.od, n = row / s.oh / s.od;
+  const bool fused = kDwFuse && s.kw == 3 && s.sw == 1;
+  DwArgs t;
+  t.ow = ow;
+  t.ci = s.kw * ow;
+  t.xstep = s.sw * ldx;
+  for (i64 kd = 0; kd < s.kd; ++kd)
+    for (i64 kh = 0; kh < s.kh; ++kh) {
+      const i64 xd = conv3d_source(d, kd, s.kd, s.sd, 1, s.id);
+      if (xd < 0) continue;
+      for (i64 k = 0; k < (fused ? 1 : s.kw); ++k) {
+        // Positions of x (fused) or of dy (else) whose partners exist.
+        i64 first, last, from;
+        if (fused) {
+          first = imax(0, w0 - 1);
+          last = imin(iw, w1 + 1);
+          from = first;
+        } else {
+          const i64 shift = s.kw / 2 - k;  // x position = w·sw − shift
+          first = imax(w0, cdiv(imax(0, shift), s.sw));
+          last = imin(w1, (iw - 1 + shift) / s.sw + 1);
+          from = first * s.sw - shift;
+        }
+        t.count = last - first;
+        t.rows = 0;
+        for (i64 r = 0; r < rows; ++r) {
+          const i64 xh = conv3d_source(h0 + r, kh, s.kh, s.sh, 1, s.ih);
+          if (xh < 0) continue;
+          t.x[t.rows] = x + (((n * s.id + xd) * s.ih + xh) * s.iw + from) * ldx + task.i0;
+          t.dy[t.rows++] = buf + r * rowSize + (first - w0 + kDwPad) * ow;
+        }
+        t.out = task.part + (kd * s.kh + kh) * imin(s.i, kDwIn) * s.kw * ow + k * ow;
+        if (fused)
+          dw_block<3>(t, task.in, task.on);
+        else
+          dw_block<1>(t, task.in, task.on);
+      }
+    }
+}
+
+inline void conv3d_bwd_w_task(const DwConv& c, const DwTask& t, const f32* x, i64 ldx, const f32* dy, i64 lddy) {
+  const ConvShape& s = c.s;
+  const i64 ow = c.plan.ow;
+  alignas(64) f32 buf[kDwPositions * kDwOut];
+  const i64 most = kDwPositions - 2 * kDwPad - 16, seg = cdiv(s.ow, cdiv(s.ow, most));
+  const i64 rowSize = (seg + 2 * kDwPad) * ow, fit = imin(kDwRows, kDwPositions / (seg + 2 * kDwPad));
+  for (i64 row = t.row0; row < t.row1;) {
+    i64 rows = imin(imin(fit, t.row1 - row), s.oh - row % s.oh);
+    const i64 rowsTotal = s.rows();
+    if (row + rows == rowsTotal && c.last != s.ow && rows > 1) --rows;  // the short row by itself
+    const i64 width = row + rows == rowsTotal ? c.last : s.ow, iw = c.last != s.ow ? width : s.iw;
+    for (i64 w0 = 0; w0 < width; w0 += seg) {
+      const i64 w1 = imin(width, w0 + seg);
+      for (i64 r = 0; r < rows; ++r) {
+        dw_fill(buf + r * rowSize, ow, dy + ((row + r) * s.ow + w0) * lddy + t.o0, lddy, w1 - w0, t.on);
+        if (t.db) dw_bias(buf + r * rowSize, ow, w1 - w0, t.on, t.db);
+      }
+      conv3d_bwd_w_block(s, t, x, ldx, buf, rowSize, ow, row, rows, w0, w1, iw);
+    }
+    row += rows;
+  }
+}
+
+// Phase 0: partial sums (writes ws); phase 1: writes dw and db, or adds where accumulate = 1.
+inline i64 conv3d_bwd_w_tasks(const Args& a, i32 phase) {
+  const DwConv c = conv3d_bwd_w_plan(a);
+  return phase == 0 ? c.plan.tasks() : c.plan.reduce_tasks();
+}
+
+inline i64 conv3d_bwd_w_bytes(const Args& a, i32) { return conv3d_bwd_w_plan(a).plan.bytes(); }
+
+inline i32 conv3d_bwd_w_fast_check(const Args& a) {
+  const i32 status = conv3d_bwd_w_check(a);
+  return status == kOk && !is_opaque(a, 4, conv3d_bwd_w_bytes(a, 4)) ? i32(kBadShape) : status;
+}
+
+inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  const DwConv c = conv3d_bwd_w_plan(a);
+  void* ws = a.t[4].data;
+  for (i64 t = begin; t < end; ++t) {
+    if (phase == 0)
+      conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const f32>(a, 0), a.t[0].ld, ptr<const f32>(a, 1), a.t[1].ld);
+    else
+      dw_reduce(c.plan, ws, t, ptr<f32>(a, 2), c.s.i * c.s.taps(), c.s.taps(), optional_ptr<f32>(a, 3),
+                attrs<Conv3dAttrs>(a).accumulate != 0);
+  }
+  return kOk;
+}
+
+}  // namespace
+}  // namespace macl

@@ -1,0 +1,189 @@
+// conv3d, tuned fp32: forward and dx over strips (conv3d_tile.h), dw in conv3d_bwd_w_fast.h. The plain kernels, which say
+// the same more simply, are in conv3d.h.
+#pragma once
+#include "conv3d_tile.h"
+#include "conv3d_bwd_w_fast.h"
+
+namespace macl {
+namespace {
+
+constexpr i64 kConvTasks = 256;  // at most about so many, of whole rows
+// The rows of a convolution, in the order of tasks.
+struct ConvRows {
+  ConvShape s;
+  i64 last;  // width of the last row
+  i64 perTask;
+  i64 tasks() const { return cdiv(s.rows(), perTask); }
+  i64 width(i64 row) const { return row + 1 == s.rows() ? last : s.ow; }
+  i64 voxels(i64 task) const {
+    const i64 begin = task * perTask, end = imin(begin + perTask, s.rows());
+    return (end - begin - 1) * s.ow + width(end - 1);
+  }
+};
+
+inline ConvRows conv3d_rows(ConvShape s) {
+  const i64 last = conv3d_flatten(s);
+  return {s, last, cdiv(s.rows(), kConvTasks)};
+}
+
+struct ConvCall {
+  const f32 *x, *wp, *b;
+  i64 ldx;
+  f32* y;
+  i64 ldy;
+  bool accumulate, act;
+  f32 slope;
+  f64* stats;  // of a task: [3][O] shift, Σ (y − shift), Σ (y − shift)²; null: none
+};
+
+// Rows of the input, and their weights, that output row (n, d, h) is made of; StripRow::first is set for w = 0.
+inline void conv3d_strip(const ConvShape& s, const ConvCall& c, i64 row, Strip& t) {
+  const i64 h = row % s.oh, d = row / s.oh % s.od, n = row / s.oh / s.od;
+  const bool apart = s.kw == 3 && s.sw != 1;  // positions a stride apart: each tap of kW is a row of its own
+  t.rows = 0;
+  t.ld = c.ldx;
+  t.ci = s.i;
+  t.kw = apart ? 1 : s.kw;
+  t.wblock = s.i * s.taps() * kPackLanes;
+  t.wci = s.kw * kPackLanes;
+  for (i64 kd = 0; kd < s.kd; ++kd)
+    for (i64 kh = 0; kh < s.kh; ++kh) {
+      const i64 xd = conv3d_source(d, kd, s.kd, s.sd, s.td, s.id), xh = conv3d_source(h, kh, s.kh, s.sh, s.th, s.ih);
+      if (xd < 0 || xh < 0) continue;
+      const f32* src = c.x + ((n * s.id + xd) * s.ih + xh) * s.iw * c.ldx;
+      const f32* w = c.wp + (kd * s.kh + kh) * s.i * s.kw * kPackLanes;
+      for (i64 k = 0; k < (apart ? s.kw : 1); ++k) {
+        t.row[t.rows] = {src, k - s.kw / 2, s.sw, s.tw, s.iw};
+        t.w[t.rows++] = w + k * kPackLanes;
+      }
+    }
+}
+
+inline void conv3d_activate(StripBuffers& b, i64 n, i64 on, f32 slope) {
+  for (i64 p = 0; p < n; ++p)
+    for (i64 o = 0; o < on; o += kLanes) {
+      const vf v = vload(b.acc + p * kStripOut + o);
+      vstore(b.acc + p * kStripOut + o, v < 0 ? v * slope : v);
+    }
+}
+
+// Adds a strip's sums in fp32 (at most 24 terms) to the task's in float64.
+inline void conv3d_strip_stats(const StripBuffers& b, i64 n, i64 on, f64* shift, i64 channels, bool first) {
+  f64 *sum = shift + channels, *square = sum + channels;
+  for (i64 o = 0; o < on; o += kLanes) {
+    const i64 lanes = imin(kLanes, on - o);
+    vf k{}, s{}, q{};
+    if (first)
+      for (i64 l = 0; l < lanes; ++l) shift[o + l] = b.acc[o + l], sum[o + l] = square[o + l] = 0;
+    for (i64 l = 0; l < lanes; ++l) k[l] = f32(shift[o + l]);
+    for (i64 p = 0; p < n; ++p) {
+      const vf v = vload(b.acc + p * kStripOut + o) - k;
+      s += v;
+      q += v * v;
+    }
+    for (i64 l = 0; l < lanes; ++l) sum[o + l] += s[l], square[o + l] += q[l];
+  }
+}
+
+inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
+  const ConvShape& s = r.s;
+  Strip t;
+  StripBuffers buf;
+  const i64 begin = task * r.perTask, end = imin(begin + r.perTask, s.rows());
+  for (i64 row = begin; row < end; ++row) {
+    conv3d_strip(s, c, row, t);
+    const i64 width = r.width(row), strip = strip_width(width, s.o);
+    for (i64 i = 0; i < t.rows; ++i) t.row[i].size = imin(s.iw, width == s.ow ? s.iw : width);
+    for (i64 w0 = 0; w0 < width; w0 += strip) {
+      const i64 n = imin(strip, width - w0);
+      strip_begin(buf);
+      for (i64 o0 = 0; o0 < s.o; o0 += kStripOut) {
+        const i64 on = imin(kStripOut, s.o - o0);
+        strip_bias(buf, on, c.b ? c.b + o0 : nullptr);
+        strip_run(t, buf, n, o0, on);
+        if (c.act) conv3d_activate(buf, n, on, c.slope);
+        if (c.stats) conv3d_strip_stats(buf, n, on, c.stats + o0, s.o, row == begin && w0 == 0);
+        strip_store(buf, n, on, c.y + (row * s.ow + w0) * c.ldy + o0, c.ldy, c.accumulate);
+      }
+      for (i64 i = 0; i < t.rows; ++i) t.row[i].first += strip * s.sw;
+    }
+  }
+}
+
+// conv3d_fwd, phase 0: y and each task's sums in ws (writes); phase 1: mean and var of 16 channels a task (writes).
+inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
+  const auto& at = attrs<Conv3dAttrs>(a);
+  if (phase == 1) return at.stats != 0 ? cdiv(a.t[3].s[4], kPackLanes) : 0;
+  return conv3d_rows(conv3d_fwd_shape(a.t[0], a.t[3], at)).tasks();
+}
+
+inline i64 conv3d_fwd_bytes(const Args& a, i32) {
+  const auto& at = attrs<Conv3dAttrs>(a);
+  return opaque_bytes(at.stats != 0 ? conv3d_fwd_tasks(a, 0) * 3 * a.t[3].s[4] * i64(sizeof(f64)) : 0);
+}
+
+inline i32 conv3d_fwd_fast_check(const Args& a) {
+  if (attrs<Conv3dAttrs>(a).stats != 0 && !is_opaque(a, 6, conv3d_fwd_bytes(a, 6))) return kBadShape;
+  return conv3d_fwd_check(a);
+}
+
+// Means and squares of the tasks, combined in their order.
+inline void conv3d_stats(const ConvRows& r, const f64* ws, i64 c, f32* mean, f32* var) {
+  f64 count = 0, m = 0, m2 = 0;
+  for (i64 t = 0; t < r.tasks(); ++t) {
+    const f64* p = ws + t * 3 * r.s.o + c;
+    const f64 n = f64(r.voxels(t)), sum = p[r.s.o], mt = p[0] + sum / n, delta = mt - m;
+    m2 += p[2 * r.s.o] - sum * sum / n + delta * delta * (count * n / (count + n));
+    count += n;
+    m += delta * (n / count);
+  }
+  mean[c] = f32(m);
+  var[c] = f32(m2 > 0 ? m2 / count : 0);
+}
+
+inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  const auto& at = attrs<Conv3dAttrs>(a);
+  const Tensor &x = a.t[0], &y = a.t[3];
+  const ConvRows rows = conv3d_rows(conv3d_fwd_shape(x, y, at));
+  for (i64 t = begin; t < end; ++t) {
+    if (phase == 0) {
+      f64* stats = at.stats != 0 ? ptr<f64>(a, 6) + t * 3 * y.s[4] : nullptr;
+      conv3d_task(rows, {ptr<const f32>(a, 0), ptr<const f32>(a, 1), optional_ptr<const f32>(a, 2), x.ld, ptr<f32>(a, 3),
+                         y.ld, false, at.act != 0, f32(at.slope), stats}, t);
+    } else {
+      for (i64 c = t * kPackLanes; c < imin((t + 1) * kPackLanes, y.s[4]); ++c)
+        conv3d_stats(rows, ptr<const f64>(a, 6), c, ptr<f32>(a, 4), ptr<f32>(a, 5));
+    }
+  }
+  return kOk;
+}
+
+// conv3d_bwd_x: writes dx, or adds where accumulate = 1.
+inline i64 conv3d_bwd_x_tasks(const Args& a, i32) {
+  return conv3d_rows(conv3d_bwd_x_shape(a.t[0], a.t[2], attrs<Conv3dAttrs>(a))).tasks();
+}
+
+inline i64 conv3d_bwd_x_bytes(const Args&, i32) { return opaque_bytes(0); }
+
+inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
+  const auto& at = attrs<Conv3dAttrs>(a);
+  const Tensor &dy = a.t[0], &dx = a.t[2];
+  const ConvRows rows = conv3d_rows(conv3d_bwd_x_shape(dy, dx, at));
+  for (i64 t = begin; t < end; ++t)
+    conv3d_task(rows, {ptr<const f32>(a, 0), ptr<const f32>(a, 1), nullptr, dy.ld, ptr<f32>(a, 2), dx.ld,
+                       at.accumulate != 0, false, 0, nullptr}, t);
+  return kOk;
+}
+
+}  // namespace
+}  // namespace macl
+
+#define CONV3D_KERNELS                                                                                               \
+  {"conv3d_pack", conv3d_pack_tensors, Conv3dPackAttrsFields, 1, conv3d_pack_tasks, conv3d_pack_run,                 \
+   conv3d_pack_bytes, conv3d_pack_check},                                                                            \
+  {"conv3d_fwd", conv3d_fwd_tensors, Conv3dAttrsFields, 2, conv3d_fwd_tasks, conv3d_fwd_run, conv3d_fwd_bytes,       \
+   conv3d_fwd_fast_check},                                                                                           \
+  {"conv3d_bwd_x", conv3d_bwd_x_tensors, Conv3dAttrsFields, 1, conv3d_bwd_x_tasks, conv3d_bwd_x_run,                 \
+   conv3d_bwd_x_bytes, conv3d_bwd_x_check},                                                                          \
+  {"conv3d_bwd_w", conv3d_bwd_w_tensors, Conv3dAttrsFields, 2, conv3d_bwd_w_tasks, conv3d_bwd_w_run,                 \
+   conv3d_bwd_w_bytes, conv3d_bwd_w_fast_check}

@@ -1,0 +1,272 @@
+// The register tile of every forward and dx convolution (conv3d and upconv3d), and the strip around it. Not here: which
+// rows and weights (conv3d_fast.h, upconv3d_fast.h).
+//
+// A strip is up to 24 neighbouring outputs of a row. The input rows it needs are copied to a small padded buffer
+// [row][block of 16 channels][position][16], zeros at the edges: so the tile has constant strides, no branches for padding,
+// and reads L1. The tile holds TW positions × TC vectors of output channels in registers and walks rows, channels and the
+// taps of kW; tiles overshoot into the buffer's slack, and only what belongs to the strip is stored.
+#pragma once
+#include "conv3d_shape.h"
+
+namespace macl {
+namespace {
+
+constexpr i64 kStripMax = 24;      // outputs
+constexpr i64 kStripCover = 32;    // the same with a tile's overshoot
+constexpr i64 kStripOut = 64;      // output channels at a time
+constexpr i64 kStripBuffer = 27 * 25 * 16;  // floats of input rows; 27 rows: kW taken apart (stride 2); 25: a tile's overshoot
+constexpr int kMaxRows = 27;
+#if defined(MACL_ISA_AVX512)
+constexpr i64 kChunk = 32;  // input channels at a time
+constexpr bool kFuseKw = true;
+#else
+constexpr i64 kChunk = 16;  // so that weights of one output block stay in L1 over a strip
+constexpr bool kFuseKw = false;
+#endif
+
+struct TileArgs {
+  const f32* x[kMaxRows];
+  const f32* w[kMaxRows];
+  i64 rows;
+  i64 xoff, woff;
+  i64 ci;      // input channels
+  i64 xblock;  // from 16 channels of x to the next 16
+  i64 wblock;  // from 16 outputs to the next 16
+  i64 wci;     // from an input channel's weights to the next one's
+  f32* acc;    // [TW][accLd], read and written
+  i64 accLd;
+};
+
+// XS: floats between positions of x: 16, or 1 where there is one channel. KW: taps along W that lie side by side.
+template <int TC, int TW, int KW, int XS>
+void conv3d_tile(const TileArgs& t) {
+  constexpr int K = kFuseKw ? KW : 1;  // taps taken together: fewer broadcasts, but K·TC weights in registers
+  vf a[TW][TC];
+  MACL_UNROLL for (int p = 0; p < TW; ++p)
+    MACL_UNROLL for (int c = 0; c < TC; ++c) a[p][c] = vload(t.acc + p * t.accLd + c * kLanes);
+  const i64 wvec = kLanes == 16 ? t.wblock : kLanes;
+  for (i64 r = 0; r < t.rows; ++r)
+    for (int k0 = 0; k0 < KW; k0 += K) {
+      const f32* xb = t.x[r] + t.xoff + k0 * XS;
+      const f32* w = t.w[r] + t.woff + k0 * kPackLanes;
+      for (i64 c0 = 0; c0 < t.ci; c0 += 16, xb += t.xblock) {
+        const f32* x = xb;
+        const f32* last = x + imin(16, t.ci - c0);
+        for (; x != last; ++x, w += t.wci) {
+          vf wv[K][TC];
+          MACL_UNROLL for (int k = 0; k < K; ++k)
+            MACL_UNROLL for (int c = 0; c < TC; ++c) wv[k][c] = vload(w + c * wvec + k * kPackLanes);
+          MACL_UNROLL for (int p = 0; p < TW + K - 1; ++p) {
+            const vf xv = vsplat(x[p * XS]);
+            MACL_UNROLL for (int k = 0; k < K; ++k)
+              if (p >= k && p - k < TW) {
+                MACL_UNROLL for (int c = 0; c < TC; ++c) a[p - k][c] += xv * wv[k][c];
+              }
+          }
+        }
+      }
+    }
+  MACL_UNROLL for (int p = 0; p < TW; ++p)
+    MACL_UNROLL for (int c = 0; c < TC; ++c) vstore(t.acc + p * t.accLd + c * kLanes, a[p][c]);
+}
+
+using TileFn = void (*)(const TileArgs&);
+
+struct TileChoice {
+  i64 tw;
+  TileFn fn;
+};
+
+template <int KW, int XS, int TC, int TW>
+inline void conv3d_tile_if(i64 tw, TileChoice& best) {
+  if (TW >= tw) best = {TW, conv3d_tile<TC, TW, KW, XS>};
+}
+
+// The narrowest tile of TC vectors that holds tw positions, and the widest that fits the registers.
+constexpr i64 tile_max(int tc) {
+  if (kLanes == 16) return tc == 1 ? 24 : 12;
+#if defined(__aarch64__)
+  return tc == 4 ? 5 : tc == 2 ? 8 : 16;
+#else
+  if (kLanes == 8) return tc == 1 ? 8 : 6;
+  return tc == 4 ? 2 : tc == 2 ? 4 : 8;
+#endif
+}
+
+template <int KW, int XS, int TC, int... TW>
+inline TileChoice conv3d_tile_list(i64 tw) {
+  TileChoice best{0, nullptr};
+  (conv3d_tile_if<KW, XS, TC, TW>(tw, best), ...);  // widest first
+  return best;
+}
+
+template <int KW, int XS>
+inline TileChoice conv3d_tile_choice(i64 tc, i64 tw) {
+#if defined(MACL_ISA_AVX512)
+  if (tc == 2) return conv3d_tile_list<KW, XS, 2, 12, 11, 10, 8, 6, 4>(tw);
+  return conv3d_tile_list<KW, XS, 1, 24, 22, 20, 16, 12, 8, 4>(tw);
+#elif defined(MACL_ISA_AVX2)
+  if (tc == 2) return conv3d_tile_list<KW, XS, 2, 6, 5, 4, 3, 2>(tw);
+  return conv3d_tile_list<KW, XS, 1, 8, 6, 4>(tw);
+#elif defined(__aarch64__)
+  if (tc == 4) return conv3d_tile_list<KW, XS, 4, 5, 4, 3, 2>(tw);
+  if (tc == 2) return conv3d_tile_list<KW, XS, 2, 8, 6, 4>(tw);
+  return conv3d_tile_list<KW, XS, 1, 16, 12, 8, 4>(tw);
+#else
+  if (tc == 4) return conv3d_tile_list<KW, XS, 4, 2>(tw);
+  if (tc == 2) return conv3d_tile_list<KW, XS, 2, 4, 2>(tw);
+  return conv3d_tile_list<KW, XS, 1, 8, 4>(tw);
+#endif
+}
+
+inline TileChoice conv3d_tile_for(i64 tc, i64 n, i64 kw, bool single) {
+  const i64 tw = cdiv(n, cdiv(n, tile_max(int(tc))));  // tiles of equal width rather than a narrow last one
+  if (single) return kw == 3 ? conv3d_tile_choice<3, 1>(tc, tw) : conv3d_tile_choice<1, 1>(tc, tw);
+  return kw == 3 ? conv3d_tile_choice<3, 16>(tc, tw) : conv3d_tile_choice<1, 16>(tc, tw);
+}
+
+constexpr i64 kTileVectors = kLanes == 4 ? 4 : 2;
+
+// Vectors of the next tile where `left` output vectors are still to do.
+inline i64 tile_vectors(i64 left) { return left >= kTileVectors ? kTileVectors : left >= 2 ? 2 : 1; }
+
+// Strips of a row of n outputs: all equally wide but the last. A strip is one tile with AVX-512, else several.
+inline i64 strip_width(i64 n, i64 out) {
+  const i64 most = kLanes == 16 && out > 16 ? tile_max(2) : kStripMax;
+  return cdiv(n, cdiv(n, most));
+}
+
+// One input row of a strip: positions q = first + p·step, p < count; only q that are multiples of dil with q/dil < size
+// exist, all others are zero.
+struct StripRow {
+  const f32* src;
+  i64 first, step, dil, size;
+};
+
+inline void copy_channels(f32* dst, const f32* src, i64 cn) {
+  if (cn == 16) {
+    MACL_UNROLL for (int l = 0; l < 16; l += kLanes) vstore(dst + l, vload(src + l));
+  } else {
+    for (i64 c = 0; c < cn; ++c) dst[c] = src[c];
+  }
+}
+
+inline void zero_channels(f32* dst) {
+  MACL_UNROLL for (int l = 0; l < 16; l += kLanes) vstore(dst + l, vf{});
+}
+
+// Channels c0 … c0 + cn of one row into dst [block][count][16], or [count] where the input has one channel.
+inline void strip_fill(f32* dst, const StripRow& r, i64 ld, i64 count, i64 c0, i64 cn, bool single) {
+  if (single) {
+    for (i64 p = 0, q = r.first; p < count; ++p, q += r.step)
+      dst[p] = q >= 0 && q % r.dil == 0 && q / r.dil < r.size ? r.src[q / r.dil * ld] : 0;
+    return;
+  }
+  for (i64 c = 0; c < cn; c += 16) {
+    const i64 lanes = imin(16, cn - c);
+    const f32* src = r.src + c0 + c;
+    if (r.dil == 1) {
+      i64 p = 0, q = r.first;
+      for (; p < count && q < 0; ++p, q += r.step, dst += 16) zero_channels(dst);
+      for (; p < count && q < r.size; ++p, q += r.step, dst += 16) copy_channels(dst, src + q * ld, lanes);
+      for (; p < count; ++p, dst += 16) zero_channels(dst);
+    } else {
+      for (i64 p = 0, q = r.first; p < count; ++p, q += r.step, dst += 16) {
+        if (q >= 0 && q % r.dil == 0 && q / r.dil < r.size)
+          copy_channels(dst, src + q / r.dil * ld, lanes);
+        else
+          zero_channels(dst);
+      }
+    }
+  }
+}
+
+// What a strip is computed from; rows and weights pointers belong together.
+struct Strip {
+  StripRow row[kMaxRows];
+  const f32* w[kMaxRows];
+  i64 rows;
+  i64 ld;      // of the input
+  i64 ci;      // all input channels
+  i64 kw;      // taps along W within a row's weights (1 or 3)
+  i64 wblock, wci;
+};
+
+struct StripBuffers {
+  alignas(64) f32 x[kStripBuffer];
+  alignas(64) f32 acc[kStripCover * kStripOut];
+  i64 filled;  // channels that x holds of the current strip, from which one on: −1 none
+};
+
+inline void strip_begin(StripBuffers& b) { b.filled = -1; }
+
+// acc [n][kStripOut] += the strip's outputs o0 … o0 + on, o0 a multiple of 16. The caller filled acc (bias or zeros).
+inline void strip_run(const Strip& s, StripBuffers& b, i64 n, i64 o0, i64 on) {
+  const bool single = s.ci == 1;
+  const i64 vectors = cdiv(on, kLanes);
+  i64 cover = 0;
+  for (i64 v = 0; v < vectors; v += tile_vectors(vectors - v)) {
+    const i64 tw = conv3d_tile_for(tile_vectors(vectors - v), n, s.kw, single).tw;
+    cover = imax(cover, cdiv(n, tw) * tw);
+  }
+  cover = single ? kStripCover : cover;
+  const i64 count = cover + s.kw - 1;
+  const i64 room = kStripBuffer / (imax(s.rows, 1) * count) / 16 * 16;
+  const i64 chunk = single ? 1 : imin(room, s.rows <= 9 && s.rows > 1 ? kChunk : room);
+  TileArgs t;
+  t.rows = s.rows;
+  t.xblock = count * 16;
+  t.wblock = s.wblock;
+  t.wci = s.wci;
+  t.accLd = kStripOut;
+  for (i64 c0 = 0; c0 < s.ci; c0 += chunk) {
+    const i64 cn = imin(chunk, s.ci - c0), rowSize = single ? count : cdiv(cn, 16) * 16 * count;
+    const bool fill = b.filled != c0 * kStripCover + cover;
+    t.ci = cn;
+    for (i64 r = 0; r < s.rows; ++r) {
+      if (fill) strip_fill(b.x + r * rowSize, s.row[r], s.ld, count, c0, cn, single);
+      t.x[r] = b.x + r * rowSize;
+      t.w[r] = s.w[r] + c0 * s.wci;
+    }
+    b.filled = c0 * kStripCover + cover;
+    for (i64 v = 0; v < vectors;) {
+      const i64 tc = tile_vectors(vectors - v), o = o0 + v * kLanes;
+      const TileChoice tile = conv3d_tile_for(tc, n, s.kw, single);
+      t.woff = o / 16 * s.wblock + o % 16;
+      for (i64 p = 0; p < n; p += tile.tw) {
+        t.xoff = single ? p : p * 16;
+        t.acc = b.acc + p * kStripOut + v * kLanes;
+        tile.fn(t);
+      }
+      v += tc;
+    }
+  }
+}
+
+// acc ← bias (or zeros) for n positions and the tiles' overshoot.
+inline void strip_bias(StripBuffers& b, i64 on, const f32* bias) {
+  for (i64 v = 0; v < on; v += kLanes) {
+    vf a{};
+    if (bias)
+      for (i64 l = 0, lanes = imin(kLanes, on - v); l < lanes; ++l) a[l] = bias[v + l];
+    for (i64 p = 0; p < kStripCover; ++p) vstore(b.acc + p * kStripOut + v, a);
+  }
+}
+
+// y[p·step] (channels 0 … on at y) ← acc, or += where accumulate.
+inline void strip_store(const StripBuffers& b, i64 n, i64 on, f32* y, i64 step, bool accumulate) {
+  for (i64 p = 0; p < n; ++p, y += step) {
+    const f32* acc = b.acc + p * kStripOut;
+    i64 o = 0;
+    if (accumulate) {
+      for (; o + kLanes <= on; o += kLanes) vstore(y + o, vload(y + o) + vload(acc + o));
+      for (; o < on; ++o) y[o] += acc[o];
+    } else {
+      for (; o + kLanes <= on; o += kLanes) vstore(y + o, vload(acc + o));
+      for (; o < on; ++o) y[o] = acc[o];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace macl

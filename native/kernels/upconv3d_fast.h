@@ -1,0 +1,169 @@
+// upconv3d, tuned fp32: forward and dx over the strips of conv3d_tile.h, each tap of the stride a matrix of its own; dw
+// with the tiles of dw_tile.h. The plain kernels, which say the same more simply, are in upconv3d.h.
+#pragma once
+#include "conv3d_tile.h"
+#include "dw_tile.h"
+
+namespace macl {
+namespace {
+
+constexpr i64 kUpTasks = 256;
+
+inline i64 upconv3d_per_task(const UpShape& s) { return cdiv(s.rows(), kUpTasks); }
+
+inline UpShape upconv3d_args_shape(const Args& a, int x, int y) {
+  return upconv3d_shape(a.t[x], a.t[y], attrs<Upconv3dAttrs>(a));
+}
+
+// First voxel of y for tap t and x's voxel (row, w).
+inline i64 upconv3d_voxel(const UpShape& s, i64 row, i64 tap, i64 w) {
+  return s.y_row(row, tap / (s.sh * s.sw), tap / s.sw % s.sh) + w * s.sw + tap % s.sw;
+}
+
+// upconv3d_fwd: one task some rows of x. Writes.
+inline i64 upconv3d_fwd_tasks(const Args& a, i32) {
+  const UpShape s = upconv3d_args_shape(a, 0, 3);
+  return cdiv(s.rows(), upconv3d_per_task(s));
+}
+
+inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  const UpShape s = upconv3d_args_shape(a, 0, 3);
+  const f32* b = optional_ptr<const f32>(a, 2);
+  const i64 per = upconv3d_per_task(s), last = imin(end * per, s.rows()), blocks = cdiv(s.o, kPackLanes);
+  const i64 ldx = a.t[0].ld, ldy = a.t[3].ld, strip = strip_width(s.w, s.o);
+  Strip t;
+  StripBuffers buf;
+  t.rows = 1;
+  t.ld = ldx;
+  t.ci = s.i;
+  t.kw = 1;
+  t.wblock = s.i * kPackLanes;
+  t.wci = kPackLanes;
+  for (i64 row = begin * per; row < last; ++row)
+    for (i64 w0 = 0; w0 < s.w; w0 += strip) {
+      const i64 n = imin(strip, s.w - w0);
+      t.row[0] = {ptr<const f32>(a, 0) + row * s.w * ldx, w0, 1, 1, s.w};
+      strip_begin(buf);
+      for (i64 tap = 0; tap < s.taps(); ++tap)
+        for (i64 o0 = 0; o0 < s.o; o0 += kStripOut) {
+          const i64 on = imin(kStripOut, s.o - o0);
+          t.w[0] = ptr<const f32>(a, 1) + tap * blocks * s.i * kPackLanes;
+          strip_bias(buf, on, b ? b + o0 : nullptr);
+          strip_run(t, buf, n, o0, on);
+          strip_store(buf, n, on, ptr<f32>(a, 3) + upconv3d_voxel(s, row, tap, w0) * ldy + o0, ldy * s.sw, false);
+        }
+    }
+  return kOk;
+}
+
+// upconv3d_bwd_x: one task some rows of dx; writes, or adds where accumulate = 1.
+inline i64 upconv3d_bwd_x_tasks(const Args& a, i32) {
+  const UpShape s = upconv3d_args_shape(a, 2, 0);
+  return cdiv(s.rows(), upconv3d_per_task(s));
+}
+
+inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
+  const UpShape s = upconv3d_args_shape(a, 2, 0);
+  const i64 per = upconv3d_per_task(s), last = imin(end * per, s.rows());
+  const i64 lddy = a.t[0].ld, ldx = a.t[2].ld, strip = strip_width(s.w, s.i);
+  Strip t;
+  StripBuffers buf;
+  t.rows = s.taps();
+  t.ld = lddy;
+  t.ci = s.o;
+  t.kw = 1;
+  t.wblock = s.taps() * s.o * kPackLanes;
+  t.wci = kPackLanes;
+  for (i64 row = begin * per; row < last; ++row)
+    for (i64 w0 = 0; w0 < s.w; w0 += strip) {
+      const i64 n = imin(strip, s.w - w0);
+      for (i64 tap = 0; tap < s.taps(); ++tap) {
+        const i64 c = tap % s.sw;
+        t.row[tap] = {ptr<const f32>(a, 0) + (upconv3d_voxel(s, row, tap, 0) - c) * lddy, w0 * s.sw + c, s.sw, 1,
+                      s.w * s.sw};
+        t.w[tap] = ptr<const f32>(a, 1) + tap * s.o * kPackLanes;
+      }
+      strip_begin(buf);
+      for (i64 i0 = 0; i0 < s.i; i0 += kStripOut) {
+        const i64 in = imin(kStripOut, s.i - i0);
+        strip_bias(buf, in, nullptr);
+        strip_run(t, buf, n, i0, in);
+        strip_store(buf, n, in, ptr<f32>(a, 2) + (row * s.w + w0) * ldx + i0, ldx,
+                    attrs<Upconv3dAttrs>(a).accumulate != 0);
+      }
+    }
+  return kOk;
+}
+
+// upconv3d_bwd_w. Phase 0: partial sums (writes ws); phase 1: writes dw and db, or adds where accumulate = 1.
+inline DwPlan upconv3d_bwd_w_plan(const Args& a) {
+  const UpShape s = upconv3d_args_shape(a, 0, 1);
+  return dw_plan(s.i, s.o, s.taps(), 1, s.rows());
+}
+
+inline i64 upconv3d_bwd_w_tasks(const Args& a, i32 phase) {
+  const DwPlan p = upconv3d_bwd_w_plan(a);
+  return phase == 0 ? p.tasks() : p.reduce_tasks();
+}
+
+inline i64 upconv3d_bwd_w_bytes(const Args& a, i32) { return upconv3d_bwd_w_plan(a).bytes(); }
+
+inline i32 upconv3d_bwd_w_fast_check(const Args& a) {
+  const i32 status = upconv3d_bwd_w_check(a);
+  return status == kOk && !is_opaque(a, 4, upconv3d_bwd_w_bytes(a, 4)) ? i32(kBadShape) : status;
+}
+
+inline void upconv3d_bwd_w_task(const UpShape& s, const DwPlan& p, const DwTask& task, const Args& a) {
+  alignas(64) f32 buf[kDwPositions * kDwOut];
+  const i64 most = kDwPositions - 2 * kDwPad - 16, seg = cdiv(s.w, cdiv(s.w, most));
+  const i64 rowSize = (seg + 2 * kDwPad) * p.ow, fit = imin(kDwRows, kDwPositions / (seg + 2 * kDwPad));
+  DwArgs t;
+  t.ow = t.ci = p.ow;
+  t.xstep = a.t[0].ld;
+  for (i64 row = task.row0; row < task.row1; row += fit)
+    for (i64 w0 = 0; w0 < s.w; w0 += seg) {
+      t.count = imin(seg, s.w - w0);
+      t.rows = imin(fit, task.row1 - row);
+      for (i64 r = 0; r < t.rows; ++r) t.x[r] = ptr<const f32>(a, 0) + ((row + r) * s.w + w0) * a.t[0].ld + task.i0;
+      for (i64 tap = 0; tap < s.taps(); ++tap) {
+        for (i64 r = 0; r < t.rows; ++r) {
+          f32* to = buf + r * rowSize;
+          dw_fill(to, p.ow, ptr<const f32>(a, 1) + upconv3d_voxel(s, row + r, tap, w0) * a.t[1].ld + task.o0,
+                  a.t[1].ld * s.sw, t.count, task.on);
+          if (task.db) dw_bias(to, p.ow, t.count, task.on, task.db);
+          t.dy[r] = to + kDwPad * p.ow;
+        }
+        t.out = task.part + tap * p.iw * p.ow;
+        dw_block<1>(t, task.in, task.on);
+      }
+    }
+}
+
+inline i32 upconv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  const UpShape s = upconv3d_args_shape(a, 0, 1);
+  const DwPlan p = upconv3d_bwd_w_plan(a);
+  void* ws = a.t[4].data;
+  for (i64 t = begin; t < end; ++t) {
+    if (phase == 0)
+      upconv3d_bwd_w_task(s, p, dw_task(p, ws, t), a);
+    else
+      dw_reduce(p, ws, t, ptr<f32>(a, 2), s.taps(), s.o * s.taps(), optional_ptr<f32>(a, 3),
+                attrs<Upconv3dAttrs>(a).accumulate != 0);
+  }
+  return kOk;
+}
+
+inline i64 upconv3d_ws_bytes(const Args&, i32) { return opaque_bytes(0); }
+
+}  // namespace
+}  // namespace macl
+
+#define UPCONV3D_KERNELS                                                                                              \
+  {"upconv3d_pack", upconv3d_pack_tensors, Upconv3dPackAttrsFields, 1, upconv3d_pack_tasks, upconv3d_pack_run,        \
+   upconv3d_pack_bytes, upconv3d_pack_check},                                                                         \
+  {"upconv3d_fwd", upconv3d_fwd_tensors, Upconv3dAttrsFields, 1, upconv3d_fwd_tasks, upconv3d_fwd_run,                \
+   upconv3d_ws_bytes, upconv3d_fwd_check},                                                                            \
+  {"upconv3d_bwd_x", upconv3d_bwd_x_tensors, Upconv3dAttrsFields, 1, upconv3d_bwd_x_tasks, upconv3d_bwd_x_run,        \
+   upconv3d_ws_bytes, upconv3d_bwd_x_check},                                                                          \
+  {"upconv3d_bwd_w", upconv3d_bwd_w_tensors, Upconv3dAttrsFields, 2, upconv3d_bwd_w_tasks, upconv3d_bwd_w_run,        \
+   upconv3d_bwd_w_bytes, upconv3d_bwd_w_fast_check}

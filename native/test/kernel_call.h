@@ -1,0 +1,143 @@
+// Calls one kernel of a table outside the engine, for tests and micro-benchmarks: owns its tensors, asks for the sizes of
+// opaque ones, runs phases on some threads or in any split. Not part of the product.
+#pragma once
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../ops/types.h"
+
+namespace macl::testing {
+
+inline const Kernel* find_kernel(const KernelTable& table, const char* name) {
+  for (int i = 0; i < table.count; ++i)
+    if (!std::strcmp(table.kernels[i].name, name)) return &table.kernels[i];
+  std::fprintf(stderr, "%s has no kernel %s\n", table.isa, name);
+  std::exit(2);
+}
+
+// A tensor in float64 or fp32 by the table's element type; values are exchanged as double.
+struct Buffer {
+  std::vector<unsigned char> bytes;
+  Tensor t{};
+  double get(i64 i) const {
+    return t.dtype == kF64 ? reinterpret_cast<const double*>(bytes.data())[i]
+                           : double(reinterpret_cast<const float*>(bytes.data())[i]);
+  }
+  void set(i64 i, double v) {
+    if (t.dtype == kF64)
+      reinterpret_cast<double*>(bytes.data())[i] = v;
+    else
+      reinterpret_cast<float*>(bytes.data())[i] = float(v);
+  }
+};
+
+class Call {
+ public:
+  Call(const KernelTable& table, const char* name, bool f64)
+      : kernel_(find_kernel(table, name)), real_(f64 ? kF64 : kF32), isa_(table.isa) {}
+
+  template <class A>
+  Call& attrs(const A& a) {
+    attrs_.resize(sizeof(A));
+    std::memcpy(attrs_.data(), &a, sizeof(A));
+    return *this;
+  }
+
+  // A channel slice: C of ld channels, from `offset` on; dense where ld = C.
+  int add(i64 n, i64 d, i64 h, i64 w, i64 c, i64 ld = 0, i64 offset = 0) {
+    Buffer b;
+    b.t = {nullptr, {n, d, h, w, c}, ld ? ld : c, real_, kScratch};
+    b.bytes.resize(size_t(n * d * h * w * b.t.ld) * (real_ == kF64 ? 8 : 4));
+    offset_.push_back(offset);
+    buffers_.push_back(std::move(b));
+    return int(buffers_.size()) - 1;
+  }
+  int none() {
+    Buffer b;
+    b.t = {nullptr, {0, 0, 0, 0, 0}, 0, kU8, -1};
+    offset_.push_back(0);
+    buffers_.push_back(std::move(b));
+    return int(buffers_.size()) - 1;
+  }
+  // An opaque tensor: filled from another call's, or sized by this kernel (or another that says its size) when it runs.
+  int opaque(const Buffer* from = nullptr) {
+    Buffer b;
+    if (from) b = *from;
+    b.t.dtype = kU8;
+    b.t.segment = kScratch;
+    offset_.push_back(0);
+    buffers_.push_back(std::move(b));
+    return int(buffers_.size()) - 1;
+  }
+  Buffer& operator[](int i) { return buffers_[size_t(i)]; }
+
+  // Sizes opaque tensors and checks. Returns the check's status.
+  i32 prepare() {
+    tensors_.clear();
+    for (auto& b : buffers_) tensors_.push_back(b.t);
+    for (size_t i = 0; i < buffers_.size(); ++i) {
+      auto& b = buffers_[i];
+      if (b.t.dtype == kU8 && b.t.segment >= 0 && b.bytes.empty()) {
+        b.bytes.assign(size_t(kernel_->bytes(args(), i32(i))), 0xff);  // NaN
+        b.t.s[0] = i64(b.bytes.size());
+        for (int k = 1; k < 5; ++k) b.t.s[k] = 1;
+        b.t.ld = 1;
+        tensors_[i] = b.t;
+      }
+    }
+    for (size_t i = 0; i < buffers_.size(); ++i)
+      if (buffers_[i].t.segment >= 0)
+        tensors_[i].data = buffers_[i].bytes.data() + offset_[i] * (real_ == kF64 ? 8 : 4);
+    return kernel_->check ? kernel_->check(args()) : i32(kOk);
+  }
+
+  // All phases, tasks in `threads` static parts at once.
+  void run(int threads = 1) {
+    for (i32 phase = 0; phase < kernel_->phases; ++phase) {
+      const i64 tasks = kernel_->tasks(args(), phase);
+      if (threads == 1) {
+        kernel_->run(args(), phase, 0, tasks);
+        continue;
+      }
+      std::vector<std::thread> pool;
+      for (int t = 0; t < threads; ++t)
+        pool.emplace_back([&, t] { kernel_->run(args(), phase, tasks * t / threads, tasks * (t + 1) / threads); });
+      for (auto& t : pool) t.join();
+    }
+  }
+  // All phases, one task a call, last first.
+  void run_backwards() {
+    for (i32 phase = 0; phase < kernel_->phases; ++phase)
+      for (i64 t = kernel_->tasks(args(), phase); t-- > 0;) kernel_->run(args(), phase, t, t + 1);
+  }
+  // Share of the tasks of all phases that thread t of n has.
+  void run_part(i32 phase, int t, int n) {
+    const i64 tasks = kernel_->tasks(args(), phase);
+    kernel_->run(args(), phase, tasks * t / n, tasks * (t + 1) / n);
+  }
+  i32 phases() const { return kernel_->phases; }
+  Args args() const { return {tensors_.data(), i32(tensors_.size()), attrs_.data(), nullptr}; }
+
+ private:
+  const Kernel* kernel_;
+  DType real_;
+  std::string isa_;
+  std::vector<unsigned char> attrs_;
+  std::vector<Buffer> buffers_;
+  std::vector<i64> offset_;
+  std::vector<Tensor> tensors_;
+};
+
+inline void fill_random(Buffer& b, unsigned seed) {
+  std::mt19937 gen(seed);
+  std::uniform_real_distribution<float> u(-1.f, 1.f);
+  const i64 count = i64(b.bytes.size()) / (b.t.dtype == kF64 ? 8 : 4);
+  for (i64 i = 0; i < count; ++i) b.set(i, u(gen));  // exact in fp32, so every table gets the same numbers
+}
+
+}  // namespace macl::testing
