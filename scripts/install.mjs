@@ -90,7 +90,7 @@ function build() {
 async function main() {
   if (filesUnder(['native/napi']).length === 0) return say('no native sources here; macl will run on WebAssembly');
   const env = process.env;
-  const words = [process.platform, process.arch, process.versions.modules, env.CC ?? '', env.CXX ?? ''];
+  const words = [process.platform, process.arch, env.CC ?? '', env.CXX ?? ''];
   const stamp = stampOf([...INPUTS, 'scripts/install.mjs'], words);
   const addon = path.join(root, 'build', 'Release', 'macl.node');
   if (!force && existsSync(addon) && readStamp(STAMP) === stamp) return say('the native addon is up to date');
