@@ -38,8 +38,8 @@ export function nativeTree(folders = wasmInputs.filter((entry) => entry.startsWi
 
 const sourcesIn = (folder) => filesUnder([folder]).filter((file) => file.endsWith('.cc'));
 
-/** native/engine/host is what needs an operating system. */
-const engineSources = () => sourcesIn('native/engine').filter((file) => !file.startsWith('native/engine/host/'));
+/** Engine files that need an operating system end in _posix.cc. */
+const engineSources = () => sourcesIn('native/engine').filter((file) => !file.endsWith('_posix.cc'));
 
 export async function buildWasm() {
   const { runClang, runLLVM } = await import('@yowasp/clang');
