@@ -3,6 +3,7 @@
  * once; results are kept in the cache, a case an entry. A bad file is reported, not thrown, so that one pass names them
  * all. Node only.
  */
+import { type Fingerprint as PlannerFingerprint } from '../config/fingerprint.js';
 import { MaclError } from '../errors.js';
 import { Breather } from './breathe.js';
 import { Cache, stampFiles } from './cache.js';
@@ -32,8 +33,11 @@ export interface CaseFingerprint {
 export interface ChannelFingerprint {
   /** Foreground voxels where any case has labels, else all voxels. */
   from: 'foreground' | 'all';
-  percentile005: number;
-  percentile995: number;
+  /** The 0.5 and 99.5 percentiles. */
+  p005: number;
+  p995: number;
+  min: number;
+  max: number;
   median: number;
   mean: number;
   std: number;
@@ -185,14 +189,16 @@ function pool(parts: Float32Array[], from: ChannelFingerprint['from']): ChannelF
     all.set(part, at);
     at += part.length;
   }
-  if (!all.length) return { from, percentile005: 0, percentile995: 0, median: 0, mean: 0, std: 0 };
+  if (!all.length) return { from, p005: 0, p995: 0, min: 0, max: 0, median: 0, mean: 0, std: 0 };
   all.sort();
   const mean = all.reduce((sum, value) => sum + value, 0) / all.length;
   const std = Math.sqrt(all.reduce((sum, value) => sum + (value - mean) ** 2, 0) / all.length);
   return {
     from,
-    percentile005: percentile(all, 0.005),
-    percentile995: percentile(all, 0.995),
+    p005: percentile(all, 0.005),
+    p995: percentile(all, 0.995),
+    min: all[0]!,
+    max: all[all.length - 1]!,
     median: percentile(all, 0.5),
     mean,
     std,
@@ -245,7 +251,19 @@ export async function fingerprint(dataset: Dataset, options: FingerprintOptions)
 export function normalizationFrom(found: Fingerprint, kinds: Dataset['kinds']): ChannelNormalization[] {
   return kinds.map((kind, c): ChannelNormalization => {
     if (kind !== 'ct') return { kind: 'case' };
-    const { percentile005: low, percentile995: high, mean, std } = found.channels[c]!;
+    const { p005: low, p995: high, mean, std } = found.channels[c]!;
     return { kind: 'ct', low, high, mean, std };
   });
+}
+
+/** What the planner takes of a fingerprint. */
+export function plannerFingerprint(found: Fingerprint, dataset: Dataset): PlannerFingerprint {
+  return {
+    cases: found.cases.map(({ id, shape, spacingMm, channels, labelVoxels }) => {
+      return { id, shape, spacingMm, channels: channels.length, labelled: labelVoxels !== null };
+    }),
+    channelKinds: dataset.kinds,
+    intensity: found.channels.map(({ mean, std, p005, p995, min, max }) => ({ mean, sd: std, p005, p995, min, max })),
+    classes: found.classes,
+  };
 }

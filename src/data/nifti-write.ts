@@ -56,14 +56,15 @@ function quaternionOf(affine: Float64Array): { b: number; c: number; d: number; 
   const s = Math.sqrt(squares[largest]!) * 2;
   const [dx, dy, dz] = [m2[1]! - m1[2]!, m0[2]! - m2[0]!, m1[0]! - m0[1]!];
   const [xy, xz, yz] = [m0[1]! + m1[0]!, m0[2]! + m2[0]!, m1[2]! + m2[1]!];
-  let [a, b, c, d] = [
+  const [a, b, c, d] = [
     [s / 4, dx / s, dy / s, dz / s],
     [dx / s, s / 4, xy / s, xz / s],
     [dy / s, xy / s, s / 4, yz / s],
     [dz / s, xz / s, yz / s, s / 4],
   ][largest] as [number, number, number, number];
-  if (a < 0) [a, b, c, d] = [-a, -b, -c, -d];
-  return { b, c, d, qfac };
+  // q and −q are one rotation; the header leaves out a, which is taken as positive.
+  const sign = a < 0 ? -1 : 1;
+  return { b: sign * b, c: sign * c, d: sign * d, qfac };
 }
 
 /** A little-endian header for a grid of our own: sform and, where it is a rotation, qform, both "scanner". */

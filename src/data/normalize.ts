@@ -5,10 +5,9 @@
  */
 import { Breather } from './breathe.js';
 import { type VoxelArray } from './volume.js';
+import { type ChannelNormalization } from '../config/types.js';
 
-/** What a plan says about one channel; kept in the model. */
-export type ChannelNormalization =
-  { kind: 'ct'; low: number; high: number; mean: number; std: number } | { kind: 'case' };
+export type { ChannelNormalization } from '../config/types.js';
 
 /** What was done to one channel of one case: value = (clip(v, low, high) − mean) / std. */
 export interface AppliedNormalization {
@@ -20,37 +19,36 @@ export interface AppliedNormalization {
 
 const BLOCK = 1 << 15;
 
-/** Mean and deviation over voxels that are not zero, in float64, in two passes; `all` counts the zeros too. */
-async function moments(
-  values: VoxelArray,
-  all: boolean,
-  breath: Breather,
-): Promise<{ mean: number; std: number; count: number }> {
+/**
+ * Mean and deviation over voxels that are not zero, in float64, in two passes. A volume of zeros has 0 and 0; where none
+ * is zero this is over all.
+ */
+async function moments(values: VoxelArray, breath: Breather): Promise<{ mean: number; std: number }> {
   let sum = 0;
   let count = 0;
   for (let start = 0; start < values.length; start += BLOCK) {
     const end = Math.min(start + BLOCK, values.length);
     for (let i = start; i < end; i++) {
       const value = values[i]!;
-      if (value === 0 && !all) continue;
+      if (value === 0) continue;
       sum += value;
       count++;
     }
     if (breath.due()) await breath.breathe();
   }
-  if (count === 0) return { mean: 0, std: 0, count };
+  if (count === 0) return { mean: 0, std: 0 };
   const mean = sum / count;
   let squares = 0;
   for (let start = 0; start < values.length; start += BLOCK) {
     const end = Math.min(start + BLOCK, values.length);
     for (let i = start; i < end; i++) {
       const value = values[i]!;
-      if (value === 0 && !all) continue;
+      if (value === 0) continue;
       squares += (value - mean) * (value - mean);
     }
     if (breath.due()) await breath.breathe();
   }
-  return { mean, std: Math.sqrt(squares / count), count };
+  return { mean, std: Math.sqrt(squares / count) };
 }
 
 /** Normalises one channel into `out`. A channel without contrast becomes 0 at its mean (deviation 1). */
@@ -60,11 +58,11 @@ export async function normalizeChannel(
   out: Float32Array,
   breath: Breather,
 ): Promise<AppliedNormalization> {
-  let { mean, std } = rule.kind === 'ct' ? rule : await moments(values, false, breath);
+  const { mean, std: measured } = rule.kind === 'ct' ? rule : await moments(values, breath);
   const low = rule.kind === 'ct' ? rule.low : -Infinity;
   const high = rule.kind === 'ct' ? rule.high : Infinity;
   // Rounding in a constant channel leaves a deviation that is not quite 0.
-  if (!(std > 1e-9 * Math.max(1e-30, Math.abs(mean)))) std = 1;
+  const std = measured > 1e-9 * Math.max(1e-30, Math.abs(mean)) ? measured : 1;
   for (let start = 0; start < values.length; start += BLOCK) {
     const end = Math.min(start + BLOCK, values.length);
     for (let i = start; i < end; i++) out[i] = (Math.min(Math.max(values[i]!, low), high) - mean) / std;

@@ -13,7 +13,7 @@ import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type MaclError } from '../../src/errors.js';
 import { openDataset } from '../../src/data/dataset.js';
-import { fingerprint, normalizationFrom } from '../../src/data/fingerprint.js';
+import { fingerprint, normalizationFrom, plannerFingerprint } from '../../src/data/fingerprint.js';
 import { fromHalf } from '../../src/data/half.js';
 import { badFiles, prepareDataset, type PrepareOptions, type PrepareSettings } from '../../src/data/prepare.js';
 import { type LoadedCase } from '../../src/data/prepared-case.js';
@@ -111,15 +111,18 @@ describe('prepareDataset', () => {
     const pool = [12, 112].flatMap((start) => Array.from({ length: 12 }, (_, i) => start + i)).sort((a, b) => a - b);
     const mean = pool.reduce((s, v) => s + v, 0) / 24;
     expect(found.channels[0]).toMatchObject({ from: 'foreground', median: 67.5, mean });
-    expect(found.channels[0]!.percentile005).toBeCloseTo(12 + 0.005 * 23, 4);
-    expect(found.channels[0]!.percentile995).toBeCloseTo(123 - 0.005 * 23, 4);
+    expect(found.channels[0]!.p005).toBeCloseTo(12 + 0.005 * 23, 4);
+    expect(found.channels[0]!.p995).toBeCloseTo(123 - 0.005 * 23, 4);
     expect(await fingerprint(dataset, { caseIds: ['b', 'a'], labels: true, cacheDir: join(base, 'fp') })).toEqual(
       found,
     );
+    const plan = plannerFingerprint(found, dataset);
+    expect(plan.cases[0]).toEqual({ id: 'a', shape: [4, 3, 2], spacingMm: [1, 1, 1], channels: 1, labelled: true });
+    expect(plan.intensity[0]).toMatchObject({ min: 12, max: 123 });
     const normalize = normalizationFrom(found, dataset.kinds);
     const { cases } = await prepare(root, { settings: { ...PLAIN, normalize } });
     const loaded = await cases[0]!.load();
-    const { percentile005: low, std } = found.channels[0]!;
+    const { p005: low, std } = found.channels[0]!;
     expect(loaded.image[0]).toBeCloseTo((low - mean) / std, 5);
     expect(loaded.image[13]).toBeCloseTo((13 - mean) / std, 5);
   });
