@@ -3,7 +3,7 @@
 # test/build/symbols.test.ts looks at the symbols.
 {
   'variables': {
-    'common_cflags': ['-std=c++20', '-O3', '-ffp-contract=fast', '-fvisibility=hidden', '-Wno-psabi',
+    'common_cflags': ['-std=c++20', '-O3', '-ffp-contract=fast', '-fno-math-errno', '-fvisibility=hidden', '-Wno-psabi',
                       '-Wall', '-Wextra', '-Wno-unused-parameter', '-Wno-unused-function'],
     'avx2_cflags': ['-mavx2', '-mfma', '-mf16c'],
     'avx512_cflags': ['-mavx512f', '-mavx512vl', '-mavx512dq', '-mavx512bw', '-mavx2', '-mfma', '-mf16c',
@@ -21,7 +21,7 @@
       'GCC_ENABLE_CPP_EXCEPTIONS': 'YES',
       'GCC_SYMBOLS_PRIVATE_EXTERN': 'YES',
       'MACOSX_DEPLOYMENT_TARGET': '12.0',
-      'OTHER_CPLUSPLUSFLAGS': ['-ffp-contract=fast'],
+      'OTHER_CPLUSPLUSFLAGS': ['-ffp-contract=fast', '-fno-math-errno'],
     },
   },
   'targets': [

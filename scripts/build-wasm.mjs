@@ -7,7 +7,15 @@ import { pathToFileURL } from 'node:url';
 import { filesUnder, root } from './stamp.mjs';
 
 const COMPILE = [
-  ...['-std=c++20', '-O3', '-ffp-contract=fast', '-fno-exceptions', '-fno-rtti', '-fvisibility=hidden'],
+  ...[
+    '-std=c++20',
+    '-O3',
+    '-ffp-contract=fast',
+    '-fno-math-errno',
+    '-fno-exceptions',
+    '-fno-rtti',
+    '-fvisibility=hidden',
+  ],
   ...['-Wall', '-Wextra', '-Wno-unused-function', '-Wno-unused-parameter', '-DMACL_WASM', '-Inative'],
   ...['-msimd128', '-matomics', '-mbulk-memory', '-mmutable-globals'],
 ];
