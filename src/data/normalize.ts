@@ -3,7 +3,7 @@
  * data set. Everything else: scaled per case by mean and deviation of its voxels that are not zero (of all where none
  * is zero). Runs before any padding, which therefore never counts. No files.
  */
-import { Breather } from './breathe.js';
+import { type Breather } from './breathe.js';
 import { type VoxelArray } from './volume.js';
 import { type ChannelNormalization } from '../config/types.js';
 
@@ -51,22 +51,23 @@ async function moments(values: VoxelArray, breath: Breather): Promise<{ mean: nu
   return { mean, std: Math.sqrt(squares / count) };
 }
 
-/** Normalises one channel into `out`. A channel without contrast becomes 0 at its mean (deviation 1). */
-export async function normalizeChannel(
+/** What a rule comes to for one channel. A channel without contrast becomes 0 at its mean (deviation 1). */
+export async function measureChannel(
   values: VoxelArray,
   rule: ChannelNormalization,
-  out: Float32Array,
   breath: Breather,
 ): Promise<AppliedNormalization> {
-  const { mean, std: measured } = rule.kind === 'ct' ? rule : await moments(values, breath);
-  const low = rule.kind === 'ct' ? rule.low : -Infinity;
-  const high = rule.kind === 'ct' ? rule.high : Infinity;
+  const ct = rule.kind === 'ct';
+  const { mean, std: measured } = ct ? rule : await moments(values, breath);
   // Rounding in a constant channel leaves a deviation that is not quite 0.
   const std = measured > 1e-9 * Math.max(1e-30, Math.abs(mean)) ? measured : 1;
-  for (let start = 0; start < values.length; start += BLOCK) {
-    const end = Math.min(start + BLOCK, values.length);
-    for (let i = start; i < end; i++) out[i] = (Math.min(Math.max(values[i]!, low), high) - mean) / std;
-    if (breath.due()) await breath.breathe();
-  }
-  return { low: rule.kind === 'ct' ? low : null, high: rule.kind === 'ct' ? high : null, mean, std };
+  return { low: ct ? rule.low : null, high: ct ? rule.high : null, mean, std };
+}
+
+/** Normalises some voxels of a channel into `out`. */
+export function normalizeInto(values: VoxelArray, applied: AppliedNormalization, out: Float32Array): void {
+  const { mean, std } = applied;
+  const low = applied.low ?? -Infinity;
+  const high = applied.high ?? Infinity;
+  for (let i = 0; i < values.length; i++) out[i] = (Math.min(Math.max(values[i]!, low), high) - mean) / std;
 }

@@ -4,7 +4,7 @@
  */
 import { MaclError } from '../errors.js';
 import { Breather } from './breathe.js';
-import { type AppliedNormalization, type ChannelNormalization, normalizeChannel } from './normalize.js';
+import { type AppliedNormalization, type ChannelNormalization, measureChannel, normalizeInto } from './normalize.js';
 import { copyStrided } from './orientation.js';
 import { resampledShape, resampledSpacing, resampleLinear } from './resample.js';
 import { type Triple, type Volume, type VoxelArray } from './volume.js';
@@ -83,15 +83,20 @@ export async function prepareVolume(
   const shape = permuteTriple(volume.grid.shape, order);
   const spacingMm = permuteTriple(volume.grid.spacingMm, order);
   const count = shape[0] * shape[1] * shape[2];
-  const normalized = new Float32Array(count * channels);
+  const outShape = settings.spacingMm ? resampledShape(shape, spacingMm, settings.spacingMm) : shape;
+  const outCount = outShape[0] * outShape[1] * outShape[2];
+  const planeSize = shape[1] * shape[2];
+  const image = new Float32Array(outCount * channels);
   const applied: AppliedNormalization[] = [];
   for (let c = 0; c < channels; c++) {
     const from = voxels.subarray(c * count, (c + 1) * count);
-    const to = normalized.subarray(c * count, (c + 1) * count);
-    applied.push(await normalizeChannel(from, settings.normalize[c]!, to, breath));
+    const done = await measureChannel(from, settings.normalize[c]!, breath);
+    applied.push(done);
+    const readPlane = (d: number, plane: Float32Array): void => {
+      normalizeInto(from.subarray(d * planeSize, (d + 1) * planeSize), done, plane);
+    };
+    await resampleLinear(readPlane, shape, outShape, image.subarray(c * outCount, (c + 1) * outCount), breath);
   }
-  const outShape = settings.spacingMm ? resampledShape(shape, spacingMm, settings.spacingMm) : shape;
-  const image = await resampleLinear(normalized, channels, shape, outShape, breath);
   return {
     image,
     channels,

@@ -1,7 +1,7 @@
 /**
  * Resampling of whole volumes to another spacing: linear for images, nearest for labels. The outer edges of the two
  * grids coincide, so output voxel o lies at (o + ½)·(n / m) − ½ of the input (n voxels in, m out), clamped to the
- * first and last voxel. No files.
+ * first and last voxel. No files, and no copies of whole volumes.
  */
 import { type Breather } from './breathe.js';
 import { type Triple } from './volume.js';
@@ -24,71 +24,72 @@ export function resampledSpacing(shape: Triple, spacingMm: Triple, outShape: Tri
   return [mm(0), mm(1), mm(2)];
 }
 
-/** One axis, as [outer, n, inner] → [outer, m, inner]. */
-async function linearAxis(
-  source: Float32Array,
-  outer: number,
-  n: number,
-  m: number,
-  inner: number,
+/** For each output voxel of an axis the lower input voxel and the upper one's share. */
+function linearTable(n: number, m: number): { lower: Int32Array; upper: Int32Array; share: Float64Array } {
+  const lower = new Int32Array(m);
+  const upper = new Int32Array(m);
+  const share = new Float64Array(m);
+  for (let o = 0; o < m; o++) {
+    const at = Math.min(Math.max(((o + 0.5) * n) / m - 0.5, 0), n - 1);
+    lower[o] = Math.min(Math.floor(at), n - 1);
+    upper[o] = Math.min(lower[o]! + 1, n - 1);
+    share[o] = at - lower[o]!;
+  }
+  return { lower, upper, share };
+}
+
+/** out = a + (b − a)·share */
+function mix(out: Float32Array, a: Float32Array, b: Float32Array, share: number): void {
+  if (share === 0) out.set(a);
+  else for (let i = 0; i < out.length; i++) out[i] = a[i]! + (b[i]! - a[i]!) * share;
+}
+
+/**
+ * One channel, plane by plane, into `out` [D', H', W']. `readPlane` fills plane d, [H, W], of the input and is asked for
+ * each plane once, in order: what it computes (normalisation) needs no volume of its own.
+ */
+export async function resampleLinear(
+  readPlane: (d: number, plane: Float32Array) => void,
+  shape: Triple,
+  outShape: Triple,
+  out: Float32Array,
   breath: Breather,
-): Promise<Float32Array> {
-  const out = new Float32Array(outer * m * inner);
-  for (let a = 0; a < outer; a++) {
-    for (let o = 0; o < m; o++) {
-      const at = Math.min(Math.max(((o + 0.5) * n) / m - 0.5, 0), n - 1);
-      const lower = Math.min(Math.floor(at), n - 1);
-      const share = at - lower;
-      const from = (a * n + lower) * inner;
-      const next = lower + 1 < n ? from + inner : from;
-      const to = (a * m + o) * inner;
-      if (inner === 1) out[to] = source[from]! + (source[next]! - source[from]!) * share;
-      else {
-        for (let i = 0; i < inner; i++) {
-          const value = source[from + i]!;
-          out[to + i] = value + (source[next + i]! - value) * share;
-        }
+): Promise<void> {
+  const [d, h, w] = shape;
+  const [od, oh, ow] = outShape;
+  if (od === d && oh === h && ow === w) {
+    for (let plane = 0; plane < d; plane++) {
+      readPlane(plane, out.subarray(plane * h * w, (plane + 1) * h * w));
+      if (breath.due()) await breath.breathe();
+    }
+    return;
+  }
+  const along = [linearTable(d, od), linearTable(h, oh), linearTable(w, ow)] as const;
+  // Two input planes are held, by the parity of their number; then one plane at the output's D, then at its H too.
+  const held = [new Float32Array(h * w), new Float32Array(h * w)] as const;
+  const holds = [-1, -1];
+  const plane = (at: number): Float32Array => {
+    if (holds[at & 1] !== at) readPlane(at, held[at & 1 ? 1 : 0]);
+    holds[at & 1] = at;
+    return held[at & 1 ? 1 : 0];
+  };
+  const atD = new Float32Array(h * w);
+  const atH = new Float32Array(w);
+  for (let o = 0; o < od; o++) {
+    mix(atD, plane(along[0].lower[o]!), plane(along[0].upper[o]!), along[0].share[o]!);
+    for (let b = 0; b < oh; b++) {
+      const low = along[1].lower[b]! * w;
+      const high = along[1].upper[b]! * w;
+      mix(atH, atD.subarray(low, low + w), atD.subarray(high, high + w), along[1].share[b]!);
+      const to = (o * oh + b) * ow;
+      const { lower, upper, share } = along[2];
+      for (let c = 0; c < ow; c++) {
+        const value = atH[lower[c]!]!;
+        out[to + c] = value + (atH[upper[c]!]! - value) * share[c]!;
       }
     }
     if (breath.due()) await breath.breathe();
   }
-  return out;
-}
-
-/** [C, D, H, W] → [C, D', H', W']; the same array where nothing changes. */
-export async function resampleLinear(
-  voxels: Float32Array,
-  channels: number,
-  shape: Triple,
-  outShape: Triple,
-  breath: Breather,
-): Promise<Float32Array> {
-  const [d, h, w] = shape;
-  const [od, oh, ow] = outShape;
-  let now = voxels;
-  // Along D first, row by row of the slice, so that no call runs long; then H, then W.
-  if (od !== d) {
-    const out = new Float32Array(channels * od * h * w);
-    for (let c = 0; c < channels; c++) {
-      for (let o = 0; o < od; o++) {
-        const at = Math.min(Math.max(((o + 0.5) * d) / od - 0.5, 0), d - 1);
-        const lower = Math.min(Math.floor(at), d - 1);
-        const share = at - lower;
-        const from = (c * d + lower) * h * w;
-        const next = lower + 1 < d ? from + h * w : from;
-        const to = (c * od + o) * h * w;
-        for (let i = 0; i < h * w; i++) {
-          const value = now[from + i]!;
-          out[to + i] = value + (now[next + i]! - value) * share;
-        }
-        if (breath.due()) await breath.breathe();
-      }
-    }
-    now = out;
-  }
-  if (oh !== h) now = await linearAxis(now, channels * od, h, oh, w, breath);
-  if (ow !== w) now = await linearAxis(now, channels * od * oh, w, ow, 1, breath);
-  return now;
 }
 
 function nearestTable(n: number, m: number): Int32Array {
