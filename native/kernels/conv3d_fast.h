@@ -59,29 +59,41 @@ inline void conv3d_strip(const ConvShape& s, const ConvCall& c, i64 row, Strip& 
     }
 }
 
-inline void conv3d_activate(StripBuffers& b, i64 n, i64 on, f32 slope) {
-  for (i64 p = 0; p < n; ++p)
-    for (i64 o = 0; o < on; o += kLanes) {
-      const vf v = vload(b.acc + p * kStripOut + o);
-      vstore(b.acc + p * kStripOut + o, v < 0 ? v * slope : v);
+inline void conv3d_activate(f32* y, i64 step, i64 n, i64 on, f32 slope) {
+  for (i64 p = 0; p < n; ++p, y += step) {
+    i64 o = 0;
+    for (; o + kLanes <= on; o += kLanes) {
+      const vf v = vload(y + o);
+      vstore(y + o, v < 0 ? v * slope : v);
     }
+    for (; o < on; ++o) y[o] = y[o] < 0 ? y[o] * slope : y[o];
+  }
 }
 
 // Adds a strip's sums in fp32 (at most 24 terms) to the task's in float64.
-inline void conv3d_strip_stats(const StripBuffers& b, i64 n, i64 on, f64* shift, i64 channels, bool first) {
+inline void conv3d_strip_stats(const f32* y, i64 step, i64 n, i64 on, f64* shift, i64 channels, bool first) {
   f64 *sum = shift + channels, *square = sum + channels;
-  for (i64 o = 0; o < on; o += kLanes) {
-    const i64 lanes = imin(kLanes, on - o);
-    vf k{}, s{}, q{};
-    if (first)
-      for (i64 l = 0; l < lanes; ++l) shift[o + l] = b.acc[o + l], sum[o + l] = square[o + l] = 0;
-    for (i64 l = 0; l < lanes; ++l) k[l] = f32(shift[o + l]);
+  if (first)
+    for (i64 o = 0; o < on; ++o) shift[o] = y[o], sum[o] = square[o] = 0;
+  i64 o = 0;
+  for (; o + kLanes <= on; o += kLanes) {
+    vf k, s{}, q{};
+    for (i64 l = 0; l < kLanes; ++l) k[l] = f32(shift[o + l]);
     for (i64 p = 0; p < n; ++p) {
-      const vf v = vload(b.acc + p * kStripOut + o) - k;
+      const vf v = vload(y + p * step + o) - k;
       s += v;
       q += v * v;
     }
-    for (i64 l = 0; l < lanes; ++l) sum[o + l] += s[l], square[o + l] += q[l];
+    for (i64 l = 0; l < kLanes; ++l) sum[o + l] += s[l], square[o + l] += q[l];
+  }
+  for (; o < on; ++o) {
+    f32 s = 0, q = 0;
+    for (i64 p = 0; p < n; ++p) {
+      const f32 v = y[p * step + o] - f32(shift[o]);
+      s += v;
+      q += v * v;
+    }
+    sum[o] += s, square[o] += q;
   }
 }
 
@@ -99,11 +111,14 @@ inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
       strip_begin(buf);
       for (i64 o0 = 0; o0 < s.o; o0 += kStripOut) {
         const i64 on = imin(kStripOut, s.o - o0);
-        strip_bias(buf, on, c.b ? c.b + o0 : nullptr);
-        strip_run(t, buf, n, o0, on);
-        if (c.act) conv3d_activate(buf, n, on, c.slope);
-        if (c.stats) conv3d_strip_stats(buf, n, on, c.stats + o0, s.o, row == begin && w0 == 0);
-        strip_store(buf, n, on, c.y + (row * s.ow + w0) * c.ldy + o0, c.ldy, c.accumulate);
+        const i64 blocks = cdiv(on, kPackLanes);
+        f32* y = c.y + (row * s.ow + w0) * c.ldy + o0;
+        StripOut out[kStripBlocks];
+        for (i64 j = 0; j < blocks; ++j)
+          out[j] = {y + j * 16, c.b ? c.b + o0 + j * 16 : nullptr, imin(16, on - j * 16)};
+        strip_run(t, buf, n, o0 / kPackLanes, blocks, out, c.ldy, c.accumulate);
+        if (c.act) conv3d_activate(y, c.ldy, n, on, c.slope);
+        if (c.stats) conv3d_strip_stats(y, c.ldy, n, on, c.stats + o0, s.o, row == begin && w0 == 0);
       }
       for (i64 i = 0; i < t.rows; ++i) t.row[i].first += strip * s.sw;
     }

@@ -4,7 +4,8 @@
 // A strip is up to 24 neighbouring outputs of a row. The input rows it needs are copied to a small padded buffer
 // [row][block of 16 channels][position][16], zeros at the edges: so the tile has constant strides, no branches for padding,
 // and reads L1. The tile holds TW positions × TC vectors of output channels in registers and walks rows, channels and the
-// taps of kW; tiles overshoot into the buffer's slack, and only what belongs to the strip is stored.
+// taps of kW. It reads and writes the output itself where it fits, else (it overshoots, or the last channels do not fill a
+// vector) a small buffer of sums, of which only what belongs to the strip is stored.
 #pragma once
 #include "conv3d_shape.h"
 
@@ -33,8 +34,10 @@ struct TileArgs {
   i64 xblock;  // from 16 channels of x to the next 16
   i64 wblock;  // from 16 outputs to the next 16
   i64 wci;     // from an input channel's weights to the next one's
-  f32* acc;    // [TW][accLd], read and written
-  i64 accLd;
+  const f32* init;  // position p, vector c starts at init[p·initLd + c·initVec] and ends in out alike
+  i64 initLd, initVec;
+  f32* out;
+  i64 outLd, outVec;
 };
 
 // XS: floats between positions of x: 16, or 1 where there is one channel. KW: taps along W that lie side by side.
@@ -43,7 +46,7 @@ void conv3d_tile(const TileArgs& t) {
   constexpr int K = kFuseKw ? KW : 1;  // taps taken together: fewer broadcasts, but K·TC weights in registers
   vf a[TW][TC];
   MACL_UNROLL for (int p = 0; p < TW; ++p)
-    MACL_UNROLL for (int c = 0; c < TC; ++c) a[p][c] = vload(t.acc + p * t.accLd + c * kLanes);
+    MACL_UNROLL for (int c = 0; c < TC; ++c) a[p][c] = vload(t.init + p * t.initLd + c * t.initVec);
   const i64 wvec = kLanes == 16 ? t.wblock : kLanes;
   for (i64 r = 0; r < t.rows; ++r)
     for (int k0 = 0; k0 < KW; k0 += K) {
@@ -67,7 +70,7 @@ void conv3d_tile(const TileArgs& t) {
       }
     }
   MACL_UNROLL for (int p = 0; p < TW; ++p)
-    MACL_UNROLL for (int c = 0; c < TC; ++c) vstore(t.acc + p * t.accLd + c * kLanes, a[p][c]);
+    MACL_UNROLL for (int c = 0; c < TC; ++c) vstore(t.out + p * t.outLd + c * t.outVec, a[p][c]);
 }
 
 using TileFn = void (*)(const TileArgs&);
@@ -158,7 +161,13 @@ inline void zero_channels(f32* dst) {
 // Channels c0 … c0 + cn of one row into dst [block][count][16], or [count] where the input has one channel.
 inline void strip_fill(f32* dst, const StripRow& r, i64 ld, i64 count, i64 c0, i64 cn, bool single) {
   if (single) {
-    for (i64 p = 0, q = r.first; p < count; ++p, q += r.step)
+    i64 p = 0, q = r.first;
+    if (r.dil == 1 && r.step == 1) {
+      for (; p < count && q < 0; ++p, ++q) dst[p] = 0;
+      for (const i64 most = imin(count, p + r.size - q); p < most; ++p, ++q) dst[p] = r.src[q * ld];
+      for (; p < count; ++p) dst[p] = 0;
+    }
+    for (; p < count; ++p, q += r.step)
       dst[p] = q >= 0 && q % r.dil == 0 && q / r.dil < r.size ? r.src[q / r.dil * ld] : 0;
     return;
   }
@@ -192,78 +201,102 @@ struct Strip {
   i64 wblock, wci;
 };
 
+// 16 outputs of a strip: the position's step in y is the same for all blocks.
+struct StripOut {
+  f32* y;
+  const f32* bias;  // of the block's first channel; may be null
+  i64 lanes;        // 16, or fewer in the last block
+};
+
+constexpr i64 kStripBlocks = kStripOut / kPackLanes;
+
 struct StripBuffers {
   alignas(64) f32 x[kStripBuffer];
   alignas(64) f32 acc[kStripCover * kStripOut];
-  i64 filled;  // channels that x holds of the current strip, from which one on: −1 none
+  alignas(64) f32 bias[kStripOut];
+  i64 filled;  // what x holds of the current strip: −1 nothing
 };
 
 inline void strip_begin(StripBuffers& b) { b.filled = -1; }
 
-// acc [n][kStripOut] += the strip's outputs o0 … o0 + on, o0 a multiple of 16. The caller filled acc (bias or zeros).
-inline void strip_run(const Strip& s, StripBuffers& b, i64 n, i64 o0, i64 on) {
+// Sums of positions p … p + m and vectors v … v + tc from the buffer into y.
+inline void strip_store(const StripBuffers& b, const StripOut* out, i64 v, i64 tc, i64 p, i64 m, i64 step, bool add) {
+  for (i64 c = v * kLanes; c < (v + tc) * kLanes; c += kLanes) {
+    const StripOut& o = out[c / 16];
+    const i64 lanes = imin(kLanes, o.lanes - c % 16);
+    f32* y = o.y + c % 16 + p * step;
+    const f32* acc = b.acc + p * kStripOut + c;
+    for (i64 i = 0; i < m; ++i, y += step, acc += kStripOut) {
+      if (lanes == kLanes)
+        vstore(y, add ? vload(y) + vload(acc) : vload(acc));
+      else
+        for (i64 l = 0; l < lanes; ++l) y[l] = add ? y[l] + acc[l] : acc[l];
+    }
+  }
+}
+
+// y (n positions, `blocks` blocks of outputs from block first on in the packed weights) = bias + the strip's sums; or
+// += the sums where accumulate (then without bias).
+inline void strip_run(const Strip& s, StripBuffers& b, i64 n, i64 first, i64 blocks, const StripOut* out, i64 step,
+                      bool accumulate) {
   const bool single = s.ci == 1;
-  const i64 vectors = cdiv(on, kLanes);
-  i64 cover = 0;
-  for (i64 v = 0; v < vectors; v += tile_vectors(vectors - v)) {
+  const i64 vectors = ((blocks - 1) * 16 + out[blocks - 1].lanes + kLanes - 1) / kLanes;
+  for (i64 j = 0; j < blocks; ++j)
+    for (i64 l = 0; l < 16; ++l) b.bias[j * 16 + l] = out[j].bias && l < out[j].lanes ? out[j].bias[l] : 0;
+  i64 cover = single ? kStripCover : 0;
+  for (i64 v = 0; v < vectors && !single; v += tile_vectors(vectors - v)) {
     const i64 tw = conv3d_tile_for(tile_vectors(vectors - v), n, s.kw, single).tw;
     cover = imax(cover, cdiv(n, tw) * tw);
   }
-  cover = single ? kStripCover : cover;
   const i64 count = cover + s.kw - 1;
   const i64 room = kStripBuffer / (imax(s.rows, 1) * count) / 16 * 16;
-  const i64 chunk = single ? 1 : imin(room, s.rows <= 9 && s.rows > 1 ? kChunk : room);
+  const i64 chunk = single ? 1 : imin(room, s.rows > 1 ? kChunk : room);
   TileArgs t;
   t.rows = s.rows;
   t.xblock = count * 16;
   t.wblock = s.wblock;
   t.wci = s.wci;
-  t.accLd = kStripOut;
   for (i64 c0 = 0; c0 < s.ci; c0 += chunk) {
     const i64 cn = imin(chunk, s.ci - c0), rowSize = single ? count : cdiv(cn, 16) * 16 * count;
-    const bool fill = b.filled != c0 * kStripCover + cover;
+    const i64 holds = c0 * kStripCover * 2 + cover;
     t.ci = cn;
     for (i64 r = 0; r < s.rows; ++r) {
-      if (fill) strip_fill(b.x + r * rowSize, s.row[r], s.ld, count, c0, cn, single);
+      if (b.filled != holds) strip_fill(b.x + r * rowSize, s.row[r], s.ld, count, c0, cn, single);
       t.x[r] = b.x + r * rowSize;
       t.w[r] = s.w[r] + c0 * s.wci;
     }
-    b.filled = c0 * kStripCover + cover;
-    for (i64 v = 0; v < vectors;) {
-      const i64 tc = tile_vectors(vectors - v), o = o0 + v * kLanes;
+    b.filled = holds;
+    for (i64 v = 0, tc; v < vectors; v += tc) {
+      tc = tile_vectors(vectors - v);
       const TileChoice tile = conv3d_tile_for(tc, n, s.kw, single);
-      t.woff = o / 16 * s.wblock + o % 16;
+      const i64 j = v * kLanes / 16, in = v * kLanes % 16;
+      bool whole = true;
+      for (i64 c = v * kLanes; c < (v + tc) * kLanes; c += kLanes) whole &= c % 16 + kLanes <= out[c / 16].lanes;
+      t.woff = (first + j) * s.wblock + in;
       for (i64 p = 0; p < n; p += tile.tw) {
+        const bool direct = whole && p + tile.tw <= n;
         t.xoff = single ? p : p * 16;
-        t.acc = b.acc + p * kStripOut + v * kLanes;
+        if (direct) {
+          t.out = out[j].y + in + p * step;
+          t.outLd = step;
+          t.outVec = kLanes == 16 && tc > 1 ? out[j + 1].y - out[j].y : kLanes;
+        } else {
+          t.out = b.acc + p * kStripOut + v * kLanes;
+          t.outLd = kStripOut;
+          t.outVec = kLanes;
+        }
+        if (c0 != 0 || (direct && accumulate)) {
+          t.init = t.out;
+          t.initLd = t.outLd;
+          t.initVec = t.outVec;
+        } else {
+          t.init = b.bias + v * kLanes;
+          t.initLd = 0;
+          t.initVec = kLanes;
+        }
         tile.fn(t);
+        if (!direct && c0 + cn == s.ci) strip_store(b, out, v, tc, p, imin(tile.tw, n - p), step, accumulate);
       }
-      v += tc;
-    }
-  }
-}
-
-// acc ← bias (or zeros) for n positions and the tiles' overshoot.
-inline void strip_bias(StripBuffers& b, i64 on, const f32* bias) {
-  for (i64 v = 0; v < on; v += kLanes) {
-    vf a{};
-    if (bias)
-      for (i64 l = 0, lanes = imin(kLanes, on - v); l < lanes; ++l) a[l] = bias[v + l];
-    for (i64 p = 0; p < kStripCover; ++p) vstore(b.acc + p * kStripOut + v, a);
-  }
-}
-
-// y[p·step] (channels 0 … on at y) ← acc, or += where accumulate.
-inline void strip_store(const StripBuffers& b, i64 n, i64 on, f32* y, i64 step, bool accumulate) {
-  for (i64 p = 0; p < n; ++p, y += step) {
-    const f32* acc = b.acc + p * kStripOut;
-    i64 o = 0;
-    if (accumulate) {
-      for (; o + kLanes <= on; o += kLanes) vstore(y + o, vload(y + o) + vload(acc + o));
-      for (; o < on; ++o) y[o] += acc[o];
-    } else {
-      for (; o + kLanes <= on; o += kLanes) vstore(y + o, vload(acc + o));
-      for (; o < on; ++o) y[o] = acc[o];
     }
   }
 }

@@ -35,13 +35,23 @@ void dw_tile(const DwArgs& t) {
     const f32 *x = t.x[r], *dy = t.dy[r] + (K / 2) * t.ow;
     const i64 ow = t.ow, xstep = t.xstep;
     for (i64 p = t.count; p > 0; --p, x += xstep, dy += ow) {
-      vf d[K][TC];
-      MACL_UNROLL for (int k = 0; k < K; ++k)
-        MACL_UNROLL for (int c = 0; c < TC; ++c) d[k][c] = vload(dy - k * ow + c * kLanes);
-      MACL_UNROLL for (int i = 0; i < CI; ++i) {
-        const vf xv = vsplat(x[i]);
+      if constexpr (CI <= K * TC) {  // whichever needs fewer registers
+        vf xv[CI];
+        MACL_UNROLL for (int i = 0; i < CI; ++i) xv[i] = vsplat(x[i]);
         MACL_UNROLL for (int k = 0; k < K; ++k)
-          MACL_UNROLL for (int c = 0; c < TC; ++c) a[i][k][c] += xv * d[k][c];
+          MACL_UNROLL for (int c = 0; c < TC; ++c) {
+            const vf d = vload(dy - k * ow + c * kLanes);
+            MACL_UNROLL for (int i = 0; i < CI; ++i) a[i][k][c] += xv[i] * d;
+          }
+      } else {
+        vf d[K][TC];
+        MACL_UNROLL for (int k = 0; k < K; ++k)
+          MACL_UNROLL for (int c = 0; c < TC; ++c) d[k][c] = vload(dy - k * ow + c * kLanes);
+        MACL_UNROLL for (int i = 0; i < CI; ++i) {
+          const vf xv = vsplat(x[i]);
+          MACL_UNROLL for (int k = 0; k < K; ++k)
+            MACL_UNROLL for (int c = 0; c < TC; ++c) a[i][k][c] += xv * d[k][c];
+        }
       }
     }
   }

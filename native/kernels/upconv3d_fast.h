@@ -30,7 +30,7 @@ inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   const UpShape s = upconv3d_args_shape(a, 0, 3);
   const f32* b = optional_ptr<const f32>(a, 2);
   const i64 per = upconv3d_per_task(s), last = imin(end * per, s.rows()), blocks = cdiv(s.o, kPackLanes);
-  const i64 ldx = a.t[0].ld, ldy = a.t[3].ld, strip = strip_width(s.w, s.o);
+  const i64 ldx = a.t[0].ld, ldy = a.t[3].ld, strip = strip_width(s.w, s.o * s.taps());
   Strip t;
   StripBuffers buf;
   t.rows = 1;
@@ -44,14 +44,19 @@ inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
       const i64 n = imin(strip, s.w - w0);
       t.row[0] = {ptr<const f32>(a, 0) + row * s.w * ldx, w0, 1, 1, s.w};
       strip_begin(buf);
-      for (i64 tap = 0; tap < s.taps(); ++tap)
-        for (i64 o0 = 0; o0 < s.o; o0 += kStripOut) {
-          const i64 on = imin(kStripOut, s.o - o0);
-          t.w[0] = ptr<const f32>(a, 1) + tap * blocks * s.i * kPackLanes;
-          strip_bias(buf, on, b ? b + o0 : nullptr);
-          strip_run(t, buf, n, o0, on);
-          strip_store(buf, n, on, ptr<f32>(a, 3) + upconv3d_voxel(s, row, tap, w0) * ldy + o0, ldy * s.sw, false);
+      // Blocks of all taps lie one after the other in the packed weights: as many at a time as a strip takes, or, where
+      // blocks are not full, one tap at a time.
+      const i64 all = s.taps() * blocks, group = s.o % 16 == 0 ? kStripBlocks : imin(blocks, kStripBlocks);
+      for (i64 first = 0, most; first < all; first += most) {
+        most = imin(group, s.o % 16 == 0 ? all - first : blocks - first % blocks);
+        StripOut out[kStripBlocks];
+        for (i64 j = 0; j < most; ++j) {
+          const i64 tap = (first + j) / blocks, o = (first + j) % blocks * 16;
+          out[j] = {ptr<f32>(a, 3) + upconv3d_voxel(s, row, tap, w0) * ldy + o, b ? b + o : nullptr, imin(16, s.o - o)};
         }
+        t.w[0] = ptr<const f32>(a, 1);
+        strip_run(t, buf, n, first, most, out, ldy * s.sw, false);
+      }
     }
   return kOk;
 }
@@ -86,10 +91,11 @@ inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
       strip_begin(buf);
       for (i64 i0 = 0; i0 < s.i; i0 += kStripOut) {
         const i64 in = imin(kStripOut, s.i - i0);
-        strip_bias(buf, in, nullptr);
-        strip_run(t, buf, n, i0, in);
-        strip_store(buf, n, in, ptr<f32>(a, 2) + (row * s.w + w0) * ldx + i0, ldx,
-                    attrs<Upconv3dAttrs>(a).accumulate != 0);
+        const i64 count = cdiv(in, kPackLanes);
+        StripOut out[kStripBlocks];
+        for (i64 j = 0; j < count; ++j)
+          out[j] = {ptr<f32>(a, 2) + (row * s.w + w0) * ldx + i0 + j * 16, nullptr, imin(16, in - j * 16)};
+        strip_run(t, buf, n, i0 / kPackLanes, count, out, ldx, attrs<Upconv3dAttrs>(a).accumulate != 0);
       }
     }
   return kOk;
