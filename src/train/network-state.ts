@@ -13,8 +13,10 @@ const KAIMING_SLOPE = 0.01;
 /** Typed view of an entry in the state's bytes. */
 function viewOf(table: StateTable, entry: StateEntry, state: Uint8Array): Float32Array | Float64Array {
   const { offset, bytes } = addressOfEntry(table, entry);
-  const Type = entry.tensor.dtype === 'f64' ? Float64Array : Float32Array;
-  return new Type(state.buffer, state.byteOffset + offset, bytes / Type.BYTES_PER_ELEMENT);
+  const at = state.byteOffset + offset;
+  return entry.tensor.dtype === 'f64'
+    ? new Float64Array(state.buffer, at, bytes / 8)
+    : new Float32Array(state.buffer, at, bytes / 4);
 }
 
 /** The whole state segment at step 0: Kaiming normal with a = 0.01 and so on, from counter-based draws of the seed. */

@@ -1,0 +1,155 @@
+/** `macl predict`: files or a folder in, label volumes on their own grids out. */
+import { readdir, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { Backend } from '../backend/types.js';
+import { asFileError, makeFolder } from '../data/files.js';
+import { fromRas, readNifti, toRas, writeNifti, type NiftiImage } from '../data/nifti.js';
+import type { Volume, VoxelArray } from '../data/volume.js';
+import { MaclError } from '../errors.js';
+import type { LoadedModel } from './model-file.js';
+import type { FinetuneConfig } from '../config/types.js';
+import { labelValues, Predictor } from './predictor.js';
+
+const NIFTI = /\.nii(\.gz)?$/;
+const CHANNEL = /_(\d{4})(\.nii(?:\.gz)?)$/;
+
+/** One volume to segment: its files (one a channel, or one with all channels) and the name of the result. */
+export interface PredictCase {
+  readonly id: string;
+  readonly files: readonly string[];
+  readonly output: string;
+}
+
+export interface PredictFilesOptions {
+  readonly input: string;
+  readonly out: string;
+  readonly mirror: boolean;
+  readonly probabilities: boolean;
+  readonly nonFinite: 'refuse' | 'zero';
+  readonly signal?: AbortSignal | undefined;
+  onCase?(event: { id: string; index: number; total: number; done: number; tiles: number }): void;
+  onNote?(message: string): void;
+}
+
+/** The cases of a file or folder; nnU-Net's `_0000` endings are joined where the model has several channels. */
+export async function listCases(input: string, channels: number, onNote: (message: string) => void): Promise<PredictCase[]> {
+  const info = await stat(input).catch((error: unknown) => {
+    throw asFileError(error, input, 'read');
+  });
+  const names = info.isDirectory() ? (await readdir(input)).filter((n) => !n.startsWith('.')).sort() : [basename(input)];
+  const folder = info.isDirectory() ? input : join(input, '..');
+  const groups = new Map<string, string[]>();
+  for (const name of names) {
+    if (!NIFTI.test(name)) {
+      if (!info.isDirectory()) throw new MaclError('file', `${input}: expected .nii or .nii.gz`, { file: input });
+      onNote(`skipped ${join(folder, name)}: not .nii or .nii.gz`);
+      continue;
+    }
+    const output = name.replace(CHANNEL, '$2');
+    groups.set(output, [...(groups.get(output) ?? []), name]);
+  }
+  const cases = [...groups].map(([output, files]) => ({
+    id: output.replace(NIFTI, ''),
+    files: files.map((f) => join(folder, f)),
+    output,
+  }));
+  if (!info.isDirectory() && channels > 1 && CHANNEL.test(names[0] ?? '')) {
+    const stem = (names[0] as string).replace(CHANNEL, '');
+    const siblings = (await readdir(folder)).filter((n) => CHANNEL.test(n) && n.replace(CHANNEL, '') === stem).sort();
+    return [{ ...(cases[0] as PredictCase), files: siblings.map((n) => join(folder, n)) }];
+  }
+  if (cases.length === 0) throw new MaclError('dataset', `${input}: has no .nii or .nii.gz file`, { file: input });
+  return cases;
+}
+
+/** Segments every case and writes `OUT/<name>`; @returns the files written */
+export async function predictFiles(
+  model: LoadedModel<FinetuneConfig>,
+  backend: Backend,
+  options: PredictFilesOptions,
+): Promise<{ id: string; file: string }[]> {
+  const cases = await listCases(options.input, model.config.model.inChannels, options.onNote ?? (() => undefined));
+  await makeFolder(options.out);
+  const predictor = await Predictor.open(model, backend);
+  const written: { id: string; file: string }[] = [];
+  try {
+    for (const [index, item] of cases.entries()) {
+      const file = join(options.out, item.output);
+      await predictCase(predictor, item, file, options, (done, tiles) =>
+        options.onCase?.({ id: item.id, index, total: cases.length, done, tiles }),
+      );
+      written.push({ id: item.id, file });
+    }
+    return written;
+  } finally {
+    await predictor.close();
+  }
+}
+
+async function predictCase(
+  predictor: Predictor,
+  item: PredictCase,
+  file: string,
+  options: PredictFilesOptions,
+  onProgress: (done: number, tiles: number) => void,
+): Promise<void> {
+  const { signal } = options;
+  const { model } = predictor;
+  const abort = signal ? { signal } : {};
+  const image = await readNifti(item.files[0] as string, { nonFinite: options.nonFinite, ...abort });
+  const { volume, orientation } = await readChannels(image, item, options);
+  const { classes } = model;
+  const count = volume.grid.shape[0] * volume.grid.shape[1] * volume.grid.shape[2];
+  const probabilities = options.probabilities ? new Float32Array(count * classes.length) : null;
+  const labels = await predictor.segment(volume, {
+    name: item.files[0] as string,
+    mirror: options.mirror,
+    signal,
+    onProgress,
+    onProbabilities: probabilities ? placeRows(probabilities, model, volume) : undefined,
+  });
+  const values = labelValues(labels, classes.map((c) => c.value));
+  const voxels = await fromRas(values, orientation, 1, signal);
+  await writeNifti(file, { like: image, voxels, ...abort });
+  if (probabilities) {
+    const turned = await fromRas(probabilities, orientation, classes.length, signal);
+    const name = file.replace(NIFTI, '_probabilities.nii.gz');
+    await writeNifti(name, { like: image, voxels: turned, channels: classes.length, ...abort });
+  }
+}
+
+/** Rows along the slice axis, [.., .., class], into [class, D, H, W] of the RAS volume. */
+function placeRows(out: Float32Array, model: LoadedModel<FinetuneConfig>, volume: Volume) {
+  const [d, h, w] = volume.grid.shape;
+  const count = d * h * w;
+  const strides = [h * w, w, 1] as const;
+  const order = { D: [0, 1, 2], H: [1, 0, 2], W: [2, 0, 1] }[model.config.data.sliceAxis] as [number, number, number];
+  const sizes = [d, h, w] as const;
+  const classes = model.classes.length;
+  return (row: number, probabilities: Float32Array): void => {
+    const [s0, s1, s2] = order.map((a) => strides[a] as number) as [number, number, number];
+    const [n1, n2] = [sizes[order[1]] as number, sizes[order[2]] as number];
+    for (let i = 0; i < n1; i++)
+      for (let j = 0; j < n2; j++)
+        for (let k = 0; k < classes; k++)
+          out[k * count + row * s0 + i * s1 + j * s2] = probabilities[(i * n2 + j) * classes + k] as number;
+  };
+}
+
+async function readChannels(image: NiftiImage, item: PredictCase, options: PredictFilesOptions) {
+  const first = await toRas(image, options.signal ? { signal: options.signal } : {});
+  if (item.files.length === 1) return first;
+  const { grid } = first.volume;
+  const parts: VoxelArray[] = [first.volume.voxels];
+  for (const file of item.files.slice(1)) {
+    const other = await toRas(await readNifti(file, { nonFinite: options.nonFinite }));
+    const same = other.volume.grid.shape.every((s, a) => s === grid.shape[a]);
+    if (!same || other.volume.channels !== 1)
+      throw new MaclError('geometry', `${file}: its grid differs from that of ${item.files[0]}`, { file, expected: grid.shape, found: other.volume.grid.shape });
+    parts.push(other.volume.voxels);
+  }
+  const count = grid.shape[0] * grid.shape[1] * grid.shape[2];
+  const voxels = new Float32Array(count * parts.length);
+  parts.forEach((p, c) => voxels.set(p, c * count));
+  return { volume: { grid, channels: parts.length, voxels }, orientation: first.orientation };
+}

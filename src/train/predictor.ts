@@ -1,0 +1,153 @@
+/**
+ * A fine-tuned model ready to segment volumes: one inference program in one session, a sliding window around it. Volumes
+ * are typed arrays with a grid; files are in `predict.ts`.
+ */
+import type { Backend } from '../backend/types.js';
+import { axisOrder, permuteTriple, permuteVoxels, prepareVolume } from '../data/prepare-volume.js';
+import { Breather } from '../data/breathe.js';
+import type { Triple, Volume } from '../data/volume.js';
+import { MaclError } from '../errors.js';
+import { GraphBuilder } from '../graph/builder.js';
+import { compile, type CompiledProgram } from '../graph/compile.js';
+import { declareSegmentNetwork } from '../methods/network.js';
+import { buildInference } from '../methods/segment.js';
+import { predictVolume, spacingMap, type AxisMap } from '../segment/sliding.js';
+import { Executor } from './executor.js';
+import type { LoadedModel } from './model-file.js';
+import type { FinetuneConfig } from '../config/types.js';
+import { initialState, loadAll } from './network-state.js';
+
+export interface SegmentOptions {
+  /** Average over mirrored tiles too, on the axes that training mirrored (all axes where it mirrored none). */
+  readonly mirror?: boolean;
+  readonly signal?: AbortSignal | undefined;
+  /** For messages. */
+  readonly name?: string;
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Softmax probabilities [H, W, class] of each row along the RAS volume's slice axis, in order; reused. */
+  readonly onProbabilities?: ((row: number, probabilities: Float32Array) => void | Promise<void>) | undefined;
+}
+
+export class Predictor {
+  private busy: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    readonly model: LoadedModel<FinetuneConfig>,
+    private readonly executor: Executor,
+    private readonly program: CompiledProgram,
+  ) {}
+
+  static async open(model: LoadedModel<FinetuneConfig>, backend: Backend): Promise<Predictor> {
+    const { config } = model;
+    const { real } = backend.info;
+    const net = declareSegmentNetwork(config.model, null, real);
+    const program = compile(buildInference(net, 1, config.data.patch, new GraphBuilder(real)), backend, net.state, 0);
+    const state = initialState(net.state, 0);
+    loadAll(net.state, state, model.tensors, ['parameter', 'statistic'], model.file);
+    return new Predictor(model, await Executor.open(backend, [program], state), program);
+  }
+
+  /** Class indices on the volume's own (RAS) grid, [D, H, W]. Calls wait for one another. */
+  async segment(volume: Volume, options: SegmentOptions = {}): Promise<Uint8Array> {
+    const turn = this.busy.then(
+      () => this.run(volume, options),
+      () => this.run(volume, options),
+    );
+    this.busy = turn;
+    return turn;
+  }
+
+  private async run(volume: Volume, options: SegmentOptions): Promise<Uint8Array> {
+    const { config, normalization, classes } = this.model;
+    const { sliceAxis, spacingMm } = config.data;
+    const tile = config.data.patch;
+    const { signal } = options;
+    const settings = { spacingMm, normalize: normalization, sliceAxis };
+    const prepared = await prepareVolume(volume, settings, options.name ?? 'volume', signal);
+    const mirrorAxes = !options.mirror ? [] : mirrorAxesOf(config);
+    const order = axisOrder(sliceAxis);
+    const { original, shape } = prepared;
+    const input = new Float32Array(tile[0] * tile[1] * tile[2] * prepared.channels);
+    const labels = await predictVolume({
+      shape,
+      tile,
+      classes: classes.length,
+      mirrorAxes,
+      outShape: original.shape,
+      mapOutToIn: [0, 1, 2].map((a) => axisMap(original, prepared, a)) as unknown as readonly [AxisMap, AxisMap, AxisMap],
+      runTile: async (start, mirrored) => {
+        fillTile(input, prepared.image, prepared.channels, shape, tile, start, mirrored);
+        this.executor.set(this.program, 'x', input);
+        await this.executor.run(this.program, signal ? { signal } : {});
+        const logits = this.executor.get(this.program, 'logits');
+        return logits instanceof Float32Array ? logits : Float32Array.from(logits);
+      },
+      ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+      ...(options.onProbabilities ? { onProbabilities: options.onProbabilities } : {}),
+      ...(signal ? { signal } : {}),
+    });
+    return permuteVoxels(labels, 1, volume.grid.shape, order, new Breather(signal), true);
+  }
+
+  async close(): Promise<void> {
+    await this.busy.catch(() => undefined);
+    await this.executor.close();
+  }
+}
+
+function mirrorAxesOf(config: FinetuneConfig): number[] {
+  const trained = [0, 1, 2].filter((a) => config.augment.mirror[a]);
+  return trained.length > 0 ? trained : config.model.dims === 2 ? [1, 2] : [0, 1, 2];
+}
+
+function axisMap(
+  original: { shape: Triple; spacingMm: Triple },
+  prepared: { shape: Triple; spacingMm: Triple },
+  a: number,
+): AxisMap {
+  if (original.shape[a] === prepared.shape[a]) return { scale: 1, offset: 0 };
+  return spacingMap(original.spacingMm[a] as number, prepared.spacingMm[a] as number, 'edges');
+}
+
+/** Copies one tile of [C, D, H, W] into [d, h, w, C], mirrored along some axes, zeros outside the volume. */
+function fillTile(
+  out: Float32Array,
+  image: Float32Array,
+  channels: number,
+  shape: Triple,
+  tile: Triple,
+  start: Triple,
+  mirrored: readonly number[],
+): void {
+  out.fill(0);
+  const [td, th, tw] = tile;
+  const [vd, vh, vw] = shape;
+  const flip = [0, 1, 2].map((a) => mirrored.includes(a)) as [boolean, boolean, boolean];
+  for (let d = 0; d < td; d++) {
+    const z = start[0] + (flip[0] ? td - 1 - d : d);
+    if (z < 0 || z >= vd) continue;
+    for (let h = 0; h < th; h++) {
+      const y = start[1] + (flip[1] ? th - 1 - h : h);
+      if (y < 0 || y >= vh) continue;
+      for (let c = 0; c < channels; c++) {
+        const from = ((c * vd + z) * vh + y) * vw;
+        const to = (d * th + h) * tw * channels + c;
+        for (let w = 0; w < tw; w++) {
+          const x = start[2] + (flip[2] ? tw - 1 - w : w);
+          if (x >= 0 && x < vw) out[to + w * channels] = image[from + x] as number;
+        }
+      }
+    }
+  }
+}
+
+/** Class indices as the dataset's own label values. */
+export function labelValues(indices: Uint8Array, values: readonly number[]): Uint8Array | Int16Array | Int32Array {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  if (!values.every(Number.isInteger)) throw new MaclError('label', `label values must be whole numbers: ${values.join(', ')}`);
+  const Type = low >= 0 && high <= 255 ? Uint8Array : low >= -32768 && high <= 32767 ? Int16Array : Int32Array;
+  const table = Type.from(values);
+  const out = new Type(indices.length);
+  for (let i = 0; i < indices.length; i++) out[i] = table[indices[i] as number] as number;
+  return out;
+}

@@ -1,0 +1,88 @@
+/**
+ * Weights from an earlier run into a new network: encoder and the decoder blocks that were pre-trained are taken, the
+ * rest stays fresh. Says which is which.
+ */
+import { asFloat64, rawTensor, type RawTensor } from '../data/safetensors.js';
+import { MaclError } from '../errors.js';
+import type { StateEntry, StateTable } from '../nn/state.js';
+import type { LoadedModel } from './model-file.js';
+import { isIgnoredName, setEntry } from './network-state.js';
+
+export interface Transfer {
+  /** Names that were taken. */
+  readonly taken: readonly string[];
+  /** Names of the new network that stay fresh. */
+  readonly fresh: readonly string[];
+  /** Names in the file that the new network has no place for. */
+  readonly unused: readonly string[];
+  /** The first convolution was summed over its inputs: one channel now, many before. */
+  readonly summedInputs: boolean;
+}
+
+const FIRST = 'encoder.blocks.0.conv1.weight';
+const isEncoder = (name: string): boolean => name.startsWith('encoder.');
+const isWeight = (e: StateEntry): boolean => e.role === 'parameter' || e.role === 'statistic';
+
+/** @throws MaclError `weights` listing every encoder or decoder tensor that is missing or does not fit (fault 23) */
+export function transferWeights(table: StateTable, state: Uint8Array, from: LoadedModel): Transfer {
+  const taken: string[] = [];
+  const fresh: string[] = [];
+  const wrong: string[] = [];
+  let summedInputs = false;
+  for (const entry of table.entries.filter(isWeight)) {
+    const { name } = entry;
+    let found = from.tensors.get(name);
+    if (!found) {
+      if (isEncoder(name)) wrong.push(`${name}: expected [${entry.shape.join(', ')}], found nothing`);
+      fresh.push(name);
+      continue;
+    }
+    if (name === FIRST && entry.shape[1] === 1 && (found.shape[1] ?? 1) > 1) {
+      found = sumInputs(found, name);
+      summedInputs = true;
+    }
+    if (found.shape.join() === entry.shape.join()) {
+      setEntry(table, state, entry, found);
+      taken.push(name);
+    } else if (name.startsWith('head.')) fresh.push(name);
+    else wrong.push(`${name}: expected [${entry.shape.join(', ')}], found [${found.shape.join(', ')}]`);
+  }
+  if (wrong.length > 0)
+    throw new MaclError('weights', `${from.file}: ${wrong.length} tensors do not fit the model:\n  ${wrong.join('\n  ')}`, {
+      file: from.file,
+      tensors: wrong.map((w) => w.slice(0, w.indexOf(':'))),
+    });
+  const names = new Set(table.entries.map((e) => e.name));
+  const unused = [...from.tensors.keys()].filter((n) => !names.has(n) && !isIgnoredName(n)).sort();
+  return { taken, fresh, unused, summedInputs };
+}
+
+/** [O, I, …] → [O, 1, …]: what a network does that sees one channel repeated I times. */
+function sumInputs(t: RawTensor, name: string): RawTensor {
+  const values = asFloat64(t, name);
+  const [o = 1, i = 1, ...kernel] = t.shape;
+  const taps = kernel.reduce((p, s) => p * s, 1);
+  const out = new Float64Array(o * taps);
+  for (let a = 0; a < o; a++)
+    for (let c = 0; c < i; c++)
+      for (let k = 0; k < taps; k++) out[a * taps + k] = (out[a * taps + k] as number) + (values[(a * i + c) * taps + k] as number);
+  return rawTensor(out, [o, 1, ...kernel]);
+}
+
+/** The lines that people see: tensors by module, not one by one. */
+export function describeTransfer(t: Transfer, file: string): string[] {
+  const modules = (names: readonly string[]) => {
+    const counts = new Map<string, number>();
+    for (const n of names) {
+      const key = /^(encoder|decoder)\.(blocks\.\d+|centre)|^projector\.(image|pixel)|^head/.exec(n)?.[0] ?? n;
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+    return counts.size === 0 ? 'none' : [...counts].map(([k, c]) => `${k} (${c})`).join(', ');
+  };
+  return [
+    `taken from ${file}: ${modules(t.taken)}`,
+    `fresh: ${modules(t.fresh)}`,
+    `not used: ${modules(t.unused)}`,
+    ...(t.summedInputs ? ['the first convolution was summed over its inputs: one channel now, several in pre-training'] : []),
+  ];
+}

@@ -1,0 +1,151 @@
+/**
+ * Prepared volumes in a session's store segment. Where all fit they are resident; where they do not, each sample's box
+ * is read from disk into a slot of its own for the step. The program cannot tell the difference: it sees descriptors.
+ */
+import type { Session } from '../backend/types.js';
+import type { LoadedCase, PreparedCase } from '../data/prepared-case.js';
+import type { Triple } from '../data/volume.js';
+import { MaclError } from '../errors.js';
+import { align } from '../graph/plan.js';
+import { DTYPE_BYTES, type DType } from '../graph/types.js';
+import type { VolumeDescriptor } from '../ops/index.js';
+
+const STORED: Readonly<Record<LoadedCase['dtype'], DType>> = { fp16: 'f16', fp32: 'f32', int16: 'i16' };
+/** Voxels around a sampled point that an interpolation may touch (cubic: two on each side). */
+const REACH = 2;
+
+/** Where one sample's volume (or box of it) lies for this step. */
+export interface Placement {
+  image(channel: number): VolumeDescriptor;
+  readonly labels: VolumeDescriptor | null;
+  /** Voxel of the volume that is voxel (0, 0, 0) of what lies in the store. */
+  readonly origin: Triple;
+}
+
+export interface StorePlan {
+  readonly resident: boolean;
+  readonly bytes: number;
+  /** Bytes of one slot, where boxes are read for each step. */
+  readonly slotBytes: number;
+}
+
+export interface StoreOptions {
+  /** Samples a step. */
+  readonly slots: number;
+  /** The largest box that a sample's views can need, in voxels. */
+  readonly boxVoxels: Triple;
+  readonly budgetBytes: number;
+}
+
+const volumeBytes = (shape: Triple, c: PreparedCase): { image: number; labels: number } => {
+  const voxels = shape[0] * shape[1] * shape[2];
+  const image = align(voxels * c.channels * DTYPE_BYTES[STORED[c.dtype]]);
+  return { image, labels: c.hasLabels ? align(voxels) : 0 };
+};
+
+/** Decides between resident and boxes, before anything is taken. */
+export function planStore(cases: readonly PreparedCase[], options: StoreOptions): StorePlan {
+  const total = cases.reduce((sum, c) => sum + volumeBytes(c.shape, c).image + volumeBytes(c.shape, c).labels, 0);
+  if (total <= options.budgetBytes) return { resident: true, bytes: total, slotBytes: 0 };
+  const slotBytes = Math.max(
+    ...cases.map((c) => {
+      const box = c.shape.map((s, a) => Math.min(s, options.boxVoxels[a] as number)) as unknown as Triple;
+      const { image, labels } = volumeBytes(box, c);
+      return image + labels;
+    }),
+  );
+  return { resident: false, bytes: slotBytes * options.slots, slotBytes };
+}
+
+export class VolumeStore {
+  private readonly bases: number[] = [];
+
+  private constructor(
+    private readonly session: Session,
+    private readonly cases: readonly PreparedCase[],
+    private readonly plan: StorePlan,
+  ) {}
+
+  /** Loads resident volumes into the session. */
+  static async open(session: Session, cases: readonly PreparedCase[], plan: StorePlan, signal?: AbortSignal): Promise<VolumeStore> {
+    const store = new VolumeStore(session, cases, plan);
+    if (!plan.resident) return store;
+    let at = 0;
+    for (const c of cases) {
+      store.bases.push(at);
+      const loaded = await c.load(signal);
+      const bytes = volumeBytes(c.shape, c);
+      store.write(at, loaded, bytes.image);
+      at += bytes.image + bytes.labels;
+    }
+    return store;
+  }
+
+  private write(at: number, loaded: LoadedCase, imageBytes: number): void {
+    const { image, labels } = loaded;
+    this.session.write('store', at, new Uint8Array(image.buffer, image.byteOffset, image.byteLength));
+    if (labels) this.session.write('store', at + imageBytes, labels);
+  }
+
+  /**
+   * Makes sure that the part of a case that some views sample lies in the store.
+   * @param affines 3×4 row-major, output voxel → voxel of the volume, one a view
+   */
+  async place(slot: number, caseIndex: number, affines: readonly (readonly number[])[], patch: Triple): Promise<Placement> {
+    const c = this.cases[caseIndex];
+    if (!c) throw new MaclError('program', `there is no case ${caseIndex}`);
+    if (this.plan.resident) return placement(c, this.bases[caseIndex] as number, c.shape, [0, 0, 0]);
+    const { start, size } = boxOf(affines, patch, c.shape);
+    const bytes = volumeBytes(size, c);
+    if (bytes.image + bytes.labels > this.plan.slotBytes)
+      throw new MaclError('program', `${c.id}: a sample needs ${bytes.image + bytes.labels} bytes, its slot has ${this.plan.slotBytes}`);
+    const at = slot * this.plan.slotBytes;
+    this.write(at, await c.readBox(start, size), bytes.image);
+    return placement(c, at, size, start);
+  }
+}
+
+function placement(c: PreparedCase, base: number, shape: Triple, origin: Triple): Placement {
+  const [d, h, w] = shape;
+  const dtype = STORED[c.dtype];
+  const voxels = d * h * w;
+  const strides = [h * w, w, 1] as const;
+  const common = { shape, strides, offset: 0 };
+  const { image } = volumeBytes(shape, c);
+  return {
+    image: (channel) => ({ ...common, base: base + channel * voxels * DTYPE_BYTES[dtype], dtype, scale: c.scale }),
+    labels: c.hasLabels ? { ...common, base: base + image, dtype: 'u8', scale: 1 } : null,
+    origin,
+  };
+}
+
+/** The smallest box inside the volume that holds everything the views sample (one voxel where they see none of it). */
+function boxOf(affines: readonly (readonly number[])[], patch: Triple, shape: Triple): { start: Triple; size: Triple } {
+  const low = [Infinity, Infinity, Infinity];
+  const high = [-Infinity, -Infinity, -Infinity];
+  for (const m of affines)
+    for (const row of [0, 1, 2]) {
+      const at = m[row * 4 + 3] as number;
+      let [least, most] = [at, at];
+      patch.forEach((n, a) => {
+        const reach = (m[row * 4 + a] as number) * (n - 1);
+        least += Math.min(0, reach);
+        most += Math.max(0, reach);
+      });
+      low[row] = Math.min(low[row] as number, least);
+      high[row] = Math.max(high[row] as number, most);
+    }
+  const start = shape.map((s, a) => Math.min(Math.max(Math.floor(low[a] as number) - REACH, 0), s - 1));
+  const end = shape.map((s, a) => Math.min(Math.max(Math.ceil(high[a] as number) + REACH + 1, (start[a] as number) + 1), s));
+  return {
+    start: start as unknown as Triple,
+    size: end.map((e, a) => e - (start[a] as number)) as unknown as Triple,
+  };
+}
+
+/** The largest box that views of a patch can need under any rotation, up to a scale and a shift in voxels. */
+export function largestBox(patch: Triple, scale: number, shift: number, rotates: boolean): Triple {
+  const diagonal = Math.hypot(...patch.map((n) => n - 1));
+  const side = (n: number) => Math.ceil((rotates ? diagonal : n - 1) * scale + 2 * shift) + 2 * REACH + 3;
+  return [side(patch[0]), side(patch[1]), side(patch[2])];
+}
