@@ -111,3 +111,39 @@ export async function resolveCases(argument: string | number, options: ResolveLi
   }
   return [...new Set(ids)].sort();
 }
+
+/** Below this many labelled cases nothing is held back for validation unless `--val` says so. */
+const LEAST_FOR_VALIDATION = 40;
+const DEFAULT_VALIDATION = 0.2;
+
+export interface SplitOptions {
+  /** What `--labels` chose. */
+  chosen: readonly string[];
+  /** Every case with a label: `--val` may name cases that `--labels` does not. */
+  available: readonly string[];
+  /** `--val`: a list as `resolveCases` takes it, a fraction of `chosen`, `none`; undefined for the default. */
+  val?: string | number;
+  seed: number | bigint;
+}
+
+/**
+ * Training and validation cases, disjoint and sorted. By default a fifth of 40 or more labelled cases is held back and
+ * nothing of fewer. Throws MaclError where nothing is left to train on.
+ */
+export async function splitValidation(options: SplitOptions): Promise<{ train: string[]; val: string[] }> {
+  const { chosen, available, seed } = options;
+  const argument = options.val ?? (chosen.length < LEAST_FOR_VALIDATION ? 'none' : DEFAULT_VALIDATION);
+  const text = String(argument).trim();
+  let val: string[] = [];
+  if (text !== 'none') {
+    const isFraction = text !== '' && Number.isFinite(Number(text)) && !available.includes(text);
+    val = await resolveCases(argument, { available: isFraction ? chosen : available, seed, flag: '--val' });
+  }
+  const held = new Set(val);
+  const train = chosen.filter((id) => !held.has(id)).sort();
+  if (!train.length) {
+    const words = `--val ${text}: holds back all ${chosen.length} labelled cases; none is left to train on`;
+    throw new MaclError('config', words, { field: '--val' });
+  }
+  return { train, val };
+}

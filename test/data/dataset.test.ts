@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type MaclError } from '../../src/errors.js';
 import { openDataset, selectCases } from '../../src/data/dataset.js';
-import { drawFraction, resolveCases } from '../../src/data/lists.js';
+import { drawFraction, resolveCases, splitValidation } from '../../src/data/lists.js';
 import { makeNifti, testFolder } from './make-nifti.js';
 
 const base = testFolder();
@@ -190,6 +190,26 @@ describe('resolveCases', () => {
       const error = await resolveCases(bad, options).catch((e: unknown) => e as MaclError);
       expect(error).toMatchObject({ code: 'config', details: { field: '--labels' } });
     }
+  });
+});
+
+describe('splitValidation', () => {
+  const available = Array.from({ length: 60 }, (_, n) => `case_${String(n).padStart(2, '0')}`);
+
+  it('holds nothing back below 40 cases, a fifth from there on, and what --val says', async () => {
+    const few = available.slice(0, 39);
+    expect(await splitValidation({ chosen: few, available, seed: 1 })).toEqual({ train: few, val: [] });
+    const many = available.slice(0, 40);
+    const { train, val } = await splitValidation({ chosen: many, available, seed: 1 });
+    expect([train.length, val.length]).toEqual([32, 8]);
+    expect([...train, ...val].sort()).toEqual(many);
+    expect((await splitValidation({ chosen: many, available, seed: 1, val: 'none' })).val).toEqual([]);
+    expect((await splitValidation({ chosen: few, available, seed: 1, val: 0.1 })).val).toHaveLength(4);
+    const named = await splitValidation({ chosen: few, available, seed: 1, val: 'case_00,case_50' });
+    expect(named).toEqual({ train: few.slice(1), val: ['case_00', 'case_50'] });
+    await expect(splitValidation({ chosen: ['case_01'], available, seed: 1, val: '0.5' })).rejects.toThrow(
+      /--val 0\.5: holds back all 1/,
+    );
   });
 });
 
