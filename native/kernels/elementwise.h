@@ -161,7 +161,8 @@ inline i32 wsum_fwd_check(const Args& a) {
   for (int i = 1; i < 4; ++i) MACL_NEED(!given(a.t[i]) || is_scalar64(a.t[i]), kBadShape);
   return kOk;
 }
-inline i32 wsum_fwd_run(const Args& a, i32, i64, i64) {
+inline i32 wsum_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  if (begin >= end) return kOk;
   const WsumAttrs& w = attrs<WsumAttrs>(a);
   const f64 weights[4] = {w.w0, w.w1, w.w2, w.w3};
   f64 total = 0;
@@ -172,7 +173,8 @@ inline i32 wsum_fwd_run(const Args& a, i32, i64, i64) {
 }
 
 inline i32 scale_fwd_check(const Args& a) { return is_scalar64(a.t[0]) && is_scalar64(a.t[1]) ? kOk : kBadShape; }
-inline i32 scale_fwd_run(const Args& a, i32, i64, i64) {
+inline i32 scale_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  if (begin >= end) return kOk;
   *ptr<f64>(a, 1) = attrs<ScaleAttrs>(a).factor * *ptr<f64>(a, 0);
   return kOk;
 }

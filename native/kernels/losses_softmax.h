@@ -136,6 +136,7 @@ inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task,
   return kOk;
 }
 inline i32 softmaxce_run(const Args& a, const CePlaces& p, int step, i64 begin, i64 end) {
+  if (begin >= end) return kOk;
   if (step == 1) {
     f64 loss = 0, count = 0;
     const f64* ws = ptr<f64>(a, p.ws);
@@ -273,6 +274,7 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
   return kOk;
 }
 inline i32 dice_run(const Args& a, const DicePlaces& p, int step, i64 begin, i64 end) {
+  if (begin >= end) return kOk;
   if (step == 1) {
     dice_combine(a, p);
     return kOk;

@@ -220,8 +220,9 @@ inline bool is_scalar64(const Tensor& t) { return is_flat(t, 1, kF64); }
     if (!(condition)) return status; \
   } while (0)
 
-// Voxels in one task of a kernel that walks over them: 16 KiB of fp32, so that a second pass finds them in cache.
-inline i64 voxel_chunk(i64 channels) { return imax(1, 4096 / channels); }
+// Voxels in one task of a kernel that walks over them: 16 KiB of fp32, so that a second pass finds them in cache, and at
+// most 512, so that fp32 sums of a chunk stay good.
+inline i64 voxel_chunk(i64 channels) { return imin(512, imax(1, 4096 / channels)); }
 inline i64 voxel_chunks(const Tensor& t) { return cdiv(voxels(t), voxel_chunk(t.s[4])); }
 
 }  // namespace

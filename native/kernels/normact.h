@@ -333,7 +333,8 @@ inline i32 normact_running_check(const Args& a) {
   return kOk;
 }
 inline i64 normact_running_tasks(const Args&, i32) { return 1; }
-inline i32 normact_running_run(const Args& a, i32, i64, i64) {
+inline i32 normact_running_run(const Args& a, i32, i64 begin, i64 end) {
+  if (begin >= end) return kOk;
   const NormactRunningAttrs& p = attrs<NormactRunningAttrs>(a);
   const f64 unbiased = p.count > 1 ? p.count / (p.count - 1) : 1.0;
   for (i64 c = 0; c < elements(a.t[0]); ++c) {

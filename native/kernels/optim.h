@@ -37,6 +37,7 @@ inline i32 gradnorm_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
     }
     return kOk;
   }
+  if (begin >= end) return kOk;
   f64 sum = 0;
   for (i64 k = 0; k < optim_chunks(a.t[0]); ++k) sum += ws[k];
   const f64 norm = __builtin_sqrt(sum), limit = attrs<GradnormAttrs>(a).maxNorm;
@@ -58,6 +59,7 @@ inline i64 optim_tasks(const Args& a, i32) { return optim_chunks(a.t[0]); }
 inline i32 sgd_step_run(const Args& a, i32, i64 begin, i64 end) {
   const SgdAttrs& p = attrs<SgdAttrs>(a);
   const f64 lr = *ptr<f64>(a, 1), clip = *ptr<f64>(a, 2);
+  if (begin >= end) return kOk;
   const i64 first = begin * kOptimChunk, count = imin(end * kOptimChunk, elements(a.t[0])) - first;
   const real* g = ptr<real>(a, 0) + first;
   real *w = ptr<real>(a, 3) + first, *m = ptr<real>(a, 4) + first;
@@ -123,6 +125,7 @@ MACL_INLINE V vsqrt(V x) {
 inline i32 adam_step_run(const Args& a, i32 phase, i64 begin, i64 end) {
   const AdamAttrs& p = attrs<AdamAttrs>(a);
   f64& steps = *ptr<f64>(a, 6);
+  if (begin >= end) return kOk;
   if (phase == 1) {
     steps += 1;
     return kOk;

@@ -220,6 +220,7 @@ struct SupconTask {
 };
 
 inline i32 supcon_run(const Args& a, const SupconPlaces& p, i32 phase, i64 begin, i64 end) {
+  if (begin >= end) return kOk;
   const SupconSizes s = supcon_sizes(a.t[0]);
   f64* partial = ptr<f64>(a, p.ws);
   if (phase == 1) {
