@@ -37,12 +37,16 @@ export interface BackendInfo {
   readonly kernels: readonly KernelInfo[];
   /** Most bytes that a session's segments may take together, from what is free now. */
   readonly maxBytes: number;
+  /** Why this backend and not another, where `auto` chose it. */
+  readonly why?: string;
 }
 
 export interface BackendOptions {
   readonly threads?: number;
   /** Force an instruction set (tests, benchmarks). */
   readonly isa?: string;
+  /** Ask for other fusions than the backend would (tests). */
+  readonly fusions?: Iterable<Fusion>;
 }
 
 export interface Backend {

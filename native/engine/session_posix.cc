@@ -1,0 +1,103 @@
+#include "session.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+
+#if !defined(_WIN32)
+#include <sys/mman.h>
+#endif
+
+namespace macl {
+namespace {
+
+std::atomic<i64> allocated{0};
+constexpr i64 kHugePages = i64(4) << 20;  // segments from this size on ask for 2 MiB pages
+
+}  // namespace
+
+i64 bytes_allocated() { return allocated.load(); }
+
+bool Memory::take(i64 bytes) {
+  if (bytes == 0) return true;
+#if defined(_WIN32)
+  void* p = _aligned_malloc(static_cast<size_t>(bytes), 64);
+  if (p == nullptr) return false;
+  std::memset(p, 0, static_cast<size_t>(bytes));
+#else
+  void* p = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return false;
+#if defined(MADV_HUGEPAGE)
+  if (bytes >= kHugePages) madvise(p, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+#endif
+#endif
+  data_ = static_cast<u8*>(p);
+  bytes_ = bytes;
+  allocated += bytes;
+  return true;
+}
+
+Memory::~Memory() {
+  if (data_ == nullptr) return;
+#if defined(_WIN32)
+  _aligned_free(data_);
+#else
+  munmap(data_, static_cast<size_t>(bytes_));
+#endif
+  allocated -= bytes_;
+}
+
+std::unique_ptr<HostSession> HostSession::create(const KernelTable& table, const i64 bytes[kSegments], u32 threads,
+                                                 Done done, void* context, std::string& error, bool& outOfMemory) {
+  outOfMemory = false;
+  std::unique_ptr<HostSession> s(new HostSession(table));
+  control_init(s->control_, threads, done, context);
+  for (int i = 0; i < kSegments; ++i) {
+    if (!s->memory_[i].take(bytes[i])) {
+      error = "the system refused " + std::to_string(bytes[i]) + " bytes";
+      outOfMemory = true;
+      return nullptr;
+    }
+    s->segments_[i] = {s->memory_[i].data(), bytes[i]};
+  }
+  try {
+    for (u32 t = 0; t < threads; ++t) s->threads_.emplace_back([c = &s->control_, t] { worker_loop(*c, t); });
+  } catch (const std::system_error& e) {
+    error = "thread " + std::to_string(s->threads_.size() + 1) + " of " + std::to_string(threads) +
+            " could not be started: " + e.what();
+    return nullptr;
+  }
+  return s;
+}
+
+HostSession::~HostSession() { stop_threads(); }
+
+void HostSession::stop_threads() {
+  if (threads_.empty()) return;
+  control_abort(control_);
+  control_quit(control_);
+  for (std::thread& t : threads_) t.join();
+  threads_.clear();
+}
+
+i32 HostSession::load(const u8* bytes, i64 length, Problem& problem) {
+  const i64 need = program_arena_bytes(bytes, length, problem);
+  if (need < 0) return -1;
+  auto arena = std::make_unique<Memory>();
+  if (!arena->take(need)) return Say(problem) << "no memory for a program of " << need << " bytes", -1;
+  const Program* program = load_program(bytes, length, table_, segments_, arena->data(), need, problem);
+  if (program == nullptr) return -1;
+  programs_.push_back({std::move(arena), program});
+  return static_cast<i32>(programs_.size()) - 1;
+}
+
+void HostSession::run(i32 program) { control_run(control_, *programs_[static_cast<size_t>(program)].program); }
+
+const char* HostSession::failed_kernel() const {
+  const Program* p = control_.program;
+  const i32 i = failed_instruction();
+  return p != nullptr && i >= 0 && i < p->count ? p->instructions[i].kernel->name : "";
+}
+
+}  // namespace macl

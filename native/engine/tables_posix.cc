@@ -1,0 +1,51 @@
+#include "tables.h"
+
+#include <cstring>
+
+extern "C" {
+#if defined(__x86_64__) || defined(_M_X64)
+extern const macl::KernelTable macl_kernels_avx512;
+extern const macl::KernelTable macl_kernels_avx2;
+#endif
+extern const macl::KernelTable macl_kernels_baseline;
+extern const macl::KernelTable macl_kernels_plain;
+extern const macl::KernelTable macl_kernels_ref64;
+}
+
+namespace macl {
+
+const TableEntry* kernel_tables(i32& count) {
+#if defined(__x86_64__) || defined(_M_X64)
+  // __builtin_cpu_supports asks the operating system too (XGETBV), so a kernel that does not save the wide registers
+  // counts as a processor without them.
+  static const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  static const TableEntry entries[] = {
+      {&macl_kernels_avx512, avx512, "AVX-512 F, VL, DQ, BW"},
+      {&macl_kernels_avx2, avx2, "AVX2, FMA, F16C"},
+      {&macl_kernels_baseline, true, "nothing"},
+      {&macl_kernels_plain, true, "nothing"},
+      {&macl_kernels_ref64, true, "nothing"},
+  };
+#else
+  static const TableEntry entries[] = {
+      {&macl_kernels_baseline, true, "nothing"},
+      {&macl_kernels_plain, true, "nothing"},
+      {&macl_kernels_ref64, true, "nothing"},
+  };
+#endif
+  count = sizeof(entries) / sizeof(entries[0]);
+  return entries;
+}
+
+const KernelTable* find_table(const char* isa) {
+  i32 count = 0;
+  const TableEntry* entries = kernel_tables(count);
+  for (i32 i = 0; i < count; ++i)
+    if (entries[i].supported && std::strcmp(entries[i].table->isa, isa) == 0) return entries[i].table;
+  return nullptr;
+}
+
+}  // namespace macl

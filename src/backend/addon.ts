@@ -1,0 +1,54 @@
+/** The native addon: loading it (or saying why it cannot be), and its surface as native/napi/addon.cc has it. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { MaclError, type MaclErrorCode } from '../errors.js';
+import { addonPath } from '../paths.js';
+import type { Outcome } from './session.js';
+import type { KernelInfo } from './types.js';
+
+export interface AddonTable {
+  readonly isa: string;
+  /** By this processor. */
+  readonly supported: boolean;
+  readonly needs: string;
+  readonly kernels: readonly KernelInfo[];
+}
+
+export interface AddonSession {
+  load(program: Uint8Array): number;
+  write(segment: number, offset: number, bytes: Uint8Array): void;
+  read(segment: number, offset: number, bytes: number): Uint8Array;
+  run(program: number): Promise<Outcome>;
+  abort(): void;
+  close(): void;
+}
+
+export interface Addon {
+  describe(): { readonly tables: readonly AddonTable[] };
+  opaqueBytes(isa: string, kernel: string, tensors: Uint8Array, attrs: Uint8Array, index: number): number;
+  bytesAllocated(): number;
+  readonly Session: new (isa: string, sizes: readonly number[], threads: number) => AddonSession;
+}
+
+/** The addon, or a sentence that says why there is none. Node keeps it loaded once an environment. */
+export function loadAddon(): Addon | string {
+  const file = addonPath();
+  if (!existsSync(file)) return 'the native addon is not built (no C++ compiler when macl was installed?)';
+  try {
+    return createRequire(file)(file) as Addon;
+  } catch (error) {
+    return `the native addon does not load: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+/** An error of the addon as a MaclError; the cause keeps the JavaScript stack. */
+export function fromAddon(error: unknown): unknown {
+  if (!(error instanceof Error) || !('maclCode' in error)) return error;
+  return new MaclError(error.maclCode as MaclErrorCode, error.message, {}, { cause: error });
+}
+
+/** Bytes of segments and arenas that all native sessions of this process hold now (0 without the addon). */
+export function nativeBytesAllocated(): number {
+  const addon = loadAddon();
+  return typeof addon === 'string' ? 0 : addon.bytesAllocated();
+}
