@@ -22,7 +22,7 @@ export interface SyntheticCase {
 export const SYNTHETIC_CLASSES = ['background', 'organ', 'core', 'duct'] as const;
 
 /** Mean intensity of each tissue; noise and texture have deviations of about 70 together. */
-const INTENSITY = { air: 60, body: 420, organ: 545, core: 395, duct: 575, decoy: 560 } as const;
+const INTENSITY = { air: 60, body: 400, organ: 550, core: 350, duct: 590, decoy: 545 } as const;
 const NOISE = 55;
 const TEXTURE = 40;
 /** Deviation of the bias field and of the deformation's displacement (mm, per axis). */
@@ -60,7 +60,8 @@ class SmoothField {
     private readonly shape: Triple,
   ) {
     this.knots = knots;
-    this.values = Float64Array.from({ length: knots ** 3 }, () => draws.normal());
+    // Rare large values would tear notches into the body.
+    this.values = Float64Array.from({ length: knots ** 3 }, () => Math.min(Math.max(draws.normal(), -2), 2));
     this.plane = new Float64Array(knots ** 2);
     this.row = new Float64Array(knots);
     const places = Array.from({ length: shape[2] }, (_, w) => knot((w + 0.5) / shape[2], knots));
@@ -148,13 +149,13 @@ function drawAnatomy(draws: Draws): Anatomy {
   const size = draws.range(0.9, 1.1);
   const radii = (values: Readonly<Vector>, spread: number): Vector =>
     values.map((value) => about(value, spread) * size) as Vector;
-  const organ = { centre: near([-3, -4, -12], 2.5), radii: radii([17, 13, 11.5], 0.15) };
-  const core = { centre: near(organ.centre, 1.5), radii: radii([10, 7.5, 6.5], 0.15) };
+  const organ = { centre: near([-3, -5, -12], 2.5), radii: radii([19, 15, 13], 0.15) };
+  const core = { centre: near(organ.centre, 1.5), radii: radii([12, 9, 8], 0.15) };
   const duct = {
-    centre: near([0, -4, 14], 2.5),
+    centre: near([0, -5, 15], 2.5),
     arcRadius: about(13, 0.15) * size,
     halfAngle: about(1.25, 0.15),
-    radius: about(5, 0.15) * size,
+    radius: about(6, 0.15) * size,
   };
   const decoy = { centre: near([-4, 18, 3], 3), radii: radii([10, 7, 9], 0.2) };
   const tilt = (): number => draws.normal() * 0.09;
