@@ -7,7 +7,7 @@ import { type Fingerprint as PlannerFingerprint } from '../config/fingerprint.js
 import { MaclError } from '../errors.js';
 import { Breather } from './breathe.js';
 import { Cache, stampFiles } from './cache.js';
-import { countValues, mapLabels, readCaseImage, readCaseLabel, classesFromValues } from './case-io.js';
+import { countValues, IGNORE_LABEL, mapLabels, readCaseImage, readCaseLabel, classesFromValues } from './case-io.js';
 import { type Dataset, type DatasetClass, selectCases } from './dataset.js';
 import { type ChannelNormalization } from './normalize.js';
 import { axisOrder, permuteTriple, type SliceAxis } from './prepare-volume.js';
@@ -65,23 +65,51 @@ export interface FingerprintOptions {
   onProgress?: (done: number, total: number, id: string) => void;
 }
 
-async function channelStatistics(values: VoxelArray, breath: Breather): Promise<CaseFingerprint['channels'][number]> {
-  let [min, max, sum, zeros] = [Infinity, -Infinity, 0, 0];
-  for (let i = 0; i < values.length; i++) {
+/** Voxels between two looks at the clock. */
+const BLOCK = 1 << 16;
+
+interface Totals {
+  min: number;
+  max: number;
+  sum: number;
+  zeros: number;
+  /** Squares of the distance from `centre`. */
+  squares: number;
+}
+
+function addBlock(values: VoxelArray, start: number, end: number, centre: number, totals: Totals): void {
+  let { min, max, sum, zeros, squares } = totals;
+  for (let i = start; i < end; i++) {
     const value = values[i]!;
     if (value < min) min = value;
     if (value > max) max = value;
     if (value === 0) zeros++;
-    sum += value;
-    if ((i & 0x3fff) === 0 && breath.due()) await breath.breathe();
+    sum += value - centre;
+    squares += (value - centre) * (value - centre);
   }
-  const mean = sum / values.length;
-  let squares = 0;
-  for (let i = 0; i < values.length; i++) {
-    squares += (values[i]! - mean) ** 2;
-    if ((i & 0x3fff) === 0 && breath.due()) await breath.breathe();
+  Object.assign(totals, { min, max, sum, zeros, squares });
+}
+
+async function channelStatistics(values: VoxelArray, breath: Breather): Promise<CaseFingerprint['channels'][number]> {
+  const totals: Totals = { min: Infinity, max: -Infinity, sum: 0, zeros: 0, squares: 0 };
+  // Distances from some voxel of the middle: float64 keeps more than is shown, and one pass is enough.
+  const centre = values[values.length >> 1]!;
+  for (let start = 0; start < values.length; start += BLOCK) {
+    addBlock(values, start, Math.min(start + BLOCK, values.length), centre, totals);
+    if (breath.due()) await breath.breathe();
   }
-  return { min, max, mean, std: Math.sqrt(squares / values.length), zeroShare: zeros / values.length };
+  const { min, max, sum, zeros, squares } = totals;
+  const shift = sum / values.length;
+  const std = Math.sqrt(Math.max(0, squares / values.length - shift * shift));
+  return { min, max, mean: centre + shift, std, zeroShare: zeros / values.length };
+}
+
+const isForeground = (label: number): boolean => label !== 0 && label !== IGNORE_LABEL;
+
+function countForeground(labels: Uint8Array, start: number, end: number): number {
+  let count = 0;
+  for (let i = start; i < end; i++) if (isForeground(labels[i]!)) count++;
+  return count;
 }
 
 /** At most SAMPLES_A_CASE voxels, evenly spread over those that `labels` says are foreground (all without labels). */
@@ -93,21 +121,30 @@ async function sampleVoxels(
   let count = values.length;
   if (labels) {
     count = 0;
-    for (let i = 0; i < labels.length; i++) {
-      if (labels[i] !== 0 && labels[i] !== 255) count++;
-      if ((i & 0x3fff) === 0 && breath.due()) await breath.breathe();
+    for (let start = 0; start < labels.length; start += BLOCK) {
+      count += countForeground(labels, start, Math.min(start + BLOCK, labels.length));
+      if (breath.due()) await breath.breathe();
     }
   }
-  const take = Math.min(count, SAMPLES_A_CASE);
-  const out = new Float32Array(take);
-  let seen = 0;
-  let taken = 0;
-  for (let i = 0; i < values.length && taken < take; i++) {
-    if (labels && (labels[i] === 0 || labels[i] === 255)) continue;
-    // The k-th of n is taken where floor((k+1)·m/n) passes floor(k·m/n): m of n, evenly.
-    seen++;
-    if (Math.floor((seen * take) / count) > taken) out[taken++] = values[i]!;
-    if ((i & 0x3fff) === 0 && breath.due()) await breath.breathe();
+  const out = new Float32Array(Math.min(count, SAMPLES_A_CASE));
+  // Sample k is the voxel of rank floor(k·count/take) among those that count.
+  const rank = (k: number): number => Math.floor((k * count) / out.length);
+  if (!labels) return out.map((_, k) => values[rank(k)]!);
+  const state = { seen: 0, taken: 0 };
+  const takeBlock = (start: number, end: number): void => {
+    let { seen, taken } = state;
+    let next = rank(taken);
+    for (let i = start; i < end; i++) {
+      if (!isForeground(labels[i]!)) continue;
+      if (seen++ !== next) continue;
+      out[taken++] = values[i]!;
+      next = taken < out.length ? rank(taken) : -1;
+    }
+    Object.assign(state, { seen, taken });
+  };
+  for (let start = 0; start < labels.length && state.taken < out.length; start += BLOCK) {
+    takeBlock(start, Math.min(start + BLOCK, labels.length));
+    if (breath.due()) await breath.breathe();
   }
   return out;
 }

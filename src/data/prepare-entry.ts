@@ -6,7 +6,7 @@ import { MaclError } from '../errors.js';
 import { Breather } from './breathe.js';
 import { IGNORE_LABEL, mapLabels, readCaseImage, readCaseLabel } from './case-io.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from './dataset.js';
-import { floatToHalf } from './half.js';
+import { toHalf } from './half.js';
 import { type AppliedNormalization } from './normalize.js';
 import { axisOrder, permuteTriple, permuteVoxels, prepareVolume, type VolumeSettings } from './prepare-volume.js';
 import { resampleNearest } from './resample.js';
@@ -51,6 +51,12 @@ interface Built<T> {
   tensors: Map<string, RawTensor>;
 }
 
+function largestIn(values: Float32Array, start: number, end: number): number {
+  let largest = 0;
+  for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(values[i]!));
+  return largest;
+}
+
 async function encode(
   image: Float32Array,
   shape: number[],
@@ -62,7 +68,7 @@ async function encode(
   let largest = 0;
   for (let start = 0; start < image.length; start += BLOCK) {
     const end = Math.min(start + BLOCK, image.length);
-    for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(image[i]!));
+    largest = Math.max(largest, largestIn(image, start, end));
     if (breath.due()) await breath.breathe();
   }
   if (!Number.isFinite(largest)) {
@@ -77,7 +83,7 @@ async function encode(
   const out = dtype === 'fp16' ? new Uint16Array(image.length) : new Int16Array(image.length);
   for (let start = 0; start < image.length; start += BLOCK) {
     const end = Math.min(start + BLOCK, image.length);
-    if (dtype === 'fp16') for (let i = start; i < end; i++) out[i] = floatToHalf(image[i]!);
+    if (out instanceof Uint16Array) toHalf(image.subarray(start, end), out.subarray(start, end));
     else for (let i = start; i < end; i++) out[i] = Math.round(image[i]! / scale);
     if (breath.due()) await breath.breathe();
   }
@@ -106,34 +112,43 @@ export async function buildImageEntry(
   };
 }
 
+function countBlock(labels: Uint8Array, start: number, end: number, histogram: Float64Array): void {
+  for (let i = start; i < end; i++) histogram[labels[i]!]!++;
+}
+
 /** Places of each class, at most FOREGROUND_A_CLASS, evenly spread in memory order; background has none. */
 async function foregroundPlaces(
   labels: Uint8Array,
   classes: number,
   breath: Breather,
 ): Promise<{ counts: number[]; places: Int32Array; kept: number[]; ignored: number }> {
-  const histogram = new Array<number>(256).fill(0);
-  for (let i = 0; i < labels.length; i++) {
-    histogram[labels[i]!]!++;
-    if ((i & 0x3fff) === 0 && breath.due()) await breath.breathe();
+  const histogram = new Float64Array(256);
+  for (let start = 0; start < labels.length; start += BLOCK) {
+    countBlock(labels, start, Math.min(start + BLOCK, labels.length), histogram);
+    if (breath.due()) await breath.breathe();
   }
-  const counts = histogram.slice(0, classes);
+  const counts = [...histogram.subarray(0, classes)];
   const kept = counts.map((count, n) => (n === 0 ? 0 : Math.min(count, FOREGROUND_A_CLASS)));
   const starts = kept.map((_, n) => kept.slice(0, n).reduce((sum, count) => sum + count, 0));
   const places = new Int32Array(kept.reduce((sum, count) => sum + count, 0));
-  const seen = new Array<number>(classes).fill(0);
-  const taken = new Array<number>(classes).fill(0);
-  for (let i = 0; i < labels.length; i++) {
-    const label = labels[i]!;
-    if (label === 0 || label >= classes) continue;
-    seen[label]!++;
-    if (Math.floor((seen[label]! * kept[label]!) / counts[label]!) > taken[label]!) {
-      places[starts[label]! + taken[label]!] = i;
-      taken[label]!++;
+  const seen = new Float64Array(classes);
+  const taken = new Float64Array(classes);
+  const takeBlock = (start: number, end: number): void => {
+    for (let i = start; i < end; i++) {
+      const label = labels[i]!;
+      if (label === 0 || label >= classes) continue;
+      // Place k of a class is its voxel of rank floor(k·count/kept).
+      const k = taken[label]!;
+      if (seen[label]!++ !== Math.floor((k * counts[label]!) / kept[label]!)) continue;
+      places[starts[label]! + k] = i;
+      taken[label] = k + 1;
     }
-    if ((i & 0x3ff) === 0 && breath.due()) await breath.breathe();
+  };
+  for (let start = 0; start < labels.length; start += BLOCK) {
+    takeBlock(start, Math.min(start + BLOCK, labels.length));
+    if (breath.due()) await breath.breathe();
   }
-  return { counts, places, kept, ignored: classes <= IGNORE_LABEL ? histogram[IGNORE_LABEL]! : 0 };
+  return { counts, places, kept, ignored: histogram[IGNORE_LABEL]! };
 }
 
 /** Reads and prepares the labels of a case, on the grid of its image entry. Throws MaclError naming the file. */
