@@ -166,7 +166,9 @@ interface CommonInput {
   readonly model?: Some<ModelConfig>;
   readonly optimizer?: Some<OptimizerConfig>;
   readonly init?: Some<InitConfig>;
-  readonly data?: Omit<Some<DataConfig>, 'normalize'> & { readonly normalize?: 'auto' | NormalizeKind | readonly NormalizeKind[] };
+  readonly data?: Omit<Some<DataConfig>, 'normalize'> & {
+    readonly normalize?: 'auto' | NormalizeKind | readonly NormalizeKind[];
+  };
   readonly train?: Some<TrainConfig>;
   readonly augment?: AugmentInput;
 }
@@ -174,7 +176,9 @@ interface CommonInput {
 export interface PretrainConfigInput extends CommonInput {
   readonly task: 'pretrain';
   readonly method?: 'macl';
-  readonly loss?: Omit<Some<PretrainLossConfig>, 'weights'> & { readonly weights?: Some<PretrainLossConfig['weights']> };
+  readonly loss?: Omit<Some<PretrainLossConfig>, 'weights'> & {
+    readonly weights?: Some<PretrainLossConfig['weights']>;
+  };
 }
 
 export interface FinetuneConfigInput extends CommonInput {

@@ -1,0 +1,69 @@
+/** A plan in words, one line a matter: what the commands print before they train. */
+import { percent, type Plan } from './plan.js';
+import { presetLacks } from './presets.js';
+import type { Triple } from './types.js';
+
+const by = (t: Triple): string => t.join('×');
+/** 'all 2', or a list by level. */
+const perLevel = (list: readonly Triple[]): string => {
+  const first = by(list[0] as Triple);
+  return list.every((t) => by(t) === first) ? first : list.map(by).join(', ');
+};
+const axes = (t: Triple): string => (t[0] === t[1] && t[1] === t[2] ? String(t[0]) : t.join(', '));
+const fraction = (x: number): string => (x === 1 ? '1' : `1/${Math.round(1 / x)}`);
+const mib = (bytes: number): string =>
+  bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+
+export function describePlan(plan: Plan): string[] {
+  const { config, lambda } = plan;
+  const { model, data, train, optimizer, augment } = config;
+  const lines: string[] = [];
+  const preset = config.preset === 'default' ? '' : `, preset ${config.preset}`;
+  lines.push(
+    `${config.task === 'pretrain' ? `pre-training with ${config.method}` : 'fine-tuning'}, ${model.dims}-D${preset}`,
+  );
+  const spacing = data.spacingMm ? `resampled to ${by(data.spacingMm)} mm` : 'at their own spacing';
+  lines.push(
+    `data: ${plan.cases} cases of ${by(plan.smallestShape)} to ${by(plan.largestShape)} voxels, ${spacing}, normalised ${data.normalize.join(', ')}`,
+  );
+  lines.push(
+    `network: ${model.levels} levels of ${model.filters} filters up, strides ${perLevel(model.strides)}, kernels ${perLevel(model.kernels)}, ` +
+      `${model.inChannels} channel${model.inChannels === 1 ? '' : 's'}${config.task === 'finetune' ? `, ${config.model.classes} classes` : ''}`,
+  );
+  if (config.task === 'pretrain') {
+    const same = lambda.every((x) => x === lambda[0]);
+    const l = same ? fraction(lambda[0]) : lambda.map(fraction).join(', ');
+    lines.push(
+      `dominant branch: n = ${model.decoderBlocks} decoder block${model.decoderBlocks === 1 ? '' : 's'}, λ = ${l}`,
+    );
+  }
+  lines.push(`patch ${by(data.patch)}, batch ${train.batch}, ${train.steps} steps, about ${mib(plan.estimatedBytes)}`);
+  if (config.task === 'pretrain') {
+    const threshold = String(config.loss.threshold).replaceAll(',', ', ');
+    lines.push(
+      `positive pairs: ${percent(plan.positiveShare as number)} of all, threshold ${threshold} on the ${data.position === 'slice' ? "slice's place" : "patch's centre"}`,
+    );
+  } else if (plan.channels !== 'same') {
+    lines.push(
+      plan.channels === 'sum'
+        ? 'the first convolution is summed over its input channels: the data has one'
+        : "the data's one channel is repeated for each of the network's",
+    );
+  }
+  const loss =
+    config.task === 'pretrain'
+      ? `τ = ${config.loss.temperature}, weights ${Object.values(config.loss.weights).join(', ')}`
+      : config.loss.name;
+  lines.push(`loss: ${loss}`);
+  const { name, lr, schedule, lrFinal, weightDecay } = optimizer;
+  const rate = schedule === 'constant' ? `${lr}` : `${lr}, ${schedule} to ${lrFinal}`;
+  lines.push(`optimiser: ${name}, learning rate ${rate}${weightDecay > 0 ? `, weight decay ${weightDecay}` : ''}`);
+  const turn = model.dims === 2 ? String(augment.rotation[0]) : axes(augment.rotation);
+  const mirrored = ['D', 'H', 'W'].filter((_, axis) => augment.mirror[axis as 0]);
+  lines.push(
+    `views: rotation ±${turn}°, scale ${augment.scale.join('–')}${mirrored.length > 0 ? `, mirrored along ${mirrored.join(', ')}` : ''}, ${augment.interpolation}`,
+  );
+  const lacks = presetLacks(config.preset);
+  if (lacks.length > 0) lines.push(`preset ${config.preset} still lacks: ${lacks.join('; ')}`);
+  return lines;
+}

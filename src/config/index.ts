@@ -1,0 +1,17 @@
+/** Everything about configurations, in one import. */
+export { checkPatch, lambdaOf, nearestSizes, patchUnit } from './check.js';
+export { describePlan } from './describe.js';
+export {
+  shapeAt,
+  targetSpacingMm,
+  type CaseFingerprint,
+  type ChannelKind,
+  type Fingerprint,
+  type IntensityFingerprint,
+} from './fingerprint.js';
+export { planFinetune, planPretrain, type Plan, type PlanOptions } from './plan.js';
+export { positiveShare } from './positives.js';
+export { PRESETS, presetInput, presetLacks } from './presets.js';
+export { meaningOf, readConfig, resolveConfig } from './resolve.js';
+export { checkSchema, configSchema } from './schema.js';
+export type * from './types.js';

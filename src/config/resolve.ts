@@ -1,0 +1,194 @@
+/**
+ * From what a user gives to a configuration with a value everywhere: preset, then defaults, then the checks of what fits
+ * together. It looks at no data: `plan.ts` does, and comes through here.
+ */
+import { MaclError } from '../errors.js';
+import { checkConfig } from './check.js';
+import { mergeConfig } from './merge.js';
+import { presetInput } from './presets.js';
+import { checkSchema } from './schema.js';
+import type {
+  AugmentConfig,
+  AugmentInput,
+  ConfigInput,
+  DataConfig,
+  FinetuneConfig,
+  FinetuneConfigInput,
+  ModelConfig,
+  OptimizerConfig,
+  PretrainConfig,
+  PretrainConfigInput,
+  ResolvedConfig,
+  TrainConfig,
+  Triple,
+} from './types.js';
+
+export interface ResolveOptions {
+  /** The file or flag that the input came from, for errors. */
+  readonly source?: string;
+}
+
+/** Checks a value and lays it over its preset. The result has no defaults yet. */
+export function readConfig(value: unknown, source?: string): ConfigInput {
+  checkSchema(value, source);
+  const preset = value.preset ?? 'default';
+  if (preset !== 'default' && value.model?.dims === 3) {
+    const words = `${source ?? 'configuration'}: model.dims: expected 2, because preset ${preset} is 2-D, found 3`;
+    throw new MaclError('config', words, { field: 'model.dims', expected: 2, found: 3 });
+  }
+  return mergeConfig<ConfigInput>(presetInput(preset, value.task), value);
+}
+
+/** @throws MaclError `config` with path, expected and found */
+export function resolveConfig(value: unknown, options: ResolveOptions = {}): ResolvedConfig {
+  const input = readConfig(value, options.source);
+  const config = input.task === 'pretrain' ? pretrain(input) : finetune(input);
+  checkConfig(config, input, options.source ?? 'configuration');
+  return config;
+}
+
+function pretrain(input: PretrainConfigInput): PretrainConfig {
+  const { loss = {} } = input;
+  const model = modelOf(input.model ?? {});
+  return {
+    task: 'pretrain',
+    method: input.method ?? 'macl',
+    preset: input.preset ?? 'default',
+    model,
+    loss: {
+      temperature: loss.temperature ?? 0.1,
+      threshold: loss.threshold ?? 0.1,
+      weights: { global: 1, dense: 0.5, er: 1, ...loss.weights },
+      temperatureFactor: loss.temperatureFactor ?? 'none',
+      er: loss.er ?? 'absolute',
+    },
+    ...shared(input, model),
+    data: dataOf(input, model, loss.threshold),
+  };
+}
+
+function finetune(input: FinetuneConfigInput): FinetuneConfig {
+  const { loss = {} } = input;
+  const model = modelOf(input.model ?? {});
+  return {
+    task: 'finetune',
+    preset: input.preset ?? 'default',
+    // Absent classes are refused by the checks; 0 is what "not known" looks like until then.
+    model: { ...model, classes: input.model?.classes ?? 0 },
+    loss: { name: loss.name ?? 'ce+dice', classWeights: loss.classWeights ?? null, dicePer: loss.dicePer ?? 'batch' },
+    ...shared(input, model),
+    data: dataOf(input, model),
+  };
+}
+
+function shared(input: ConfigInput, model: ModelConfig) {
+  return {
+    optimizer: optimizerOf(input),
+    init: { linear: input.init?.linear ?? 'kaiming', channels: input.init?.channels ?? 'sum' } as const,
+    train: trainOf(input),
+    augment: augmentOf(input, model.dims),
+  };
+}
+
+/** Step.md's: all strides 2 and kernels 3, [1, 2, 2] and [1, 3, 3] in 2-D; method.md's network elsewhere. */
+export function modelOf(input: Partial<ModelConfig>): ModelConfig {
+  const dims = input.dims ?? 3;
+  const levels = input.levels ?? input.strides?.length ?? (input.kernels ? input.kernels.length - 1 : 4);
+  const stride: Triple = dims === 2 ? [1, 2, 2] : [2, 2, 2];
+  const kernel: Triple = dims === 2 ? [1, 3, 3] : [3, 3, 3];
+  return {
+    dims,
+    inChannels: input.inChannels ?? 1,
+    filters: input.filters ?? 32,
+    levels,
+    decoderBlocks: input.decoderBlocks ?? Math.min(2, levels),
+    strides: input.strides ?? Array.from({ length: levels }, () => stride),
+    kernels: input.kernels ?? Array.from({ length: levels + 1 }, () => kernel),
+  };
+}
+
+function optimizerOf({ task, optimizer: o = {} }: ConfigInput): OptimizerConfig {
+  const name = o.name ?? (task === 'pretrain' ? 'sgd' : 'adam');
+  const lr = o.lr ?? (name === 'sgd' ? 0.01 : 5e-4);
+  return {
+    name,
+    lr,
+    momentum: o.momentum ?? 0.9,
+    weightDecay: o.weightDecay ?? (task === 'pretrain' ? 1e-5 : 0),
+    clip: o.clip ?? 0,
+    schedule: o.schedule ?? 'cosine',
+    // Fine-tuning ends at a hundredth: 5e-4 → 5e-6.
+    lrFinal: o.lrFinal ?? (task === 'pretrain' ? 0 : lr / 100),
+  };
+}
+
+function dataOf({ data: d = {} }: ConfigInput, model: ModelConfig, threshold?: number | readonly number[]): DataConfig {
+  const { normalize } = d;
+  const axes = Array.isArray(threshold) ? threshold.length : model.dims === 3 ? 3 : 1;
+  return {
+    spacingMm: d.spacingMm ?? null,
+    patch: d.patch ?? null,
+    normalize:
+      normalize === undefined || normalize === 'auto'
+        ? 'auto'
+        : typeof normalize === 'string'
+          ? Array.from({ length: model.inChannels }, () => normalize)
+          : normalize,
+    nonFinite: d.nonFinite ?? 'refuse',
+    foreground: d.foreground ?? 0.33,
+    sliceAxis: d.sliceAxis ?? 'D',
+    position: d.position ?? (axes === 1 ? 'slice' : 'centre'),
+  };
+}
+
+function trainOf({ task, train: t = {} }: ConfigInput): TrainConfig {
+  return {
+    steps: t.steps ?? 1000,
+    batch: t.batch ?? (task === 'pretrain' ? 8 : 2),
+    seed: t.seed ?? 0,
+    precision: t.precision ?? 'fp32',
+    valEvery: t.valEvery ?? 500,
+    checkpointEvery: t.checkpointEvery ?? 250,
+    threads: t.threads ?? null,
+  };
+}
+
+function augmentOf({ task, augment: a = {} }: ConfigInput, dims: 2 | 3): AugmentConfig {
+  const pretraining = task === 'pretrain';
+  const nonSpatial = a.nonSpatial ?? 'identity';
+  // The published views have no change of intensity; fine-tuning takes a little of each.
+  const intensity = pretraining
+    ? nonSpatial === 'identity'
+      ? { brightness: 0, contrast: 0, noise: 0 }
+      : { brightness: 0.2, contrast: 0.2, noise: 0 }
+    : { brightness: 0.1, contrast: 0.1, noise: 0.05 };
+  return {
+    rotation: rotationOf(a.rotation ?? (pretraining ? 20 : 29), dims),
+    scale: a.scale ?? [0.8, 1.25],
+    mirror: mirrorOf(a.mirror ?? false, dims),
+    translation: a.translation ?? (pretraining ? 0.1 : 0.05),
+    probability: a.probability ?? 1,
+    intensity: { ...intensity, ...a.intensity },
+    nonSpatial,
+    interpolation: a.interpolation ?? 'linear',
+  };
+}
+
+function rotationOf(rotation: NonNullable<AugmentInput['rotation']>, dims: 2 | 3): Triple {
+  if (typeof rotation !== 'number') return rotation;
+  return dims === 2 ? [rotation, 0, 0] : [rotation, rotation, rotation];
+}
+
+function mirrorOf(mirror: NonNullable<AugmentInput['mirror']>, dims: 2 | 3): AugmentConfig['mirror'] {
+  if (typeof mirror !== 'boolean') return mirror;
+  return [mirror && dims === 3, mirror, mirror];
+}
+
+/**
+ * The part of a configuration that determines what a model's weights mean; it goes into `model.safetensors`. Threads and
+ * intervals are left out, so that equal runs write equal bytes.
+ */
+export function meaningOf(config: ResolvedConfig): object {
+  const { steps, batch, seed, precision } = config.train;
+  return { ...config, train: { steps, batch, seed, precision } };
+}

@@ -1,0 +1,311 @@
+/**
+ * The published JSON schema of a configuration (`macl config --schema`), and the check of a value against it. It knows
+ * keys, types and ranges; what fits together is `check.ts`'s, what is filled in is `resolve.ts`'s.
+ */
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import { MaclError } from '../errors.js';
+import type { ConfigInput } from './types.js';
+
+/** A JSON schema: plain data. */
+export type JsonSchema = { readonly [key: string]: unknown };
+
+const object = (description: string, properties: Record<string, JsonSchema>, required: string[] = []): JsonSchema => ({
+  type: 'object',
+  description,
+  additionalProperties: false,
+  ...(required.length > 0 ? { required } : {}),
+  properties,
+});
+const oneOf = (description: string, ...values: (string | number | boolean)[]): JsonSchema => ({
+  enum: values,
+  description,
+});
+const integer = (minimum: number, maximum: number, description: string): JsonSchema => ({
+  type: 'integer',
+  minimum,
+  maximum,
+  description,
+});
+const number = (minimum: number, maximum: number, description: string): JsonSchema => ({
+  type: 'number',
+  minimum,
+  maximum,
+  description,
+});
+const positive = (description: string): JsonSchema => ({
+  type: 'number',
+  exclusiveMinimum: 0,
+  maximum: 1e6,
+  description,
+});
+const list = (items: JsonSchema, minItems: number, maxItems: number, description: string): JsonSchema => ({
+  type: 'array',
+  items,
+  minItems,
+  maxItems,
+  description,
+});
+const either = (description: string, ...anyOf: JsonSchema[]): JsonSchema => ({ description, anyOf });
+const orNull = (schema: JsonSchema): JsonSchema =>
+  either(`${String(schema.description)}, or null`, schema, { type: 'null' });
+
+const axisList = (items: JsonSchema, description: string) => list(items, 3, 3, `${description}: a list of D, H, W`);
+const MOST_LEVELS = 8;
+
+const model = object('The network.', {
+  dims: oneOf('2 or 3; 2-D is the case where D has stride and kernel 1', 2, 3),
+  inChannels: integer(1, 1024, 'channels of the input'),
+  filters: integer(1, 4096, 'filters of the first level; level l has filters · 2^l'),
+  levels: integer(1, MOST_LEVELS, 'encoder levels L'),
+  decoderBlocks: integer(1, MOST_LEVELS, 'decoder blocks n of the dominant branch; λ = 1 / Π of the deepest n strides'),
+  strides: list(axisList(oneOf('1 or 2', 1, 2), 'stride of a level'), 1, MOST_LEVELS, 'a stride for each level'),
+  kernels: list(
+    axisList(oneOf('1 or 3', 1, 3), 'kernel of a level'),
+    2,
+    MOST_LEVELS + 1,
+    "a kernel for each level, and the centre's",
+  ),
+  classes: integer(2, 255, 'classes, the background counted; fine-tuning only'),
+});
+
+const optimizer = object('The optimiser and its learning rate by step.', {
+  name: oneOf('the optimiser', 'sgd', 'adam', 'adamw'),
+  lr: number(0, 1e6, 'learning rate at the first step'),
+  momentum: { type: 'number', minimum: 0, exclusiveMaximum: 1, description: "SGD's momentum" },
+  weightDecay: number(0, 1e6, 'weight decay'),
+  clip: number(0, 1e12, "limit of the gradient's global norm; 0: none"),
+  schedule: oneOf(
+    'cosine: to lrFinal; cosine-floor: to 0, never below lrFinal; constant',
+    'cosine',
+    'cosine-floor',
+    'constant',
+  ),
+  lrFinal: number(0, 1e6, 'where the schedule ends, or its floor'),
+});
+
+const init = object('Initial weights.', {
+  linear: oneOf('initialisation of linear layers', 'kaiming', 'pytorch'),
+  channels: oneOf(
+    'one channel for a network pre-trained on many: sum the first convolution, or repeat the channel',
+    'sum',
+    'repeat',
+  ),
+});
+
+const normalizeKind = oneOf(
+  'how a channel is normalised: ct (clipped and scaled over the data set), case (per case)',
+  'ct',
+  'case',
+);
+const data = object('How volumes become samples.', {
+  spacingMm: orNull(axisList(positive('millimetres'), 'spacing that volumes are resampled to')),
+  patch: orNull(axisList(integer(1, 4096, 'voxels'), 'size of a patch in voxels; D is 1 in 2-D')),
+  normalize: either(
+    'auto, ct, case, or a list with one of ct, case for each channel',
+    { enum: ['auto', 'ct', 'case'] },
+    list(normalizeKind, 1, 1024, 'a kind for each channel'),
+  ),
+  nonFinite: oneOf(
+    'voxels that are not finite: refuse the file, or take them as zero and count them',
+    'refuse',
+    'zero',
+  ),
+  foreground: number(0, 1, 'share of fine-tuning patches that are centred on foreground'),
+  sliceAxis: oneOf('axis that 2-D slices are taken along', 'D', 'H', 'W'),
+  position: oneOf(
+    "centre: the patch's centre over the volume's size, each axis; slice: (i + 1) / n along D",
+    'centre',
+    'slice',
+  ),
+});
+
+const train = object('The run.', {
+  steps: integer(0, 1e9, 'training steps'),
+  batch: integer(1, 65536, 'samples a step'),
+  seed: integer(0, Number.MAX_SAFE_INTEGER, 'seed of all random numbers'),
+  precision: oneOf('arithmetic', 'fp32'),
+  valEvery: integer(0, 1e9, 'steps between validations; 0: only at the end'),
+  checkpointEvery: integer(1, 1e9, 'steps between checkpoints'),
+  threads: orNull(integer(1, 4096, 'threads')),
+});
+
+const augment = object('The spatial and intensity changes of a view.', {
+  rotation: either(
+    'degrees, uniform in ± this: one number of 0 … 180, or a list of D, H, W',
+    number(0, 180, 'degrees'),
+    axisList(number(0, 180, 'degrees'), 'degrees about each axis'),
+  ),
+  scale: list(number(0.05, 20, 'a factor'), 2, 2, 'smallest and largest factor'),
+  mirror: either(
+    'true, false, or a list of D, H, W',
+    { type: 'boolean' },
+    axisList({ type: 'boolean' }, 'axes that are mirrored'),
+  ),
+  translation: number(0, 1, 'shift of the centre, uniform in ± this share of the patch'),
+  probability: number(0, 1, 'chance of a rotation, and of a scale, in a view'),
+  intensity: object('Changes of intensity, in standard deviations of the image.', {
+    brightness: number(0, 10, 'added: uniform in ± this'),
+    contrast: number(0, 1, 'multiplied: uniform in 1 ± this'),
+    noise: number(0, 10, 'standard deviation of noise: uniform in 0 … this'),
+  }),
+  nonSpatial: oneOf('the views without spatial change', 'identity', 'brightness+contrast'),
+  interpolation: oneOf('interpolation of images', 'linear', 'cubic'),
+});
+
+const pretrainLoss = object('The loss of MACL.', {
+  temperature: positive('τ'),
+  threshold: either(
+    'a number above 0, or a list with one for each axis of the position',
+    positive('samples closer than this on every axis are positives'),
+    list(positive('threshold of an axis'), 1, 3, 'a threshold for each axis of the position'),
+  ),
+  weights: object('Weights of the three parts.', {
+    global: number(0, 1e6, 'λ1, of the image-level loss'),
+    dense: number(0, 1e6, 'λ2, of the pixel-level loss'),
+    er: number(0, 1e6, 'λ3, of the equivariance loss'),
+  }),
+  temperatureFactor: oneOf(
+    'code: τ / 0.07 before the contrastive losses, as released; none: as published',
+    'none',
+    'code',
+  ),
+  er: oneOf("the equivariance loss as published, or relative to the bottlenecks' own size", 'absolute', 'relative'),
+});
+
+const finetuneLoss = object('The segmentation loss.', {
+  name: oneOf('cross-entropy, or cross-entropy + soft Dice', 'ce', 'ce+dice'),
+  classWeights: orNull(list(number(0, 1e6, 'a weight'), 2, 255, 'a weight for each class, for the cross-entropy')),
+  dicePer: oneOf('Dice over the whole batch, or per sample', 'batch', 'sample'),
+});
+
+const preset = oneOf('where values come from that are not given', 'default', 'paper-2d', 'code-2d');
+const common = { preset, model, optimizer, init, data, train, augment };
+
+const SCHEMA_ID = 'https://macl.dev/config.schema.json';
+
+export const configSchema: JsonSchema = {
+  $schema: 'http://json-schema.org/draft-07/schema#',
+  $id: SCHEMA_ID,
+  title: 'Configuration of macl',
+  oneOf: [{ $ref: '#/definitions/pretrain' }, { $ref: '#/definitions/finetune' }],
+  definitions: {
+    pretrain: object(
+      'Pre-training.',
+      { task: { const: 'pretrain' }, method: oneOf('the method', 'macl'), ...common, loss: pretrainLoss },
+      ['task'],
+    ),
+    finetune: object('Fine-tuning.', { task: { const: 'finetune' }, ...common, loss: finetuneLoss }, ['task']),
+  },
+};
+
+// Compiled when first needed, one by one: the command line's --help does not wait for it.
+const validators = new Map<string, ValidateFunction>();
+
+function validatorOf(task: 'pretrain' | 'finetune'): ValidateFunction {
+  let validate = validators.get(task);
+  if (!validate) {
+    const definitions = configSchema.definitions as Record<string, JsonSchema>;
+    validate = new Ajv({ verbose: true, strict: true, allowUnionTypes: true }).compile(definitions[task] as object);
+    validators.set(task, validate);
+  }
+  return validate;
+}
+
+/** Checks keys, types and ranges. Throws MaclError `config` that says path, expected and found. `source` names the file. */
+export function checkSchema(value: unknown, source = 'configuration'): asserts value is ConfigInput {
+  if (!isObject(value)) throw wrong(source, '', 'an object', value);
+  refuseHiddenKeys(value, source, []);
+  const { task } = value;
+  if (task !== 'pretrain' && task !== 'finetune') throw wrong(source, 'task', 'pretrain or finetune', task);
+  const validate = validatorOf(task);
+  if (validate(value)) return;
+  // Branches of an `anyOf` report too: the deepest error is the one that is meant; at the same depth the last (the anyOf's).
+  const errors = validate.errors ?? [];
+  const deepest = errors.reduce((best, e) => (depth(e) >= depth(best) ? e : best), errors[0] as ErrorObject);
+  throw fromAjv(deepest, source);
+}
+
+const isObject = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
+const depth = (e: ErrorObject): number => e.instancePath.split('/').length;
+const pathOf = (pointer: string): string =>
+  pointer.slice(1).replaceAll('/', '.').replaceAll('~1', '/').replaceAll('~0', '~');
+
+/** `__proto__` and the like, which a careless merge would take for more than a key. JSON.parse makes them own keys. */
+function refuseHiddenKeys(value: Record<string, unknown>, source: string, path: string[]): void {
+  for (const key of Object.keys(value)) {
+    const at = [...path, key];
+    if (key === '__proto__' || key === 'constructor' || key === 'prototype') throw unknownKey(source, at.join('.'));
+    const inner = value[key];
+    if (isObject(inner)) refuseHiddenKeys(inner, source, at);
+  }
+}
+
+function unknownKey(source: string, path: string, known?: readonly string[]): MaclError {
+  const words = known ? `; known here: ${known.join(', ')}` : '';
+  return new MaclError('config', `${source}: ${path}: unknown key${words}`, {
+    field: path,
+    expected: known,
+    found: path,
+  });
+}
+
+function wrong(source: string, path: string, expected: string, found: unknown): MaclError {
+  const where = path === '' ? '' : `${path}: `;
+  return new MaclError('config', `${source}: ${where}expected ${expected}, found ${show(found)}`, {
+    field: path,
+    expected,
+    found,
+  });
+}
+
+function fromAjv(error: ErrorObject, source: string): MaclError {
+  const path = pathOf(error.instancePath);
+  const inside = (key: unknown) => (path === '' ? String(key) : `${path}.${String(key)}`);
+  const parent = error.parentSchema as
+    { description?: string; properties?: object; minItems?: number; maxItems?: number } | undefined;
+  if (error.keyword === 'additionalProperties') {
+    return unknownKey(source, inside(error.params['additionalProperty']), Object.keys(parent?.properties ?? {}));
+  }
+  if (error.keyword === 'required') return wrong(source, inside(error.params['missingProperty']), 'a value', undefined);
+  const words = parent?.description ? ` (${parent.description})` : '';
+  return wrong(source, path, expectedOf(error) + (error.keyword === 'anyOf' ? '' : words), error.data);
+}
+
+function expectedOf(error: ErrorObject): string {
+  const { keyword, params, parentSchema } = error;
+  switch (keyword) {
+    case 'type':
+      return `${/^[aeiou]/.test(String(params['type'])) ? 'an' : 'a'} ${params['type'] === 'array' ? 'list' : String(params['type'])}`;
+    case 'enum':
+      return (params['allowedValues'] as unknown[])
+        .map((v) => (typeof v === 'string' ? v : JSON.stringify(v)))
+        .join(' or ');
+    case 'minimum':
+      return `at least ${String(params['limit'])}`;
+    case 'maximum':
+      return `at most ${String(params['limit'])}`;
+    case 'exclusiveMinimum':
+      return `above ${String(params['limit'])}`;
+    case 'exclusiveMaximum':
+      return `below ${String(params['limit'])}`;
+    case 'minItems':
+    case 'maxItems': {
+      const { minItems, maxItems } = parentSchema as { minItems: number; maxItems: number };
+      return minItems === maxItems ? `${minItems} entries` : `${minItems} to ${maxItems} entries`;
+    }
+    case 'anyOf':
+      return String((parentSchema as { description?: string }).description);
+    default:
+      return error.message ?? keyword;
+  }
+}
+
+/** A found value in an error message; JSON hides NaN. */
+export function show(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (typeof value === 'number') return String(value);
+  const text =
+    JSON.stringify(value, (_k, v: unknown) => (typeof v === 'number' && !Number.isFinite(v) ? String(v) : v)) ??
+    String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
