@@ -36,11 +36,13 @@ struct ConvCall {
   f64* stats;  // of a task: [3][O] shift, Σ (y − shift), Σ (y − shift)²; null: none
 };
 
-// Rows of the input, and their weights, that output row (n, d, h) is made of; StripRow::first is set for w = 0.
-inline void conv3d_strip(const ConvShape& s, const ConvCall& c, i64 row, Strip& t) {
+// Rows of the input, and their weights, that output row (n, d, h) is made of, from
+// position w0 on.
+inline void conv3d_strip(const ConvShape& s, const ConvCall& c, i64 row, i64 width, i64 w0, Strip& t) {
   const i64 h = row % s.oh, d = row / s.oh % s.od, n = row / s.oh / s.od;
   const bool apart = s.kw == 3 && s.sw != 1;  // positions a stride apart: each tap of kW is a row of its own
   t.rows = 0;
+  t.slots = s.kd * s.kh * (apart ? s.kw : 1);
   t.ld = c.ldx;
   t.ci = s.i;
   t.kw = apart ? 1 : s.kw;
@@ -53,7 +55,9 @@ inline void conv3d_strip(const ConvShape& s, const ConvCall& c, i64 row, Strip& 
       const f32* src = c.x + ((n * s.id + xd) * s.ih + xh) * s.iw * c.ldx;
       const f32* w = c.wp + (kd * s.kh + kh) * s.i * s.kw * kPackLanes;
       for (i64 k = 0; k < (apart ? s.kw : 1); ++k) {
-        t.row[t.rows] = {src, k - s.kw / 2, s.sw, s.tw, s.iw};
+        // A row's place goes by its h, so that the next output row finds two of three there.
+        const i64 slot = (kd * s.kh + xh % s.kh) * (apart ? s.kw : 1) + k;
+        t.row[t.rows] = {src, w0 * s.sw + k - s.kw / 2, s.sw, s.tw, width == s.ow ? s.iw : width, slot};
         t.w[t.rows++] = w + k * kPackLanes;
       }
     }
@@ -102,16 +106,14 @@ inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
   Strip t;
   StripBuffers buf;
   const i64 begin = task * r.perTask, end = imin(begin + r.perTask, s.rows());
-  for (i64 row = begin; row < end; ++row) {
-    conv3d_strip(s, c, row, t);
-    const i64 width = r.width(row), strip = strip_width(width, s.o);
-    for (i64 i = 0; i < t.rows; ++i) t.row[i].size = imin(s.iw, width == s.ow ? s.iw : width);
-    for (i64 w0 = 0; w0 < width; w0 += strip) {
-      const i64 n = imin(strip, width - w0);
-      strip_begin(buf);
+  const i64 strip = strip_width(s.ow, s.o);
+  for (i64 w0 = 0; w0 < s.ow; w0 += strip)
+    for (i64 row = begin; row < end; ++row) {
+      const i64 width = r.width(row), n = imin(strip, width - w0);
+      if (n <= 0) continue;  // the short last row of a flattened volume
+      conv3d_strip(s, c, row, width, w0, t);
       for (i64 o0 = 0; o0 < s.o; o0 += kStripOut) {
-        const i64 on = imin(kStripOut, s.o - o0);
-        const i64 blocks = cdiv(on, kPackLanes);
+        const i64 on = imin(kStripOut, s.o - o0), blocks = cdiv(on, kPackLanes);
         f32* y = c.y + (row * s.ow + w0) * c.ldy + o0;
         StripOut out[kStripBlocks];
         for (i64 j = 0; j < blocks; ++j)
@@ -120,9 +122,7 @@ inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
         if (c.act) conv3d_activate(y, c.ldy, n, on, c.slope);
         if (c.stats) conv3d_strip_stats(y, c.ldy, n, on, c.stats + o0, s.o, row == begin && w0 == 0);
       }
-      for (i64 i = 0; i < t.rows; ++i) t.row[i].first += strip * s.sw;
     }
-  }
 }
 
 // conv3d_fwd, phase 0: y and each task's sums in ws (writes); phase 1: mean and var of 16 channels a task (writes).

@@ -144,6 +144,7 @@ inline i64 strip_width(i64 n, i64 out) {
 struct StripRow {
   const f32* src;
   i64 first, step, dil, size;
+  i64 slot;  // where it lies in the buffer: a row that is there already (from the last output row) is not copied again
 };
 
 inline void copy_channels(f32* dst, const f32* src, i64 cn) {
@@ -195,6 +196,7 @@ struct Strip {
   StripRow row[kMaxRows];
   const f32* w[kMaxRows];
   i64 rows;
+  i64 slots;   // of the buffer, at least as many as rows
   i64 ld;      // of the input
   i64 ci;      // all input channels
   i64 kw;      // taps along W within a row's weights (1 or 3)
@@ -214,10 +216,10 @@ struct StripBuffers {
   alignas(64) f32 x[kStripBuffer];
   alignas(64) f32 acc[kStripCover * kStripOut];
   alignas(64) f32 bias[kStripOut];
-  i64 filled;  // what x holds of the current strip: −1 nothing
+  // What the slots of x hold.
+  const f32* src[kMaxRows] = {};
+  i64 first[kMaxRows], layout[kMaxRows];
 };
-
-inline void strip_begin(StripBuffers& b) { b.filled = -1; }
 
 // Sums of positions p … p + m and vectors v … v + tc from the buffer into y.
 inline void strip_store(const StripBuffers& b, const StripOut* out, i64 v, i64 tc, i64 p, i64 m, i64 step, bool add) {
@@ -249,23 +251,29 @@ inline void strip_run(const Strip& s, StripBuffers& b, i64 n, i64 first, i64 blo
     cover = imax(cover, cdiv(n, tw) * tw);
   }
   const i64 count = cover + s.kw - 1;
-  const i64 room = kStripBuffer / (imax(s.rows, 1) * count) / 16 * 16;
-  const i64 chunk = single ? 1 : imin(room, s.rows > 1 ? kChunk : room);
+  const i64 room = kStripBuffer / (s.slots * count) / 16 * 16;
+  const i64 chunk = single ? 1 : imin(room, s.ci <= room ? s.ci : imax(16, kChunk));
   TileArgs t;
   t.rows = s.rows;
   t.xblock = count * 16;
   t.wblock = s.wblock;
   t.wci = s.wci;
   for (i64 c0 = 0; c0 < s.ci; c0 += chunk) {
-    const i64 cn = imin(chunk, s.ci - c0), rowSize = single ? count : cdiv(cn, 16) * 16 * count;
-    const i64 holds = c0 * kStripCover * 2 + cover;
+    const i64 cn = imin(chunk, s.ci - c0), rowSize = single ? count : cdiv(chunk, 16) * 16 * count;
+    const i64 layout = (c0 * kStripCover + cover) * 2048 + chunk;
     t.ci = cn;
     for (i64 r = 0; r < s.rows; ++r) {
-      if (b.filled != holds) strip_fill(b.x + r * rowSize, s.row[r], s.ld, count, c0, cn, single);
-      t.x[r] = b.x + r * rowSize;
+      const StripRow& row = s.row[r];
+      f32* x = b.x + row.slot * rowSize;
+      if (b.src[row.slot] != row.src || b.first[row.slot] != row.first || b.layout[row.slot] != layout) {
+        strip_fill(x, row, s.ld, count, c0, cn, single);
+        b.src[row.slot] = row.src;
+        b.first[row.slot] = row.first;
+        b.layout[row.slot] = layout;
+      }
+      t.x[r] = x;
       t.w[r] = s.w[r] + c0 * s.wci;
     }
-    b.filled = holds;
     for (i64 v = 0, tc; v < vectors; v += tc) {
       tc = tile_vectors(vectors - v);
       const TileChoice tile = conv3d_tile_for(tc, n, s.kw, single);

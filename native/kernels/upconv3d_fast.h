@@ -33,7 +33,7 @@ inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   const i64 ldx = a.t[0].ld, ldy = a.t[3].ld, strip = strip_width(s.w, s.o * s.taps());
   Strip t;
   StripBuffers buf;
-  t.rows = 1;
+  t.rows = t.slots = 1;
   t.ld = ldx;
   t.ci = s.i;
   t.kw = 1;
@@ -42,8 +42,7 @@ inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   for (i64 row = begin * per; row < last; ++row)
     for (i64 w0 = 0; w0 < s.w; w0 += strip) {
       const i64 n = imin(strip, s.w - w0);
-      t.row[0] = {ptr<const f32>(a, 0) + row * s.w * ldx, w0, 1, 1, s.w};
-      strip_begin(buf);
+      t.row[0] = {ptr<const f32>(a, 0) + row * s.w * ldx, w0, 1, 1, s.w, 0};
       // Blocks of all taps lie one after the other in the packed weights: as many at a time as a strip takes, or, where
       // blocks are not full, one tap at a time.
       const i64 all = s.taps() * blocks, group = s.o % 16 == 0 ? kStripBlocks : imin(blocks, kStripBlocks);
@@ -73,7 +72,7 @@ inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
   const i64 lddy = a.t[0].ld, ldx = a.t[2].ld, strip = strip_width(s.w, s.i);
   Strip t;
   StripBuffers buf;
-  t.rows = s.taps();
+  t.rows = t.slots = s.taps();
   t.ld = lddy;
   t.ci = s.o;
   t.kw = 1;
@@ -85,10 +84,9 @@ inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
       for (i64 tap = 0; tap < s.taps(); ++tap) {
         const i64 c = tap % s.sw;
         t.row[tap] = {ptr<const f32>(a, 0) + (upconv3d_voxel(s, row, tap, 0) - c) * lddy, w0 * s.sw + c, s.sw, 1,
-                      s.w * s.sw};
+                      s.w * s.sw, tap};
         t.w[tap] = ptr<const f32>(a, 1) + tap * s.o * kPackLanes;
       }
-      strip_begin(buf);
       for (i64 i0 = 0; i0 < s.i; i0 += kStripOut) {
         const i64 in = imin(kStripOut, s.i - i0);
         const i64 count = cdiv(in, kPackLanes);
