@@ -156,9 +156,8 @@ struct SupconTask {
     }
     alignas(64) real e[kMaxVectors];
     f64 sum = 0;
-    const real shift = max * inv_tau;
     for (i64 j = 0; j < s.mp; j += kWide)
-      store(e + j, vexp(load<vr>(g + j) * splat<vr>(inv_tau) - splat<vr>(shift)));
+      store(e + j, vexp((load<vr>(g + j) - splat<vr>(max)) * splat<vr>(inv_tau)));
     e[i] = real(0);
     for (i64 j = 0; j < s.vectors; ++j) sum += e[j];
     const f64 per_positive = count > 0 ? 1 / static_cast<f64>(count) : 0;
@@ -169,7 +168,7 @@ struct SupconTask {
     }
     // log-sum-exp less the mean positive logit, both relative to the maximum.
     const f64 tau = attrs<SupconAttrs>(a).tau;
-    loss += __builtin_log(sum) + static_cast<f64>(shift) - sum_positive * per_positive / tau;
+    loss += __builtin_log(sum) + (static_cast<f64>(max) - sum_positive * per_positive) / tau;
     if (!gradient) return;
     const real inv_sum = static_cast<real>(1 / sum), less = static_cast<real>(per_positive);
     for (i64 j = 0; j < s.vectors; ++j) g[j] = e[j] * inv_sum - (same[j % s.batch] ? less : real(0));
