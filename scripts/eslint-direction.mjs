@@ -1,6 +1,6 @@
 // A local eslint rule: dependencies point one way. A file under src/<folder> may import its own folder and those below
-// it; `import type` may also look one step up between graph and backend, which share the program's types. Folders that
-// must run in a browser import no Node module.
+// it. One exception: backend reads src/graph/types.ts, the vocabulary that programs are written in. Folders that must run
+// in a browser import no Node module.
 import { builtinModules } from 'node:module';
 import path from 'node:path';
 
@@ -25,7 +25,7 @@ const RANK = {
   server: 10,
 };
 const BROWSER = new Set(['errors', 'config', 'graph', 'ops', 'nn', 'losses', 'methods', 'segment']);
-const TYPES_ONLY_UP = new Set(['backend>graph']);
+const VOCABULARY = path.join('src', 'graph', 'types.js');
 const builtins = new Set(builtinModules);
 
 function layerOf(file, root) {
@@ -51,23 +51,19 @@ export const direction = {
     const check = (node) => {
       const specifier = node.source?.value;
       if (typeof specifier !== 'string') return;
-      const typeOnly =
-        node.importKind === 'type' ||
-        node.exportKind === 'type' ||
-        (node.specifiers?.length > 0 &&
-          node.specifiers.every((s) => s.importKind === 'type' || s.exportKind === 'type'));
       if (!specifier.startsWith('.')) {
         const isNode = specifier.startsWith('node:') || builtins.has(specifier);
         if (isNode && BROWSER.has(from)) context.report({ node, messageId: 'node', data: { from, what: specifier } });
         return;
       }
-      const to = layerOf(path.resolve(path.dirname(context.filename), specifier), root);
+      const target = path.resolve(path.dirname(context.filename), specifier);
+      const to = layerOf(target, root);
       if (to === undefined) return context.report({ node, messageId: 'outside', data: { what: specifier } });
       for (const layer of [from, to]) {
         if (RANK[layer] === undefined) return context.report({ node, messageId: 'unknown', data: { layer } });
       }
       if (from === to || RANK[to] < RANK[from]) return;
-      if (typeOnly && TYPES_ONLY_UP.has(`${from}>${to}`)) return;
+      if (from === 'backend' && target === path.join(root, VOCABULARY)) return;
       if (RANK[from] === 0 && RANK[to] === 0) return;
       context.report({ node, messageId: 'direction', data: { from, to } });
     };

@@ -29,7 +29,7 @@ function checkCompiler() {
     encoding: 'utf8',
     timeout: 60_000,
   });
-  if (probe.error) throw new NoAddon(`no C++ compiler (${cxx} was not found)`);
+  if (probe.error?.code === 'ENOENT') throw new NoAddon(`no C++ compiler (${cxx} was not found)`);
   if (probe.status !== 0) throw new NoAddon(`the C++ compiler ${cxx} fails`);
 }
 
