@@ -55,7 +55,10 @@ export async function surfaceDistancesMm(
   const squared = await squaredDistanceMm2(to, shape, spacingMm, breath);
   const plane = shape[1] * shape[2];
   let count = 0;
-  for (let i = 0; i < from.length; i++) count += from[i]!;
+  for (let d = 0; d < shape[0]; d++) {
+    for (let i = d * plane; i < (d + 1) * plane; i++) count += from[i]!;
+    if (breath.due()) await breath.breathe();
+  }
   const out = new Float64Array(count);
   let at = 0;
   for (let d = 0; d < shape[0]; d++) {

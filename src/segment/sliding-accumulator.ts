@@ -56,7 +56,7 @@ export class SlabAccumulator {
 
   /** Adds a tile's logits [d, h, w, class]. Throws MaclError `state` where tile or length cannot be. */
   async add(start: Triple, logits: Float32Array, options: AddTileOptions = {}): Promise<void> {
-    const { tile, shape, classes } = this;
+    const { tile, shape, classes, ring } = this;
     const expected = tile[0] * tile[1] * tile[2] * classes;
     if (logits.length !== expected) {
       const words = `logits: expected ${expected} values for a tile of [${tile.join(', ')}] and ${classes} classes, found ${logits.length}`;
@@ -87,7 +87,7 @@ export class SlabAccumulator {
         let to = ((row + start[1] + h) * shape[2] + start[2] + first[2]!) * classes;
         for (let w = first[2]!; w < last[2]!; w++) {
           const at = weight * weightsW[w]!;
-          for (let k = 0; k < classes; k++) this.ring[to + k]! += at * logits[from + k]!;
+          for (let k = 0; k < classes; k++) ring[to + k]! += at * logits[from + k]!;
           from += stepW;
           to += classes;
         }

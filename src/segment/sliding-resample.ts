@@ -123,8 +123,19 @@ export class RowResampler {
       if (needed > d) return;
       // Maps rise, so what is needed is never older than the row before.
       const lower = table.lower[o] === d ? this.current : this.previous;
-      mix(this.plane, lower, this.current, table.lower[o] === d ? 0 : table.share[o]!);
+      await this.mixPlane(lower, table.lower[o] === d ? 0 : table.share[o]!, breath);
       await this.writeRow(o, this.plane, breath);
+    }
+  }
+
+  /** `plane` = between `lower` and the current row, line by line. */
+  private async mixPlane(lower: Float32Array, share: number, breath: Breather): Promise<void> {
+    const { shape, classes } = this.options;
+    const width = shape[2] * classes;
+    for (let at = 0; at < shape[1] * width; at += width) {
+      const end = at + width;
+      mix(this.plane.subarray(at, end), lower.subarray(at, end), this.current.subarray(at, end), share);
+      if (breath.due()) await breath.breathe();
     }
   }
 
@@ -151,16 +162,17 @@ export class RowResampler {
 
   private resampleLine(line: Float32Array, table: AxisTable): Float32Array {
     const { classes } = this.options;
+    const { outLine } = this;
     for (let w = 0; w < table.lower.length; w++) {
       const lower = table.lower[w]! * classes;
       const upper = table.upper[w]! * classes;
       const share = table.share[w]!;
       for (let k = 0; k < classes; k++) {
         const a = line[lower + k]!;
-        this.outLine[w * classes + k] = a + (line[upper + k]! - a) * share;
+        outLine[w * classes + k] = a + (line[upper + k]! - a) * share;
       }
     }
-    return this.outLine;
+    return outLine;
   }
 }
 
