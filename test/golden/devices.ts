@@ -1,0 +1,54 @@
+/**
+ * The devices that tests run on: the float64 reference, every instruction set of `cpu`, and both builds of `wasm`. One
+ * that is not there keeps its place with the reason, so that its tests are skips that are counted.
+ */
+import { openBackend } from '../../src/backend/choose.js';
+import type { Backend, BackendName } from '../../src/backend/types.js';
+
+export interface Device {
+  /** `reference`, `cpu avx2`, `wasm simd128`, … */
+  readonly label: string;
+  readonly backend: Backend | null;
+  /** Why it is not there. */
+  readonly reason: string;
+}
+
+const WANTED: readonly (readonly [BackendName, string | undefined])[] = [
+  ['reference', undefined],
+  ['cpu', 'avx512'],
+  ['cpu', 'avx2'],
+  ['cpu', 'baseline'],
+  ['cpu', 'plain'],
+  ['wasm', 'simd128'],
+  ['wasm', 'relaxed-simd'],
+];
+
+const labelOf = (name: BackendName, isa: string | undefined) => (isa ? `${name} ${isa}` : name);
+
+async function open(name: BackendName, isa: string | undefined, threads: number): Promise<Device> {
+  const label = labelOf(name, isa);
+  try {
+    return { label, backend: await openBackend(name, isa ? { isa, threads } : { threads }), reason: '' };
+  } catch (error) {
+    return { label, backend: null, reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** All of them; a missing one has no backend. The reference must be there. */
+export async function openDevices(threads = 2): Promise<Device[]> {
+  const devices: Device[] = [];
+  for (const [name, isa] of WANTED) devices.push(await open(name, isa, threads));
+  for (const d of devices) if (!d.backend) process.stderr.write(`skipped: ${d.label}: ${d.reason}\n`);
+  if (!devices[0]?.backend) throw new Error(`the reference must be there: ${devices[0]?.reason}`);
+  return devices;
+}
+
+export async function openDevice(label: string, threads: number): Promise<Device> {
+  const wanted = WANTED.find(([name, isa]) => labelOf(name, isa) === label);
+  if (!wanted) throw new Error(`no device is called ${label}`);
+  return open(wanted[0], wanted[1], threads);
+}
+
+export async function openReference(): Promise<Backend> {
+  return openBackend('reference', { threads: 1 });
+}

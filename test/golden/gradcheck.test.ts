@@ -1,0 +1,219 @@
+/**
+ * Gradients against central differences, element by element, in float64 on the reference: every operation, and the whole
+ * MACL loss and the fine-tuning loss of a small network over every parameter. Needs no other framework's values.
+ */
+import { afterAll, expect, test } from 'vitest';
+import type { Backend } from '../../src/backend/types.js';
+import { openReference } from './devices.js';
+import { drivers, type BaseCase, type Driver } from './drivers.js';
+import { largest } from './fixtures.js';
+import { normal, randomInputs, uniform } from './random.js';
+import { Rig, type Ready } from './rig.js';
+import { StepRun, type StepConfig, type StepData } from './steprun.js';
+
+const backend: Backend = await openReference();
+afterAll(() => backend.close());
+
+const OP_TOLERANCE = 1e-7;
+const STEP_TOLERANCE = 1e-6;
+
+/**
+ * Central difference; where the first step size straddles a kink (a ReLU, a maximum, an absolute value), a smaller one
+ * does not: the smallest disagreement counts.
+ */
+async function disagreement(at: (delta: number) => Promise<number>, analytic: number): Promise<number> {
+  let best = Infinity;
+  for (const h of [1e-5, 1e-6, 1e-7]) {
+    const numeric = ((await at(h)) - (await at(-h))) / (2 * h);
+    best = Math.min(best, Math.abs(numeric - analytic));
+    if (best <= OP_TOLERANCE * 1e-2) break;
+  }
+  return best;
+}
+
+/** Σ y · dy, or the loss. */
+function objective(driver: Driver, ready: Ready, dy: ArrayLike<number> | null): number {
+  if (driver.loss) return ready.read('loss')[0] as number;
+  return ready.read('y').reduce((sum, v, i) => sum + v * ((dy as ArrayLike<number>)[i] as number), 0);
+}
+
+async function checkOp(driver: Driver, c: BaseCase): Promise<number> {
+  const classes = driver.op === 'softmaxce' || driver.op === 'dice' ? 2 : 1;
+  const source = randomInputs(5, classes);
+  const given = new Map<string, Float64Array>();
+  const rig = new Rig(backend);
+  const built = driver.build(
+    rig,
+    c,
+    (name, count) => {
+      const values = Float64Array.from(source(name, count));
+      given.set(name, values);
+      return values;
+    },
+    { dloss: 1 },
+  );
+  const ready = await rig.ready();
+  let checked = 0;
+  try {
+    await ready.run();
+    const dy = given.get('dy') ?? null;
+    const analytic = built.gradients.map((name) => ready.read(name));
+    for (const [g, name] of built.wrt.entries()) {
+      const values = given.get(name) as Float64Array;
+      const gradient = analytic[g] as Float64Array;
+      expect(gradient.length).toBe(values.length);
+      const scale = Math.max(largest(gradient), 1e-3);
+      for (let i = 0; i < values.length; i++) {
+        const at = async (delta: number) => {
+          const moved = values.slice();
+          moved[i] = (moved[i] as number) + delta;
+          ready.set(name, moved);
+          await ready.run();
+          return objective(driver, ready, dy);
+        };
+        const off = await disagreement(at, gradient[i] as number);
+        expect(off / scale, `${driver.op} ${c.name} d${name}[${i}]`).toBeLessThanOrEqual(OP_TOLERANCE);
+        checked++;
+      }
+      ready.set(name, values);
+    }
+  } finally {
+    await ready.close();
+  }
+  return checked;
+}
+
+for (const driver of drivers) {
+  const cases = driver.cases.filter((c) => c.gradcheck);
+  test(`${driver.op}: gradients against finite differences`, async () => {
+    let checked = 0;
+    for (const c of cases) checked += await checkOp(driver, c);
+    expect(checked).toBeGreaterThan(0);
+  });
+}
+
+/** Every parameter of a whole step. The learning rate is 0, so that steps leave the parameters as they are. */
+async function checkStep(data: StepData): Promise<number> {
+  const run = await StepRun.create(backend, data, { lr: 0 });
+  let checked = 0;
+  try {
+    await run.step();
+    const gradients = run.gradients();
+    const scale = Math.max(...[...gradients.values()].map(largest));
+    for (const [name, gradient] of gradients) {
+      const entry = run.entry(name.slice('grad.'.length));
+      const values = run.readEntry(entry);
+      for (let i = 0; i < gradient.length; i++) {
+        const at = async (delta: number) => {
+          const moved = values.slice();
+          moved[i] = (moved[i] as number) + delta;
+          run.writeEntry(entry, moved);
+          await run.step();
+          return run.result('loss')[0] as number;
+        };
+        const off = await disagreement(at, gradient[i] as number);
+        expect(off / scale, `${name}[${i}]`).toBeLessThanOrEqual(STEP_TOLERANCE);
+        checked++;
+      }
+      run.writeEntry(entry, values);
+    }
+  } finally {
+    await run.close();
+  }
+  return checked;
+}
+
+function randomData(config: StepConfig, samples: number, patch: readonly [number, number, number]): StepData {
+  const next = uniform(77);
+  const image = () => {
+    const shape = [samples, config.model.inChannels, ...patch];
+    return { shape, values: Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => normal(next)) };
+  };
+  const batch = new Map<string, { shape: readonly number[]; values: Float64Array }>();
+  if (config.task === 'pretrain') {
+    for (const name of ['i1', 'i2', 'v1', 'v2']) batch.set(name, image());
+    const axes = config.model.dims === 3 ? 3 : 1;
+    const values = Float64Array.from({ length: samples * axes }, () => next());
+    batch.set('pos', { shape: [samples, axes], values });
+  } else {
+    const x = image();
+    const shape = [samples, ...patch];
+    const classes = config.model.classes ?? 2;
+    const label = () => (next() < 0.1 ? 255 : Math.floor(next() * classes));
+    const values = Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, label);
+    batch.set('x', x).set('y', { shape, values });
+  }
+  return { config, weights: (name, count) => randomWeights(next, name, count), batch };
+}
+
+function randomWeights(next: () => number, name: string, count: number): Float64Array {
+  const value = () => {
+    if (name.includes('norm')) return /running_var|weight/.test(name) ? 0.5 + next() : 0.2 * normal(next);
+    return (name.endsWith('bias') ? 0.1 : 0.5) * normal(next);
+  };
+  return Float64Array.from({ length: count }, value);
+}
+
+const SGD = { name: 'sgd', lr: 0, momentum: 0.9, weightDecay: 0 } as const;
+
+const STEPS: readonly {
+  title: string;
+  config: StepConfig;
+  samples: number;
+  patch: readonly [number, number, number];
+}[] = [
+  {
+    title: 'the MACL loss in 2-D, both levels in the decoder',
+    config: {
+      task: 'pretrain',
+      model: { dims: 2, inChannels: 1, filters: 1, levels: 2, decoderBlocks: 2 },
+      loss: { temperature: 0.1, threshold: 0.3, weights: { global: 1, dense: 0.5, er: 1 } },
+      optimizer: SGD,
+    },
+    samples: 2,
+    patch: [1, 16, 16],
+  },
+  {
+    title: 'the MACL loss in 3-D, strides that differ',
+    config: {
+      task: 'pretrain',
+      model: {
+        dims: 3,
+        inChannels: 1,
+        filters: 1,
+        levels: 2,
+        decoderBlocks: 1,
+        strides: [
+          [1, 2, 1],
+          [2, 2, 2],
+        ],
+        kernels: [
+          [1, 3, 1],
+          [3, 1, 3],
+          [1, 3, 1],
+        ],
+      },
+      loss: { temperature: 0.2, threshold: [0.5, 0.7, 0.6], weights: { global: 0.7, dense: 0.9, er: 0.3 } },
+      optimizer: SGD,
+    },
+    samples: 3,
+    patch: [4, 8, 4],
+  },
+  {
+    title: 'cross-entropy and Dice of fine-tuning',
+    config: {
+      task: 'finetune',
+      model: { dims: 3, inChannels: 2, filters: 1, levels: 2, decoderBlocks: 1, classes: 3 },
+      loss: { name: 'ce+dice' },
+      optimizer: SGD,
+    },
+    samples: 2,
+    patch: [4, 4, 8],
+  },
+];
+
+for (const { title, config, samples, patch } of STEPS) {
+  test(`${title}: every parameter's gradient against finite differences`, async () => {
+    expect(await checkStep(randomData(config, samples, patch))).toBeGreaterThan(100);
+  });
+}

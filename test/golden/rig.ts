@@ -1,0 +1,142 @@
+/**
+ * Runs a small graph on a backend: inputs by name, one operation, its gradient rule with a given upstream gradient,
+ * results by name. Shared by the golden, parity and gradient tests.
+ */
+import type { Backend, Fusion, Session } from '../../src/backend/types.js';
+import { GraphBuilder } from '../../src/graph/builder.js';
+import { compile, type CompiledProgram, type IoSlot } from '../../src/graph/compile.js';
+import { kernelDef, port, required } from '../../src/graph/kernel.js';
+import type { DType, Shape, Tensor } from '../../src/graph/types.js';
+import '../../src/ops/index.js';
+
+/** Values as the bytes of a dtype. */
+export function encode(values: ArrayLike<number>, dtype: DType): Uint8Array {
+  const typed =
+    dtype === 'f64' ? Float64Array.from(values) : dtype === 'f32' ? Float32Array.from(values) : Int32Array.from(values);
+  if (dtype !== 'f64' && dtype !== 'f32' && dtype !== 'i32') throw new Error(`no test writes ${dtype}`);
+  return new Uint8Array(typed.buffer);
+}
+
+export function decode(bytes: Uint8Array, dtype: DType): Float64Array {
+  const buffer = bytes.slice().buffer;
+  if (dtype === 'f64') return new Float64Array(buffer);
+  if (dtype === 'f32') return Float64Array.from(new Float32Array(buffer));
+  if (dtype === 'i32') return Float64Array.from(new Int32Array(buffer));
+  throw new Error(`no test reads ${dtype}`);
+}
+
+export interface GradientOptions {
+  /** What the gradient tensors hold before; then the kernels are asked to add. Without it they write. */
+  readonly addTo?: number;
+}
+
+export class Rig {
+  readonly b: GraphBuilder;
+  private readonly given = new Map<string, Uint8Array>();
+
+  constructor(readonly backend: Backend) {
+    this.b = new GraphBuilder(backend.info.real);
+  }
+
+  input(name: string, shape: Shape, values: ArrayLike<number>, dtype: DType = this.backend.info.real): Tensor {
+    this.given.set(name, encode(values, dtype));
+    return this.b.input(name, shape, dtype);
+  }
+
+  result(name: string, t: Tensor): Tensor {
+    return this.b.output(t, name);
+  }
+
+  /**
+   * Applies the gradient rule of the node that wrote `y`. `dy` is its upstream gradient; results are named d<name>.
+   */
+  gradients(
+    y: Tensor,
+    dy: Tensor,
+    targets: Readonly<Record<string, Tensor | null>>,
+    options: GradientOptions = {},
+  ): void {
+    const { b } = this;
+    const node = b.producer(y);
+    const rule = node && kernelDef(node.kernel).gradient;
+    if (!node || !rule) throw new Error(`${node?.kernel ?? y.name} has no gradient rule`);
+    const sinks = new Map<Tensor, Tensor>();
+    for (const [name, t] of Object.entries(targets)) {
+      if (!t) continue;
+      const d = this.result(`d${name}`, b.tensor(`d${name}`, t.shape, t.dtype));
+      if (options.addTo !== undefined) b.emit('fill_fwd', { value: options.addTo }, {}, { y: d });
+      sinks.set(t, d);
+    }
+    rule({
+      b,
+      node,
+      input: (name) => required(node, name),
+      optional: (name) => port(node, name),
+      output: (name) => required(node, name),
+      dout: (name) => (port(node, name) === y ? dy : null),
+      needs: (t) => t !== null && sinks.has(t),
+      sinks: (tensors) => ({
+        tensors: tensors.map((t) => sinks.get(t) ?? b.tensor(`d.${t.name}`, t.shape, t.dtype)),
+        accumulate: options.addTo === undefined ? 0 : 1,
+      }),
+    });
+  }
+
+  /** A float64 scalar constant: the upstream gradient of a loss. */
+  constant(value: number): Tensor {
+    const t = this.b.scalar('dloss');
+    this.b.emit('fill_fwd', { value }, {}, { y: t });
+    return t;
+  }
+
+  async ready(fusions?: ReadonlySet<Fusion>, store?: Uint8Array): Promise<Ready> {
+    const state = { offsets: new Map<Tensor, number>(), bytes: 0 };
+    const program = compile(this.b.finish(), this.backend, state, store?.length ?? 0, fusions);
+    const session = await this.backend.createSession(program.sizes);
+    if (store) session.write('store', 0, store);
+    const ready = new Ready(session, program);
+    for (const [name, bytes] of this.given) ready.setBytes(name, bytes);
+    return ready;
+  }
+}
+
+/** A loaded program with its inputs written. */
+export class Ready {
+  private readonly loaded;
+
+  constructor(
+    readonly session: Session,
+    readonly program: CompiledProgram,
+  ) {
+    this.loaded = session.load(program.bytes);
+  }
+
+  private slot(name: string): IoSlot {
+    const slot = this.program.io.get(name);
+    if (!slot) throw new Error(`the program has no input or result ${name}`);
+    return slot;
+  }
+
+  setBytes(name: string, bytes: Uint8Array): void {
+    const { offset, bytes: size } = this.slot(name);
+    if (bytes.length !== size) throw new Error(`${name} takes ${size} bytes, given ${bytes.length}`);
+    this.session.write('io', offset, bytes);
+  }
+
+  set(name: string, values: ArrayLike<number>): void {
+    this.setBytes(name, encode(values, this.slot(name).dtype));
+  }
+
+  async run(): Promise<void> {
+    await this.session.run(this.loaded);
+  }
+
+  read(name: string): Float64Array {
+    const { offset, bytes, dtype } = this.slot(name);
+    return decode(this.session.read('io', offset, bytes), dtype);
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * Runs a step of a golden file through the library's own pieces (network, graph, compiler, backend), without the command
+ * line: state and batch written by name, results read by name, with the names of `macl step`.
+ */
+import type { Backend, Fusion, Session } from '../../src/backend/types.js';
+import { GraphBuilder } from '../../src/graph/builder.js';
+import { compile, type CompiledProgram } from '../../src/graph/compile.js';
+import type { Graph } from '../../src/graph/types.js';
+import { buildPretrainStep } from '../../src/methods/macl.js';
+import {
+  declarePretrainNetwork,
+  declareSegmentNetwork,
+  type ModelConfig,
+  type OptimizerConfig,
+} from '../../src/methods/network.js';
+import { buildFinetuneStep } from '../../src/methods/segment.js';
+import { GRADIENTS } from '../../src/methods/update.js';
+import type { Triple } from '../../src/nn/layers.js';
+import { addressOfEntry, type StateEntry, type StateTable } from '../../src/nn/state.js';
+import type { Golden } from './fixtures.js';
+import { decode, encode } from './rig.js';
+
+/** A configuration of `macl step`, as far as the golden files use it. */
+export interface StepConfig {
+  readonly task: 'pretrain' | 'finetune';
+  readonly model: {
+    readonly dims: 2 | 3;
+    readonly inChannels: number;
+    readonly filters: number;
+    readonly levels: number;
+    readonly decoderBlocks: number;
+    readonly classes?: number;
+    readonly strides?: readonly Triple[];
+    readonly kernels?: readonly Triple[];
+  };
+  readonly loss: {
+    readonly temperature?: number;
+    readonly threshold?: number | readonly number[];
+    readonly weights?: { readonly global: number; readonly dense: number; readonly er: number };
+    readonly name?: 'ce' | 'ce+dice';
+  };
+  readonly optimizer: {
+    readonly name: 'sgd' | 'adam';
+    readonly lr: number;
+    readonly momentum?: number;
+    readonly weightDecay?: number;
+  };
+}
+
+export interface StepMeta {
+  readonly config: StepConfig;
+}
+
+/** Tensors [B, C, D, H, W] and labels [B, D, H, W] by name, as `macl step` takes them. */
+export interface StepData {
+  readonly config: StepConfig;
+  /** Parameters and running statistics by name; the count is what the tensor holds. */
+  readonly weights: (name: string, count: number) => ArrayLike<number>;
+  readonly batch: ReadonlyMap<string, { shape: readonly number[]; values: Float64Array }>;
+}
+
+export function stepData(golden: Golden<StepMeta>): StepData {
+  const weights = (name: string) => golden.values(`weights.${name}`);
+  const batch = new Map(
+    golden.names('batch.').map((k) => {
+      const name = `batch.${k}`;
+      return [k, { shape: golden.shape(name), values: golden.values(name) }];
+    }),
+  );
+  return { config: golden.meta.config, weights, batch };
+}
+
+function modelOf(config: StepConfig): ModelConfig {
+  const { model } = config;
+  const flat = model.dims === 2;
+  const strides = model.strides ?? Array<Triple>(model.levels).fill(flat ? [1, 2, 2] : [2, 2, 2]);
+  const kernels = model.kernels ?? Array<Triple>(model.levels + 1).fill(flat ? [1, 3, 3] : [3, 3, 3]);
+  return { ...model, strides, kernels };
+}
+
+/** [B, C, …] → [B, …, C] */
+function channelsLast(values: Float64Array, shape: readonly number[]): Float64Array {
+  const [n = 1, c = 1, ...rest] = shape;
+  const voxels = rest.reduce((a, b) => a * b, 1);
+  const out = new Float64Array(values.length);
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k < c; k++)
+      for (let v = 0; v < voxels; v++) out[(i * voxels + v) * c + k] = values[(i * c + k) * voxels + v] as number;
+  return out;
+}
+
+export interface StepOptions {
+  readonly fusions?: ReadonlySet<Fusion>;
+  /** Overrides the configuration's learning rate. */
+  readonly lr?: number;
+}
+
+export class StepRun {
+  private readonly loaded;
+  private constructor(
+    readonly session: Session,
+    readonly program: CompiledProgram,
+    readonly state: StateTable,
+  ) {
+    this.loaded = session.load(program.bytes);
+  }
+
+  static async create(backend: Backend, data: StepData, options: StepOptions = {}): Promise<StepRun> {
+    const { config } = data;
+    const { real } = backend.info;
+    const { graph, state } = buildGraph(data, new GraphBuilder(real));
+    const program = compile(graph, backend, state, 0, options.fusions);
+    const run = new StepRun(await backend.createSession(program.sizes), program, state);
+    for (const entry of state.entries) {
+      if (entry.role !== 'parameter' && entry.role !== 'statistic') continue;
+      run.writeEntry(
+        entry,
+        data.weights(
+          entry.name,
+          entry.shape.reduce((a, b) => a * b, 1),
+        ),
+      );
+    }
+    for (const [name, { shape, values }] of data.batch) {
+      const last = name === 'pos' || name === 'y' ? values : channelsLast(values, shape);
+      run.writeInput(name, last);
+    }
+    run.writeInput('lr', [options.lr ?? config.optimizer.lr]);
+    return run;
+  }
+
+  writeInput(name: string, values: ArrayLike<number>): void {
+    const slot = this.program.io.get(name);
+    if (!slot) throw new Error(`the program has no input ${name}`);
+    const bytes = encode(values, slot.dtype);
+    if (bytes.length !== slot.bytes) throw new Error(`${name} takes ${slot.bytes} bytes, given ${bytes.length}`);
+    this.session.write('io', slot.offset, bytes);
+  }
+
+  entry(name: string): StateEntry {
+    const entry = this.state.entries.find((e) => e.name === name);
+    if (!entry) throw new Error(`the state has no ${name}`);
+    return entry;
+  }
+
+  writeEntry(entry: StateEntry, values: ArrayLike<number>): void {
+    this.session.write('state', addressOfEntry(this.state, entry).offset, encode(values, entry.tensor.dtype));
+  }
+
+  readEntry(entry: StateEntry): Float64Array {
+    const { offset, bytes } = addressOfEntry(this.state, entry);
+    return decode(this.session.read('state', offset, bytes), entry.tensor.dtype);
+  }
+
+  async step(): Promise<boolean> {
+    return (await this.session.run(this.loaded)).committed;
+  }
+
+  result(name: string): Float64Array {
+    const slot = this.program.io.get(name);
+    if (!slot) throw new Error(`the program has no result ${name}`);
+    return decode(this.session.read('io', slot.offset, slot.bytes), slot.dtype);
+  }
+
+  /** loss, loss.…, as numbers. */
+  losses(): Map<string, number> {
+    const names = [...this.program.io.keys()].filter((k) => k === 'loss' || k.startsWith('loss.'));
+    return new Map(names.map((k) => [k, this.result(k)[0] as number]));
+  }
+
+  /** grad.<name> of every parameter. */
+  gradients(): Map<string, Float64Array> {
+    const slot = this.program.kept.get(GRADIENTS);
+    if (!slot) throw new Error('the gradients were not kept');
+    const flat = decode(this.session.read('scratch', slot.offset, slot.bytes), slot.dtype);
+    const out = new Map<string, Float64Array>();
+    for (const e of this.state.entries) {
+      if (e.role !== 'parameter') continue;
+      const start = e.tensor.view?.offset ?? 0;
+      const count = e.shape.reduce((a, b) => a * b, 1);
+      out.set(`grad.${e.name}`, flat.slice(start, start + count));
+    }
+    return out;
+  }
+
+  /** new.<name> of every parameter and running statistic. */
+  after(): Map<string, Float64Array> {
+    const kept = this.state.entries.filter((e) => e.role === 'parameter' || e.role === 'statistic');
+    return new Map(kept.map((e) => [`new.${e.name}`, this.readEntry(e)]));
+  }
+
+  /** Everything that `macl step` writes. */
+  outputs(): Map<string, Float64Array> {
+    const losses = [...this.losses()].map(([k, v]): [string, Float64Array] => [k, Float64Array.of(v)]);
+    return new Map([...losses, ...this.gradients(), ...this.after()]);
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}
+
+function buildGraph(data: StepData, b: GraphBuilder): { graph: Graph; state: StateTable } {
+  const { config, batch } = data;
+  const first = batch.get(config.task === 'pretrain' ? 'i1' : 'x')?.shape ?? [];
+  const [samples = 1, , d = 1, h = 1, w = 1] = first;
+  const patch: Triple = [d, h, w];
+  const model = modelOf(config);
+  const { name, momentum = 0.9, weightDecay } = config.optimizer;
+  const decay = weightDecay ?? (config.task === 'pretrain' ? 1e-5 : 0);
+  const optimizer: OptimizerConfig = { name, momentum, weightDecay: decay, clip: 0 };
+  if (config.task === 'pretrain') {
+    const net = declarePretrainNetwork(model, optimizer, b.real);
+    const { temperature = 0.1, threshold = 0.1, weights = { global: 1, dense: 0.5, er: 1 } } = config.loss;
+    const loss = { temperature, threshold, weights, temperatureFactor: 'none', er: 'absolute' } as const;
+    const positionAxes = batch.get('pos')?.shape[1] ?? 1;
+    const step = { batch: samples, patch, positionAxes, loss, optimizer, views: { kind: 'given' } } as const;
+    return { graph: buildPretrainStep(net, step, b), state: net.state };
+  }
+  const net = declareSegmentNetwork(model, optimizer, b.real);
+  const loss = { name: config.loss.name ?? 'ce+dice', dicePer: 'batch' } as const;
+  const step = { batch: samples, patch, loss, optimizer, samples: { kind: 'given' } } as const;
+  return { graph: buildFinetuneStep(net, step, b), state: net.state };
+}
