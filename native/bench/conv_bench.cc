@@ -62,7 +62,7 @@ void conv(const KernelTable& table, const Case& c, const char* filter) {
                 c.kh, c.kw);
   if (!std::strstr(shape, filter)) return;
   const double flop = 2. * double(c.n * c.d * c.h * c.w * c.i * c.o * c.kd * c.kh * c.kw);
-  const Conv3dAttrs stats{c.kd, c.kh, c.kw, 1, 1, 1, 1, 0, 0, 0}, none{c.kd, c.kh, c.kw, 1, 1, 1, 0, 0, 0, 0};
+  const Conv3dAttrs stats{c.kd, c.kh, c.kw, 1, 1, 1, c.kd * c.kh * c.kw > 1, 0, 0, 0}, none{c.kd, c.kh, c.kw, 1, 1, 1, 0, 0, 0, 0};
   Call p0(table, "conv3d_pack", false), p1(table, "conv3d_pack", false);
   for (Call* p : {&p0, &p1}) {
     p->attrs(Conv3dPackAttrs{p == &p1, 1, 1, 1});

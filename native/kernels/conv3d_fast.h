@@ -33,7 +33,7 @@ struct ConvCall {
   i64 ldy;
   bool accumulate, act;
   f32 slope;
-  f64* stats;  // of a task: [3][O] shift, Σ (y − shift), Σ (y − shift)²; null: none
+  f64* stats;  // of all tasks; null: none
 };
 
 // Rows of the input, and their weights, that output row (n, d, h) is made of, from
@@ -74,30 +74,59 @@ inline void conv3d_activate(f32* y, i64 step, i64 n, i64 on, f32 slope) {
   }
 }
 
-// Adds a strip's sums in fp32 (at most 24 terms) to the task's in float64.
-inline void conv3d_strip_stats(const f32* y, i64 step, i64 n, i64 on, f64* shift, i64 channels, bool first) {
-  f64 *sum = shift + channels, *square = sum + channels;
+// A task's statistics in ws: per channel Σ (y − shift) and Σ (y − shift)² in float64, and what is not yet added to them,
+// in fp32: of a few strips at a time. The shift is the task's first value, so that nothing is lost to cancellation.
+constexpr i64 kStatsFlush = 8;  // strips
+
+struct ConvStats {
+  f64 *sum, *square;
+  f32 *shift, *s, *q;
+};
+
+inline i64 conv3d_stats_size(i64 channels) { return 4 * channels; }  // float64 elements
+
+inline ConvStats conv3d_stats_of(f64* ws, i64 task, i64 channels) {
+  f64* p = ws + task * conv3d_stats_size(channels);
+  f32* f = reinterpret_cast<f32*>(p + 2 * channels);
+  return {p, p + channels, f, f + channels, f + 2 * channels};
+}
+
+inline void conv3d_strip_stats(const f32* y, i64 step, i64 n, i64 on, const ConvStats& t, i64 o0, bool first) {
   if (first)
-    for (i64 o = 0; o < on; ++o) shift[o] = y[o], sum[o] = square[o] = 0;
+    for (i64 o = 0; o < on; ++o) {
+      t.shift[o0 + o] = y[o];
+      t.s[o0 + o] = t.q[o0 + o] = 0;
+      t.sum[o0 + o] = t.square[o0 + o] = 0;
+    }
   i64 o = 0;
   for (; o + kLanes <= on; o += kLanes) {
-    vf k, s{}, q{};
-    for (i64 l = 0; l < kLanes; ++l) k[l] = f32(shift[o + l]);
+    const vf k = vload(t.shift + o0 + o);
+    vf s = vload(t.s + o0 + o), q = vload(t.q + o0 + o);
     for (i64 p = 0; p < n; ++p) {
       const vf v = vload(y + p * step + o) - k;
       s += v;
       q += v * v;
     }
-    for (i64 l = 0; l < kLanes; ++l) sum[o + l] += s[l], square[o + l] += q[l];
+    vstore(t.s + o0 + o, s);
+    vstore(t.q + o0 + o, q);
   }
   for (; o < on; ++o) {
-    f32 s = 0, q = 0;
+    f32 s = t.s[o0 + o], q = t.q[o0 + o];
     for (i64 p = 0; p < n; ++p) {
-      const f32 v = y[p * step + o] - f32(shift[o]);
+      const f32 v = y[p * step + o] - t.shift[o0 + o];
       s += v;
       q += v * v;
     }
-    sum[o] += s, square[o] += q;
+    t.s[o0 + o] = s;
+    t.q[o0 + o] = q;
+  }
+}
+
+inline void conv3d_flush_stats(const ConvStats& t, i64 channels) {
+  for (i64 o = 0; o < channels; ++o) {
+    t.sum[o] += t.s[o];
+    t.square[o] += t.q[o];
+    t.s[o] = t.q[o] = 0;
   }
 }
 
@@ -106,6 +135,8 @@ inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
   Strip t;
   StripBuffers buf;
   const i64 begin = task * r.perTask, end = imin(begin + r.perTask, s.rows());
+  const ConvStats stats = conv3d_stats_of(c.stats, c.stats ? task : 0, s.o);
+  i64 strips = 0;
   const i64 strip = strip_width(s.ow, s.o);
   for (i64 w0 = 0; w0 < s.ow; w0 += strip)
     for (i64 row = begin; row < end; ++row) {
@@ -120,9 +151,11 @@ inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
           out[j] = {y + j * 16, c.b ? c.b + o0 + j * 16 : nullptr, imin(16, on - j * 16)};
         strip_run(t, buf, n, o0 / kPackLanes, blocks, out, c.ldy, c.accumulate);
         if (c.act) conv3d_activate(y, c.ldy, n, on, c.slope);
-        if (c.stats) conv3d_strip_stats(y, c.ldy, n, on, c.stats + o0, s.o, row == begin && w0 == 0);
+        if (c.stats) conv3d_strip_stats(y, c.ldy, n, on, stats, o0, strips == 0);
       }
+      if (c.stats && ++strips % kStatsFlush == 0) conv3d_flush_stats(stats, s.o);
     }
+  if (c.stats) conv3d_flush_stats(stats, s.o);
 }
 
 // conv3d_fwd, phase 0: y and each task's sums in ws (writes); phase 1: mean and var of 16 channels a task (writes).
@@ -134,7 +167,7 @@ inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
 
 inline i64 conv3d_fwd_bytes(const Args& a, i32) {
   const auto& at = attrs<Conv3dAttrs>(a);
-  return opaque_bytes(at.stats != 0 ? conv3d_fwd_tasks(a, 0) * 3 * a.t[3].s[4] * i64(sizeof(f64)) : 0);
+  return opaque_bytes(at.stats != 0 ? conv3d_fwd_tasks(a, 0) * conv3d_stats_size(a.t[3].s[4]) * i64(sizeof(f64)) : 0);
 }
 
 inline i32 conv3d_fwd_fast_check(const Args& a) {
@@ -143,12 +176,12 @@ inline i32 conv3d_fwd_fast_check(const Args& a) {
 }
 
 // Means and squares of the tasks, combined in their order.
-inline void conv3d_stats(const ConvRows& r, const f64* ws, i64 c, f32* mean, f32* var) {
+inline void conv3d_stats(const ConvRows& r, f64* ws, i64 c, f32* mean, f32* var) {
   f64 count = 0, m = 0, m2 = 0;
   for (i64 t = 0; t < r.tasks(); ++t) {
-    const f64* p = ws + t * 3 * r.s.o + c;
-    const f64 n = f64(r.voxels(t)), sum = p[r.s.o], mt = p[0] + sum / n, delta = mt - m;
-    m2 += p[2 * r.s.o] - sum * sum / n + delta * delta * (count * n / (count + n));
+    const ConvStats p = conv3d_stats_of(ws, t, r.s.o);
+    const f64 n = f64(r.voxels(t)), mt = p.shift[c] + p.sum[c] / n, delta = mt - m;
+    m2 += p.square[c] - p.sum[c] * p.sum[c] / n + delta * delta * (count * n / (count + n));
     count += n;
     m += delta * (n / count);
   }
@@ -162,12 +195,12 @@ inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
   const ConvRows rows = conv3d_rows(conv3d_fwd_shape(x, y, at));
   for (i64 t = begin; t < end; ++t) {
     if (phase == 0) {
-      f64* stats = at.stats != 0 ? ptr<f64>(a, 6) + t * 3 * y.s[4] : nullptr;
+      f64* stats = at.stats != 0 ? ptr<f64>(a, 6) : nullptr;
       conv3d_task(rows, {ptr<const f32>(a, 0), ptr<const f32>(a, 1), optional_ptr<const f32>(a, 2), x.ld, ptr<f32>(a, 3),
                          y.ld, false, at.act != 0, f32(at.slope), stats}, t);
     } else {
       for (i64 c = t * kPackLanes; c < imin((t + 1) * kPackLanes, y.s[4]); ++c)
-        conv3d_stats(rows, ptr<const f64>(a, 6), c, ptr<f32>(a, 4), ptr<f32>(a, 5));
+        conv3d_stats(rows, ptr<f64>(a, 6), c, ptr<f32>(a, 4), ptr<f32>(a, 5));
     }
   }
   return kOk;
