@@ -87,13 +87,20 @@ function build() {
   }
 }
 
+function addonStamp() {
+  const words = [process.platform, process.arch, process.env.CC ?? '', process.env.CXX ?? ''];
+  return stampOf([...INPUTS, 'scripts/install.mjs'], words);
+}
+
+/** Is there an addon, and is it that of today's sources and this compiler? */
+export function addonIsFresh() {
+  return existsSync(path.join(root, 'build', 'Release', 'macl.node')) && readStamp(STAMP) === addonStamp();
+}
+
 async function main() {
   if (filesUnder(['native/napi']).length === 0) return say('no native sources here; macl will run on WebAssembly');
-  const env = process.env;
-  const words = [process.platform, process.arch, env.CC ?? '', env.CXX ?? ''];
-  const stamp = stampOf([...INPUTS, 'scripts/install.mjs'], words);
-  const addon = path.join(root, 'build', 'Release', 'macl.node');
-  if (!force && existsSync(addon) && readStamp(STAMP) === stamp) return say('the native addon is up to date');
+  if (!force && addonIsFresh()) return say('the native addon is up to date');
+  const stamp = addonStamp();
   const start = Date.now();
   try {
     build();

@@ -51,18 +51,14 @@ function buildTypeScript() {
 
 async function buildWebAssembly() {
   if (filesUnder(['native/wasm']).every((file) => !file.endsWith('.cc'))) return undefined;
-  const { buildWasm, wasmInputs } = await import('./build-wasm.mjs');
-  const version = installedVersion('@yowasp/clang');
-  const stamp = stampOf(wasmInputs, [version]);
-  const there = ['simd', 'relaxed'].every((name) => existsSync(path.join(root, 'dist', 'wasm', `macl-${name}.wasm`)));
-  if (!force && there && readStamp('dist/wasm/.stamp') === stamp) return undefined;
-  if (!version) {
+  const { buildWasm, wasmIsFresh } = await import('./build-wasm.mjs');
+  const there = existsSync(path.join(root, 'dist', 'wasm', 'macl-simd.wasm'));
+  if (!installedVersion('@yowasp/clang')) {
     return there ? undefined : 'WebAssembly was not compiled: the development dependencies are not installed';
   }
+  if (!force && wasmIsFresh()) return undefined;
   const start = Date.now();
-  const built = await buildWasm();
-  writeStamp('dist/wasm/.stamp', stamp);
-  return `compiled ${built} in ${seconds(start)}`;
+  return `compiled ${await buildWasm()} in ${seconds(start)}`;
 }
 
 await exclusively('prepare', async () => {
