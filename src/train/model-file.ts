@@ -31,7 +31,7 @@ export interface LoadedModel<C extends ResolvedConfig = ResolvedConfig> extends 
   readonly tensors: ReadonlyMap<string, RawTensor>;
 }
 
-export function modelMetadata(model: ModelDescription): Record<string, string> {
+export function modelMetadata<C extends ResolvedConfig>(model: ModelDescription<C>): Record<string, string> {
   const { threads: _threads, ...train } = model.config.train;
   return {
     format: 'pt',

@@ -62,12 +62,13 @@ export class Predictor {
     const { sliceAxis, spacingMm } = config.data;
     const tile = config.data.patch;
     const { signal } = options;
-    const settings = { spacingMm, normalize: normalization, sliceAxis };
+    const rules = volume.channels === 1 ? normalization.slice(0, 1) : normalization;
+    const settings = { spacingMm, normalize: rules, sliceAxis };
     const prepared = await prepareVolume(volume, settings, options.name ?? 'volume', signal);
     const mirrorAxes = !options.mirror ? [] : mirrorAxesOf(config);
     const order = axisOrder(sliceAxis);
     const { original, shape } = prepared;
-    const input = new Float32Array(tile[0] * tile[1] * tile[2] * prepared.channels);
+    const input = new Float32Array(tile[0] * tile[1] * tile[2] * config.model.inChannels);
     const labels = await predictVolume({
       shape,
       tile,
@@ -76,7 +77,7 @@ export class Predictor {
       outShape: original.shape,
       mapOutToIn: [0, 1, 2].map((a) => axisMap(original, prepared, a)) as unknown as readonly [AxisMap, AxisMap, AxisMap],
       runTile: async (start, mirrored) => {
-        fillTile(input, prepared.image, prepared.channels, shape, tile, start, mirrored);
+        fillTile(input, prepared.image, prepared.channels, config.model.inChannels, shape, tile, start, mirrored);
         this.executor.set(this.program, 'x', input);
         await this.executor.run(this.program, signal ? { signal } : {});
         const logits = this.executor.get(this.program, 'logits');
@@ -109,10 +110,14 @@ function axisMap(
   return spacingMap(original.spacingMm[a] as number, prepared.spacingMm[a] as number, 'edges');
 }
 
-/** Copies one tile of [C, D, H, W] into [d, h, w, C], mirrored along some axes, zeros outside the volume. */
-function fillTile(
+/**
+ * Copies one tile of [C, D, H, W] into [d, h, w, C], mirrored along some axes, zeros outside the volume. An image of one
+ * channel serves all channels of the network.
+ */
+export function fillTile(
   out: Float32Array,
   image: Float32Array,
+  imageChannels: number,
   channels: number,
   shape: Triple,
   tile: Triple,
@@ -130,7 +135,7 @@ function fillTile(
       const y = start[1] + (flip[1] ? th - 1 - h : h);
       if (y < 0 || y >= vh) continue;
       for (let c = 0; c < channels; c++) {
-        const from = ((c * vd + z) * vh + y) * vw;
+        const from = (((imageChannels === 1 ? 0 : c) * vd + z) * vh + y) * vw;
         const to = (d * th + h) * tw * channels + c;
         for (let w = 0; w < tw; w++) {
           const x = start[2] + (flip[2] ? tw - 1 - w : w);

@@ -4,6 +4,7 @@
  */
 import type { Session } from '../backend/types.js';
 import type { LoadedCase, PreparedCase } from '../data/prepared-case.js';
+import { boxOf, TAPS } from '../data/sampling-affine.js';
 import type { Triple } from '../data/volume.js';
 import { MaclError } from '../errors.js';
 import { align } from '../graph/plan.js';
@@ -11,9 +12,6 @@ import { DTYPE_BYTES, type DType } from '../graph/types.js';
 import type { VolumeDescriptor } from '../ops/index.js';
 
 const STORED: Readonly<Record<LoadedCase['dtype'], DType>> = { fp16: 'f16', fp32: 'f32', int16: 'i16' };
-/** Voxels around a sampled point that an interpolation may touch (cubic: two on each side). */
-const REACH = 2;
-
 /** Where one sample's volume (or box of it) lies for this step. */
 export interface Placement {
   image(channel: number): VolumeDescriptor;
@@ -95,7 +93,7 @@ export class VolumeStore {
     const c = this.cases[caseIndex];
     if (!c) throw new MaclError('program', `there is no case ${caseIndex}`);
     if (this.plan.resident) return placement(c, this.bases[caseIndex] as number, c.shape, [0, 0, 0]);
-    const { start, size } = boxOf(affines, patch, c.shape);
+    const { start, size } = boxOfAll(affines, patch, c.shape);
     const bytes = volumeBytes(size, c);
     if (bytes.image + bytes.labels > this.plan.slotBytes)
       throw new MaclError('program', `${c.id}: a sample needs ${bytes.image + bytes.labels} bytes, its slot has ${this.plan.slotBytes}`);
@@ -119,33 +117,17 @@ function placement(c: PreparedCase, base: number, shape: Triple, origin: Triple)
   };
 }
 
-/** The smallest box inside the volume that holds everything the views sample (one voxel where they see none of it). */
-function boxOf(affines: readonly (readonly number[])[], patch: Triple, shape: Triple): { start: Triple; size: Triple } {
-  const low = [Infinity, Infinity, Infinity];
-  const high = [-Infinity, -Infinity, -Infinity];
-  for (const m of affines)
-    for (const row of [0, 1, 2]) {
-      const at = m[row * 4 + 3] as number;
-      let [least, most] = [at, at];
-      patch.forEach((n, a) => {
-        const reach = (m[row * 4 + a] as number) * (n - 1);
-        least += Math.min(0, reach);
-        most += Math.max(0, reach);
-      });
-      low[row] = Math.min(low[row] as number, least);
-      high[row] = Math.max(high[row] as number, most);
-    }
-  const start = shape.map((s, a) => Math.min(Math.max(Math.floor(low[a] as number) - REACH, 0), s - 1));
-  const end = shape.map((s, a) => Math.min(Math.max(Math.ceil(high[a] as number) + REACH + 1, (start[a] as number) + 1), s));
-  return {
-    start: start as unknown as Triple,
-    size: end.map((e, a) => e - (start[a] as number)) as unknown as Triple,
-  };
+/** The smallest box that holds what all of a sample's views read. */
+function boxOfAll(affines: readonly (readonly number[])[], patch: Triple, shape: Triple): { start: Triple; size: Triple } {
+  const boxes = affines.map((m) => boxOf(m, patch, shape, TAPS.cubic));
+  const start = shape.map((_, a) => Math.min(...boxes.map((b) => b.start[a as 0])));
+  const end = shape.map((_, a) => Math.max(...boxes.map((b) => b.start[a as 0] + b.shape[a as 0])));
+  return { start: start as unknown as Triple, size: end.map((e, a) => e - (start[a] as number)) as unknown as Triple };
 }
 
 /** The largest box that views of a patch can need under any rotation, up to a scale and a shift in voxels. */
 export function largestBox(patch: Triple, scale: number, shift: number, rotates: boolean): Triple {
   const diagonal = Math.hypot(...patch.map((n) => n - 1));
-  const side = (n: number) => Math.ceil((rotates ? diagonal : n - 1) * scale + 2 * shift) + 2 * REACH + 3;
+  const side = (n: number) => Math.ceil((rotates ? diagonal : n - 1) * scale + 2 * shift) + 2 * TAPS.cubic + 3;
   return [side(patch[0]), side(patch[1]), side(patch[2])];
 }

@@ -1,0 +1,16 @@
+/** What long calls tell their caller while they run: one union, for progress bars, logs and services alike. */
+import type { StepRecord } from './loop.js';
+
+export type TrainEvent =
+  /** The plan in words, once. */
+  | { readonly kind: 'plan'; readonly lines: readonly string[] }
+  /** Something worth knowing that is no fault. */
+  | { readonly kind: 'note'; readonly message: string }
+  | { readonly kind: 'warning'; readonly message: string }
+  /** Cases looked at or prepared. */
+  | { readonly kind: 'cases'; readonly what: 'inspect' | 'prepare'; readonly done: number; readonly total: number; readonly id: string }
+  | ({ readonly kind: 'step'; readonly steps: number } & StepRecord)
+  | { readonly kind: 'validation'; readonly step: number; readonly meanDice: number | null; readonly best: boolean }
+  | { readonly kind: 'saved'; readonly file: string };
+
+export type OnEvent = (event: TrainEvent) => void;

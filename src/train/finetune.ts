@@ -1,0 +1,177 @@
+/** Fine-tuning: from labelled cases, and maybe a pre-trained network, to a model that segments. */
+import type { Backend } from '../backend/types.js';
+import { describePlan } from '../config/index.js';
+import type { FinetuneConfig, FinetuneConfigInput } from '../config/types.js';
+import type { Dataset } from '../data/dataset.js';
+import type { PreparedDataset } from '../data/prepare.js';
+import type { PreparedCase } from '../data/prepared-case.js';
+import { samplerFor } from '../data/sampling.js';
+import type { Triple } from '../data/volume.js';
+import { GraphBuilder } from '../graph/builder.js';
+import { compile } from '../graph/compile.js';
+import { declareSegmentNetwork } from '../methods/network.js';
+import { buildFinetuneStep, buildInference } from '../methods/segment.js';
+import { DescriptorWriter } from './descriptors.js';
+import { loadModel, type LoadedModel } from './model-file.js';
+import { initialState } from './network-state.js';
+import { finished } from './pretrain.js';
+import { RunFolder } from './run-folder.js';
+import { checkResume, readRecord, type RunRecord } from './run-record.js';
+import { finetuneCases, finetunePlan, inspectCases, openData, prepareCases, type DataOptions } from './setup.js';
+import { checkMemory, openMachine, train, warnOtherDevice, type RunOptions, type RunSummary, type Training } from './trainer.js';
+import { describeTransfer, transferWeights } from './transfer.js';
+import { openValidation } from './validation.js';
+import { largestBox } from './volume-store.js';
+
+export interface FinetuneOptions extends DataOptions, RunOptions {
+  readonly config?: Omit<FinetuneConfigInput, 'task'> | undefined;
+  /** A pre-trained run's folder or model file; from scratch where absent. */
+  readonly init?: string | undefined;
+  /** Labelled cases to train on: FILE.json#KEY, a text file, a comma list, or a fraction. Default: all. */
+  readonly labels?: string | undefined;
+  /** Validation cases, a fraction of the labelled ones, or `none`. */
+  readonly val?: string | undefined;
+}
+
+export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
+  const folder = await RunFolder.open(options.out, { resume: options.resume ?? false });
+  try {
+    const backend = await openMachine(options);
+    try {
+      return await run(options, folder, backend);
+    } finally {
+      await backend.close();
+    }
+  } finally {
+    await folder.close();
+  }
+}
+
+async function run(options: FinetuneOptions, folder: RunFolder, backend: Backend): Promise<RunSummary> {
+  const { onEvent } = options;
+  const begun = options.resume ? await folder.readConfig() : null;
+  const input: FinetuneConfigInput = { ...options.config, task: 'finetune' };
+  let record: RunRecord<FinetuneConfig>;
+  let dataset: Dataset;
+  if (begun) {
+    record = readRecord<FinetuneConfig>(begun, 'finetune', folder.file('config.json'));
+    checkResume(input, record.config);
+    warnOtherDevice(record, backend, onEvent);
+    if (await folder.isFinished()) return finished(record, folder, options);
+    dataset = await openData(options);
+  } else {
+    const init = options.init === undefined ? null : await loadModel(options.init);
+    dataset = await openData(options);
+    record = await begin(options, input, dataset, backend, init);
+    await folder.writeConfig(record);
+  }
+  const training = await prepareCases(dataset, record.cases.train, record, 'required', options);
+  const held =
+    record.cases.validation.length > 0 ? await prepareCases(dataset, record.cases.validation, record, 'required', options) : null;
+  return train(await assemble(record, training, held, backend, options), backend, folder, options);
+}
+
+async function begin(
+  options: FinetuneOptions,
+  input: FinetuneConfigInput,
+  dataset: Dataset,
+  backend: Backend,
+  init: LoadedModel | null,
+): Promise<RunRecord<FinetuneConfig>> {
+  const split = await finetuneCases(dataset, options.labels, options.val, input.train?.seed ?? 0);
+  const want = {
+    labels: true,
+    nonFinite: input.data?.nonFinite ?? 'refuse',
+    sliceAxis: input.data?.sliceAxis ?? init?.config.data.sliceAxis ?? 'D',
+  } as const;
+  const ids = [...split.train, ...split.validation].sort();
+  const { found, plan: measured } = await inspectCases(dataset, ids, want, options);
+  const bad = new Set(found.bad.map((b) => b.id));
+  const plan = finetunePlan(measured, input, init);
+  options.onEvent?.({ kind: 'plan', lines: describePlan(plan) });
+  for (const message of plan.warnings) options.onEvent?.({ kind: 'warning', message });
+  return {
+    format: 1,
+    config: plan.config,
+    // CT's numbers are those that the network was pre-trained with.
+    normalization: init && plan.channels === 'same' ? init.normalization : repeated(plan.normalization, plan.config.model.inChannels),
+    classes: found.classes,
+    channelNames: dataset.channelNames,
+    dataset: dataset.root,
+    cases: {
+      train: split.train.filter((id) => !bad.has(id)),
+      validation: split.validation.filter((id) => !bad.has(id)),
+    },
+    channels: plan.channels,
+    device: { backend: backend.info.name, isa: backend.info.isa },
+    init: options.init ?? null,
+  };
+}
+
+function repeated<T>(rules: readonly T[], count: number): readonly T[] {
+  return Array.from({ length: count }, (_, c) => (rules[c] ?? rules[0]) as T);
+}
+
+async function assemble(
+  record: RunRecord<FinetuneConfig>,
+  prepared: PreparedDataset,
+  held: PreparedDataset | null,
+  backend: Backend,
+  options: FinetuneOptions,
+): Promise<Training<FinetuneConfig>> {
+  const { config } = record;
+  const { patch } = config.data;
+  const { batch, seed } = config.train;
+  const { real } = backend.info;
+  const { augment } = config;
+  const net = declareSegmentNetwork(config.model, config.optimizer, real);
+  const samples = { kind: 'volumes', interpolation: augment.interpolation } as const;
+  const step = { batch, patch, loss: config.loss, optimizer: config.optimizer, samples };
+  const program = compile(buildFinetuneStep(net, step, new GraphBuilder(real)), backend, net.state, 0);
+  const inference = held ? compile(buildInference(net, 1, patch, new GraphBuilder(real)), backend, net.state, 0) : null;
+  const others = inference ? [inference] : [];
+  checkMemory([program, ...others], backend);
+  const { cases } = prepared;
+  const sampler = samplerFor(config, cases, { foreground: await foregroundOf(cases) });
+  const rotates = augment.rotation.some((r) => r > 0);
+  return {
+    record,
+    state: net.state,
+    async begin() {
+      const state = initialState(net.state, seed);
+      if (record.init !== null) {
+        const init = await loadModel(record.init);
+        const transfer = transferWeights(net.state, state, init);
+        for (const message of describeTransfer(transfer, init.file)) options.onEvent?.({ kind: 'note', message });
+      }
+      return state;
+    },
+    program,
+    others,
+    results: ['loss', 'loss.ce', ...(config.loss.name === 'ce+dice' ? ['loss.dice'] : []), 'gradnorm'],
+    cases,
+    boxVoxels: largestBox(patch, Math.max(1, 1 / augment.scale[0], augment.scale[1]), augment.translation * Math.max(...patch), rotates),
+    feed(executor, store) {
+      const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
+      return async (at) => {
+        const drawn = sampler.draw(at);
+        for (const [n, s] of drawn.entries()) await writer.sample(n, s.caseIndex, [['x', s.x]], patch, ['y', s.y]);
+        writer.flush();
+      };
+    },
+    validation: async (executor, folder) =>
+      held && inference ? openValidation({ executor, inference, record, state: net.state, cases: held.cases, folder, onEvent: options.onEvent, signal: options.signal }) : null,
+  };
+}
+
+/** A voxel of a case's foreground from two uniform numbers: a class that is there, then one of its voxels. */
+async function foregroundOf(cases: readonly PreparedCase[]) {
+  const lists = await Promise.all(cases.map(async (c) => (await c.readForeground()).filter((list) => list.length > 0)));
+  return (caseIndex: number, u: number, v: number): Triple | null => {
+    const classes = lists[caseIndex] ?? [];
+    const list = classes[Math.floor(u * classes.length)];
+    const [, h, w] = (cases[caseIndex] as PreparedCase).shape;
+    const voxel = list?.[Math.floor(v * list.length)];
+    return voxel === undefined ? null : [Math.floor(voxel / (h * w)), Math.floor(voxel / w) % h, voxel % w];
+  };
+}

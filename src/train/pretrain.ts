@@ -1,0 +1,134 @@
+/** Pre-training: from a raw dataset to a network that `finetune` starts from. */
+import type { PretrainConfig, PretrainConfigInput } from '../config/types.js';
+import { describePlan } from '../config/index.js';
+import type { Dataset } from '../data/dataset.js';
+import { samplerFor } from '../data/sampling.js';
+import { GraphBuilder } from '../graph/builder.js';
+import { compile } from '../graph/compile.js';
+import { buildPretrainStep, PRETRAIN_RESULTS } from '../methods/macl.js';
+import { declarePretrainNetwork } from '../methods/network.js';
+import type { Backend } from '../backend/types.js';
+import type { PreparedDataset } from '../data/prepare.js';
+import { DescriptorWriter } from './descriptors.js';
+import { initialState } from './network-state.js';
+import { RunFolder } from './run-folder.js';
+import { checkResume, readRecord, type RunRecord } from './run-record.js';
+import { inspectCases, openData, prepareCases, pretrainCases, pretrainPlan, type DataOptions } from './setup.js';
+import { checkMemory, openMachine, train, warnOtherDevice, type RunOptions, type RunSummary, type Training } from './trainer.js';
+import { largestBox } from './volume-store.js';
+
+export interface PretrainOptions extends DataOptions, RunOptions {
+  readonly config?: Omit<PretrainConfigInput, 'task'> | undefined;
+  /** Restricts the cases: FILE.json#KEY, a text file, a comma list, or a fraction. */
+  readonly cases?: string | undefined;
+}
+
+export async function pretrain(options: PretrainOptions): Promise<RunSummary> {
+  const folder = await RunFolder.open(options.out, { resume: options.resume ?? false });
+  try {
+    const backend = await openMachine(options);
+    try {
+      return await run(options, folder, backend);
+    } finally {
+      await backend.close();
+    }
+  } finally {
+    await folder.close();
+  }
+}
+
+async function run(options: PretrainOptions, folder: RunFolder, backend: Backend): Promise<RunSummary> {
+  const { onEvent } = options;
+  const begun = options.resume ? await folder.readConfig() : null;
+  const input: PretrainConfigInput = { ...options.config, task: 'pretrain' };
+  let record: RunRecord<PretrainConfig>;
+  let dataset: Dataset;
+  if (begun) {
+    record = readRecord<PretrainConfig>(begun, 'pretrain', folder.file('config.json'));
+    checkResume(input, record.config);
+    warnOtherDevice(record, backend, onEvent);
+    if (await folder.isFinished()) return finished(record, folder, options);
+    dataset = await openData(options);
+  } else {
+    dataset = await openData(options);
+    record = await begin(options, input, dataset, backend);
+    await folder.writeConfig(record);
+  }
+  const prepared = await prepareCases(dataset, record.cases.train, record, 'none', options);
+  return train(assemble(record, prepared, backend), backend, folder, options);
+}
+
+/** A resume of a finished run changes nothing. */
+export function finished(record: RunRecord, folder: RunFolder, options: RunOptions): RunSummary {
+  options.onEvent?.({ kind: 'note', message: `${folder.path}: this run is finished; nothing to do` });
+  return { out: folder.path, model: folder.file('model.safetensors'), steps: record.config.train.steps, skipped: 0, last: {} };
+}
+
+async function begin(
+  options: PretrainOptions,
+  input: PretrainConfigInput,
+  dataset: Dataset,
+  backend: Backend,
+): Promise<RunRecord<PretrainConfig>> {
+  const cases = await pretrainCases(dataset, options.cases, input.train?.seed ?? 0);
+  const want = { labels: false, nonFinite: input.data?.nonFinite ?? 'refuse', sliceAxis: input.data?.sliceAxis ?? 'D' } as const;
+  const { found, plan: measured } = await inspectCases(dataset, cases.train, want, options);
+  const bad = new Set(found.bad.map((b) => b.id));
+  const plan = pretrainPlan(measured, input);
+  options.onEvent?.({ kind: 'plan', lines: describePlan(plan) });
+  for (const message of plan.warnings) options.onEvent?.({ kind: 'warning', message });
+  return {
+    format: 1,
+    config: plan.config,
+    normalization: plan.normalization,
+    classes: [],
+    channelNames: dataset.channelNames,
+    dataset: dataset.root,
+    cases: { train: cases.train.filter((id) => !bad.has(id)), validation: [] },
+    channels: 'same',
+    device: { backend: backend.info.name, isa: backend.info.isa },
+    init: null,
+  };
+}
+
+function assemble(record: RunRecord<PretrainConfig>, prepared: PreparedDataset, backend: Backend): Training<PretrainConfig> {
+  const { config } = record;
+  const { patch } = config.data;
+  const { batch, seed } = config.train;
+  const { real } = backend.info;
+  const { augment } = config;
+  const identity = augment.nonSpatial === 'identity';
+  const net = declarePretrainNetwork(config.model, config.optimizer, real, config.init.linear);
+  const positionAxes = config.data.position === 'slice' ? 1 : 3;
+  const views = { kind: 'volumes', interpolation: augment.interpolation, identity } as const;
+  const step = { batch, patch, positionAxes, loss: config.loss, optimizer: config.optimizer, views };
+  // The store's size is not known yet; it only bounds descriptors, which kernels check themselves.
+  const program = compile(buildPretrainStep(net, step, new GraphBuilder(real)), backend, net.state, 0);
+  checkMemory([program], backend);
+  const { cases } = prepared;
+  const sampler = samplerFor(config, cases);
+  const names = identity ? (['i', 'v1', 'v2'] as const) : (['i1', 'i2', 'v1', 'v2'] as const);
+  const rotates = augment.rotation.some((r) => r > 0);
+  return {
+    record,
+    state: net.state,
+    begin: () => initialState(net.state, seed),
+    program,
+    others: [],
+    results: PRETRAIN_RESULTS.filter((n) => n !== 'guard'),
+    cases,
+    boxVoxels: largestBox(patch, Math.max(1, 1 / augment.scale[0], augment.scale[1]), augment.translation * Math.max(...patch), rotates),
+    feed(executor, store) {
+      const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
+      return async (at) => {
+        const samples = sampler.draw(at);
+        for (const [n, s] of samples.entries()) {
+          const all = { i: s.views.i1, ...s.views };
+          await writer.sample(n, s.caseIndex, names.map((name) => [name, all[name]] as const), patch);
+        }
+        executor.set(program, 'pos', samples.flatMap((s) => s.position));
+        writer.flush();
+      };
+    },
+  };
+}

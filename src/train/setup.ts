@@ -1,0 +1,144 @@
+/**
+ * What every training command does before its first step: open the dataset, choose cases, look at them, plan, prepare.
+ * Bad cases are all named before anything is thrown.
+ */
+import { planFinetune, planPretrain, type Fingerprint as PlanFingerprint, type Plan } from '../config/index.js';
+import type { FinetuneConfig, FinetuneConfigInput, PretrainConfig, PretrainConfigInput } from '../config/types.js';
+import { openDataset, type Dataset } from '../data/dataset.js';
+import { fingerprint, type Fingerprint } from '../data/fingerprint.js';
+import { defaultCacheDir } from '../data/cache.js';
+import { resolveCases, splitValidation } from '../data/lists.js';
+import { badCasesError, prepareDataset, type PreparedDataset } from '../data/prepare.js';
+import { MaclError } from '../errors.js';
+import type { OnEvent } from './events.js';
+import type { LoadedModel, ModelDescription } from './model-file.js';
+
+export interface DataOptions {
+  /** Folder of a raw dataset. */
+  readonly data: string;
+  readonly cacheDir?: string | undefined;
+  readonly skipBad?: boolean | undefined;
+  readonly followLinks?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onEvent?: OnEvent | undefined;
+}
+
+/** Which cases a run uses; validation cases are never trained on. */
+export interface CaseSplit {
+  readonly train: readonly string[];
+  readonly validation: readonly string[];
+}
+
+export async function openData(options: DataOptions): Promise<Dataset> {
+  const dataset = await openDataset(options.data, {
+    ...(options.followLinks ? { followLinks: true } : {}),
+    ...(options.signal ? { signal: options.signal } : {}),
+  });
+  for (const message of dataset.notes) options.onEvent?.({ kind: 'note', message });
+  return dataset;
+}
+
+/** All cases, or those that `--cases` names. */
+export async function pretrainCases(dataset: Dataset, cases: string | undefined, seed: number): Promise<CaseSplit> {
+  const available = dataset.cases.map((c) => c.id);
+  const train = cases === undefined ? available : await resolveCases(cases, { available, seed, flag: '--cases' });
+  return { train, validation: [] };
+}
+
+/** The labelled cases that `--labels` names, less a part for validation (`--val`). */
+export async function finetuneCases(
+  dataset: Dataset,
+  labels: string | undefined,
+  val: string | undefined,
+  seed: number,
+): Promise<CaseSplit> {
+  const available = dataset.cases.filter((c) => c.label !== undefined || c.missingLabel !== undefined).map((c) => c.id);
+  if (available.length === 0) throw new MaclError('dataset', `${dataset.root}: no case has a label`, { file: dataset.root });
+  const chosen = labels === undefined ? available : await resolveCases(labels, { available, seed, flag: '--labels' });
+  const split = await splitValidation({ chosen, available, seed, ...(val === undefined ? {} : { val }) });
+  return { train: split.train, validation: split.val };
+}
+
+/** Measures the cases that a plan is made from. Throws naming every bad file, unless `skipBad`. */
+export async function inspectCases(
+  dataset: Dataset,
+  ids: readonly string[],
+  want: { labels: boolean; nonFinite: 'refuse' | 'zero'; sliceAxis: 'D' | 'H' | 'W' },
+  options: DataOptions,
+): Promise<{ found: Fingerprint; plan: PlanFingerprint }> {
+  const { onEvent } = options;
+  const found = await fingerprint(dataset, {
+    caseIds: ids,
+    ...want,
+    cacheDir: options.cacheDir ?? defaultCacheDir(),
+    ...(options.signal ? { signal: options.signal } : {}),
+    onProgress: (done, total, id) => onEvent?.({ kind: 'cases', what: 'inspect', done, total, id }),
+  });
+  if (found.bad.length > 0 && !options.skipBad) throw badCasesError(dataset.root, found.bad, ids.length);
+  const labelled = new Set(dataset.cases.filter((c) => c.label !== undefined).map((c) => c.id));
+  const plan: PlanFingerprint = {
+    cases: found.cases.map((c) => ({
+      id: c.id,
+      shape: c.shape,
+      spacingMm: c.spacingMm,
+      channels: c.channels.length,
+      labelled: labelled.has(c.id),
+    })),
+    channelKinds: dataset.kinds,
+    intensity: found.channels.map((c) => ({
+      mean: c.mean,
+      sd: c.std,
+      p005: c.p005,
+      p995: c.p995,
+      min: c.min,
+      max: c.max,
+    })),
+    classes: found.classes,
+  };
+  return { found, plan };
+}
+
+export function pretrainPlan(found: PlanFingerprint, input: PretrainConfigInput): Plan<PretrainConfig> {
+  return planPretrain(found, input);
+}
+
+export function finetunePlan(found: PlanFingerprint, input: FinetuneConfigInput, init: LoadedModel | null): Plan<FinetuneConfig> {
+  return planFinetune(found, input, init ? { init: init.config } : {});
+}
+
+/** Prepares (or finds in the cache) the cases of a run, with the model's own normalisation. */
+export async function prepareCases(
+  dataset: Dataset,
+  ids: readonly string[],
+  model: ModelDescription,
+  labels: 'required' | 'none',
+  options: DataOptions,
+): Promise<PreparedDataset> {
+  const { data } = model.config;
+  const prepared = await prepareDataset({
+    dataset,
+    caseIds: ids,
+    settings: {
+      spacingMm: data.spacingMm,
+      normalize: dataNormalization(model, dataset.channels),
+      nonFinite: data.nonFinite,
+      sliceAxis: data.sliceAxis,
+    },
+    labels,
+    ...(labels === 'required' ? { classes: model.classes } : {}),
+    cacheDir: options.cacheDir ?? defaultCacheDir(),
+    skipBad: options.skipBad ?? false,
+    ...(options.signal ? { signal: options.signal } : {}),
+    onProgress: (done, total, id) => options.onEvent?.({ kind: 'cases', what: 'prepare', done, total, id }),
+  });
+  for (const message of prepared.warnings) options.onEvent?.({ kind: 'warning', message });
+  for (const { id, error } of prepared.skipped) options.onEvent?.({ kind: 'warning', message: `left out ${id}: ${error.message}` });
+  if (prepared.skipped.length > 0)
+    options.onEvent?.({ kind: 'warning', message: `${prepared.skipped.length} of ${ids.length} cases were left out (--skip-bad)` });
+  return prepared;
+}
+
+/** Rules of the data's channels: a repeated channel is prepared once. */
+function dataNormalization(model: ModelDescription, channels: number) {
+  return model.normalization.slice(0, channels);
+}

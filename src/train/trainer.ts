@@ -1,0 +1,163 @@
+/**
+ * What pre-training and fine-tuning share: a backend, programs and volumes in one session, the run's folder, resume, the
+ * loop, the model at the end. The two differ in how a step is built, fed and validated: see `pretrain.ts`, `finetune.ts`.
+ */
+import { openBackend } from '../backend/choose.js';
+import type { Backend, DeviceName } from '../backend/types.js';
+import type { ResolvedConfig } from '../config/types.js';
+import type { PreparedCase } from '../data/prepared-case.js';
+import { MaclError } from '../errors.js';
+import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
+import type { StateTable } from '../nn/state.js';
+import type { OnEvent } from './events.js';
+import { Executor } from './executor.js';
+import { trainLoop } from './loop.js';
+import { modelMetadata } from './model-file.js';
+import { loadAll, stateTensors } from './network-state.js';
+import { RunFolder, type LoadedCheckpoint } from './run-folder.js';
+import type { RunRecord } from './run-record.js';
+import { planStore, VolumeStore, type StoreOptions } from './volume-store.js';
+
+export interface MachineOptions {
+  readonly device?: DeviceName | undefined;
+  readonly threads?: number | undefined;
+  readonly isa?: string | undefined;
+  /** Most bytes of resident volumes; more are read box by box. Default: half of what is free. */
+  readonly storeBytes?: number | undefined;
+}
+
+export interface RunOptions extends MachineOptions {
+  /** The run's folder. */
+  readonly out: string;
+  readonly resume?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onEvent?: OnEvent | undefined;
+}
+
+export interface RunSummary {
+  readonly out: string;
+  readonly model: string;
+  readonly steps: number;
+  readonly skipped: number;
+  /** Results of the last step. */
+  readonly last: Readonly<Record<string, number>>;
+}
+
+/** What `pretrain.ts` and `finetune.ts` hand over once they know the data and the plan. */
+export interface Training<C extends ResolvedConfig> {
+  readonly record: RunRecord<C>;
+  readonly state: StateTable;
+  /** State at step 0, if the run begins there. */
+  begin(): Promise<Uint8Array> | Uint8Array;
+  readonly program: CompiledProgram;
+  /** Programs besides the training step (validation). */
+  readonly others: readonly CompiledProgram[];
+  readonly results: readonly string[];
+  /** The cases whose volumes training samples. */
+  readonly cases: readonly PreparedCase[];
+  readonly boxVoxels: StoreOptions['boxVoxels'];
+  /** Makes what writes each step's input. */
+  feed(executor: Executor, store: VolumeStore): (step: number) => void | Promise<void>;
+  /** Returns a validation, if there are cases for it. */
+  validation?(executor: Executor, folder: RunFolder): Promise<Validation | null>;
+}
+
+export interface Validation {
+  run(step: number): Promise<void>;
+  /** Weights to keep at the end instead of the last ones. */
+  best(): Promise<Uint8Array | null>;
+}
+
+export async function openMachine(options: MachineOptions): Promise<Backend> {
+  return openBackend(options.device ?? 'auto', {
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.isa === undefined ? {} : { isa: options.isa }),
+  });
+}
+
+/** Runs (or goes on with) a training to its model. `folder` is taken already; this closes neither it nor the backend. */
+export async function train<C extends ResolvedConfig>(
+  t: Training<C>,
+  backend: Backend,
+  folder: RunFolder,
+  options: RunOptions,
+): Promise<RunSummary> {
+  const { record, state, program } = t;
+  const { config } = record;
+  const onEvent = options.onEvent ?? (() => undefined);
+  const warn = (message: string) => onEvent({ kind: 'warning', message });
+  const checkpoint = options.resume ? await folder.newestCheckpoint((e) => warn(`passed over a damaged checkpoint: ${e.message}`)) : null;
+  if (options.resume && !checkpoint) onEvent({ kind: 'note', message: `${folder.path}: no whole checkpoint: starting at step 0` });
+  await folder.cutLog(checkpoint?.step ?? 0);
+
+  const programs = [program, ...t.others];
+  const fixed = sessionSizes(programs);
+  const others = fixed.state + fixed.scratch + fixed.io;
+  const storePlan = planStore(t.cases, {
+    slots: config.train.batch,
+    boxVoxels: t.boxVoxels,
+    budgetBytes: options.storeBytes ?? Math.max(0, backend.info.maxBytes / 2 - others),
+  });
+  if (!storePlan.resident) onEvent({ kind: 'note', message: `the volumes do not fit into memory: each step reads its boxes from disk` });
+  const initial = checkpoint ? restore(state, checkpoint) : await t.begin();
+  const executor = await Executor.open(backend, programs, initial, storePlan.bytes);
+  try {
+    const store = await VolumeStore.open(executor.session, t.cases, storePlan, options.signal);
+    const validation = (await t.validation?.(executor, folder)) ?? null;
+    let last: Readonly<Record<string, number>> = {};
+    const startStep = checkpoint?.step ?? 0;
+    const { skipped } = await trainLoop({
+      executor,
+      program,
+      state,
+      schedule: { name: config.optimizer.schedule, lr: config.optimizer.lr, lrFinal: config.optimizer.lrFinal, steps: config.train.steps },
+      batch: config.train.batch,
+      startStep,
+      results: t.results,
+      checkpointEvery: config.train.checkpointEvery,
+      metadata: { ...modelMetadata(record), skipped: checkpoint?.contents.metadata['skipped'] ?? '0' },
+      folder,
+      writeInput: t.feed(executor, store),
+      validate: validation ? (step) => validation.run(step) : undefined,
+      ...(validation ? { validateEvery: config.train.valEvery > 0 ? config.train.valEvery : config.train.steps } : {}),
+      onStep: (step) => {
+        last = step.results;
+        onEvent({ kind: 'step', steps: config.train.steps, ...step });
+      },
+      onWarning: warn,
+      signal: options.signal,
+    });
+    const final = (await validation?.best()) ?? executor.readState();
+    const model = await folder.saveModel(stateTensors(state, final, ['parameter', 'statistic']), modelMetadata(record));
+    onEvent({ kind: 'saved', file: model });
+    return { out: folder.path, model, steps: config.train.steps, skipped, last };
+  } finally {
+    await executor.close();
+  }
+}
+
+function restore(state: StateTable, checkpoint: LoadedCheckpoint): Uint8Array {
+  const bytes = new Uint8Array(state.bytes);
+  loadAll(state, bytes, checkpoint.contents.tensors, ['parameter', 'statistic', 'moment', 'counter'], checkpoint.file);
+  return bytes;
+}
+
+/** A warning where a run goes on with another instruction set than it began with. */
+export function warnOtherDevice(record: RunRecord, backend: Backend, onEvent: OnEvent | undefined): void {
+  const { isa, backend: name } = record.device;
+  if (isa === backend.info.isa && name === backend.info.name) return;
+  const message = `this run began on ${name} (${isa}) and goes on on ${backend.info.name} (${backend.info.isa}): its bits will differ from a run that never stopped`;
+  onEvent?.({ kind: 'warning', message });
+}
+
+/** Refuses a program that would not fit, before volumes are read. */
+export function checkMemory(programs: readonly CompiledProgram[], backend: Backend): void {
+  const sizes = sessionSizes(programs);
+  const needed = sizes.state + sizes.scratch + sizes.io;
+  const free = backend.info.maxBytes;
+  if (needed <= free) return;
+  throw new MaclError('memory', `this plan needs ${needed} bytes, free are ${free}: a smaller --batch or --patch needs less`, {
+    neededBytes: needed,
+    freeBytes: free,
+  });
+}

@@ -1,0 +1,105 @@
+/**
+ * Validation in the middle of training: another program over the same state. Mean per-case Dice of the foreground on the
+ * prepared grid; the best weights so far are kept in `checkpoints/best.safetensors`.
+ */
+import type { FinetuneConfig } from '../config/types.js';
+import { readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
+import { fromHalf } from '../data/half.js';
+import type { LoadedCase, PreparedCase } from '../data/prepared-case.js';
+import type { CompiledProgram } from '../graph/compile.js';
+import type { StateTable } from '../nn/state.js';
+import { predictVolume } from '../segment/sliding.js';
+import type { OnEvent } from './events.js';
+import type { Executor } from './executor.js';
+import { modelMetadata } from './model-file.js';
+import { loadAll, stateTensors } from './network-state.js';
+import { fillTile } from './predictor.js';
+import type { RunFolder } from './run-folder.js';
+import type { RunRecord } from './run-record.js';
+import type { Validation } from './trainer.js';
+
+export interface ValidationOptions {
+  readonly executor: Executor;
+  readonly inference: CompiledProgram;
+  readonly record: RunRecord<FinetuneConfig>;
+  readonly state: StateTable;
+  readonly cases: readonly PreparedCase[];
+  readonly folder: RunFolder;
+  readonly onEvent?: OnEvent | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export async function openValidation(o: ValidationOptions): Promise<Validation> {
+  const file = o.folder.file('checkpoints/best.safetensors');
+  const known = await readSafetensorsFile(file).catch(() => null);
+  // After a kill the best may be of a step that the run has still to repeat: it will come to the same figure again.
+  let best = known ? Number(known.metadata['dice'] ?? -Infinity) : -Infinity;
+  return {
+    async run(step) {
+      const dice = await meanDice(o);
+      const better = dice !== null && dice > best;
+      o.folder.record({ step, validationDice: dice, best: better });
+      o.onEvent?.({ kind: 'validation', step, meanDice: dice, best: better });
+      if (!better) return;
+      best = dice;
+      const tensors = stateTensors(o.state, o.executor.readState(), ['parameter', 'statistic']);
+      await writeSafetensorsFile(file, tensors, { ...modelMetadata(o.record), step: String(step), dice: String(dice) });
+    },
+    async best() {
+      const kept = await readSafetensorsFile(file).catch(() => null);
+      if (!kept) return null;
+      const bytes = new Uint8Array(o.state.bytes);
+      loadAll(o.state, bytes, kept.tensors, ['parameter', 'statistic'], file);
+      return bytes;
+    },
+  };
+}
+
+/** Mean over cases of the mean over foreground classes; classes that are in neither mask are left out. */
+async function meanDice(o: ValidationOptions): Promise<number | null> {
+  const perCase: number[] = [];
+  for (const item of o.cases) {
+    const loaded = await item.load(o.signal);
+    const predicted = await segment(o, loaded);
+    const dice = caseDice(predicted, loaded.labels ?? new Uint8Array(0), o.record.config.model.classes);
+    if (dice !== null) perCase.push(dice);
+  }
+  return perCase.length === 0 ? null : perCase.reduce((a, b) => a + b, 0) / perCase.length;
+}
+
+async function segment(o: ValidationOptions, c: LoadedCase): Promise<Uint8Array> {
+  const { model, data } = o.record.config;
+  const image = c.dtype === 'fp16' ? fromHalf(c.image as Uint16Array) : Float32Array.from(c.image, (v) => v * c.scale);
+  const tile = data.patch;
+  const input = new Float32Array(tile[0] * tile[1] * tile[2] * model.inChannels);
+  return predictVolume({
+    shape: c.shape,
+    tile,
+    classes: model.classes,
+    runTile: async (start, mirrored) => {
+      fillTile(input, image, c.channels, model.inChannels, c.shape, tile, start, mirrored);
+      o.executor.set(o.inference, 'x', input);
+      await o.executor.run(o.inference, o.signal ? { signal: o.signal } : {});
+      const logits = o.executor.get(o.inference, 'logits');
+      return logits instanceof Float32Array ? logits : Float32Array.from(logits);
+    },
+    ...(o.signal ? { signal: o.signal } : {}),
+  });
+}
+
+function caseDice(predicted: Uint8Array, reference: Uint8Array, classes: number): number | null {
+  const [both, p, r] = [0, 1, 2].map(() => new Float64Array(classes)) as [Float64Array, Float64Array, Float64Array];
+  for (let v = 0; v < reference.length; v++) {
+    const [a, b] = [predicted[v] as number, reference[v] as number];
+    if (b >= classes) continue;
+    p[a] = (p[a] as number) + 1;
+    r[b] = (r[b] as number) + 1;
+    if (a === b) both[a] = (both[a] as number) + 1;
+  }
+  const found: number[] = [];
+  for (let k = 1; k < classes; k++) {
+    const sum = (p[k] as number) + (r[k] as number);
+    if (sum > 0) found.push((2 * (both[k] as number)) / sum);
+  }
+  return found.length === 0 ? null : found.reduce((a, b) => a + b, 0) / found.length;
+}
