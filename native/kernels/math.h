@@ -192,6 +192,12 @@ MACL_INLINE V vlog(V x) {
 }
 template <class V>
 MACL_INLINE V vmax(V a, V b) { return a > b ? a : b; }
+// Pooling's maximum so far: the first of equal ones stays, NaN is taken.
+template <class V>
+MACL_INLINE V pool_max(V best, V v) {
+  const auto better = (v > best) | (v != v);
+  return better ? v : best;
+}
 
 inline f64 fabs64(f64 x) { return x < 0 ? -x : x; }
 inline bool finite64(f64 x) { return x - x == 0; }

@@ -163,7 +163,7 @@ inline void normact_pooled(const Args& a, const WindowRow& r, i64 c0, i64 channe
           const i64 at = w * sw + j;
           const V v = leaky((load<V>(in[l] + at * x.ld + c) - mean) * scale + shift, leak);
           store(out[l] + at * y.ld + c, v);
-          best = (l | j) == 0 ? v : ((v > best) | (v != v) ? v : best);
+          best = (l | j) == 0 ? v : pool_max(best, v);
         }
       store(best_row + w * pooled.ld + c, best);
     }

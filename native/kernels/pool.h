@@ -66,7 +66,7 @@ inline i32 maxpool3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
                 ptr<real>(a, 0) + (voxel_at(x, n, d * p.sd + i, h * p.sh + j) + w * p.sw) * x.ld + c;
             for (i64 k = 0; k < p.sw; ++k) {
               const V v = load<V>(in + k * x.ld);
-              best = (i | j | k) == 0 ? v : ((v > best) | (v != v) ? v : best);
+              best = (i | j | k) == 0 ? v : pool_max(best, v);
             }
           }
         store(out + w * y.ld + c, best);
