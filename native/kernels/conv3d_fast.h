@@ -167,7 +167,7 @@ inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
 
 inline i64 conv3d_fwd_bytes(const Args& a, i32) {
   const auto& at = attrs<Conv3dAttrs>(a);
-  return opaque_bytes(at.stats != 0 ? conv3d_fwd_tasks(a, 0) * conv3d_stats_size(a.t[3].s[4]) * i64(sizeof(f64)) : 0);
+  return at.stats != 0 ? conv3d_fwd_tasks(a, 0) * conv3d_stats_size(a.t[3].s[4]) * i64(sizeof(f64)) : 0;
 }
 
 inline i32 conv3d_fwd_fast_check(const Args& a) {
@@ -211,7 +211,7 @@ inline i64 conv3d_bwd_x_tasks(const Args& a, i32) {
   return conv3d_rows(conv3d_bwd_x_shape(a.t[0], a.t[2], attrs<Conv3dAttrs>(a))).tasks();
 }
 
-inline i64 conv3d_bwd_x_bytes(const Args&, i32) { return opaque_bytes(0); }
+inline i64 conv3d_bwd_x_bytes(const Args&, i32) { return 0; }
 
 inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
   const auto& at = attrs<Conv3dAttrs>(a);

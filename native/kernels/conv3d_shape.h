@@ -61,9 +61,6 @@ inline T* optional_ptr(const Args& a, int i) {
   return i < a.count ? static_cast<T*>(a.t[i].data) : nullptr;
 }
 
-// Opaque tensors are never empty, so that the memory plan needs no special case.
-inline i64 opaque_bytes(i64 bytes) { return bytes < 64 ? 64 : bytes; }
-
 inline bool is_activation(const Tensor& t) {
   return t.s[0] > 0 && t.s[1] > 0 && t.s[2] > 0 && t.s[3] > 0 && t.s[4] > 0 && t.ld >= t.s[4];
 }
@@ -125,8 +122,8 @@ inline i64 conv3d_pack_out(const Args& a) { return a.t[0].s[attrs<Conv3dPackAttr
 inline i64 conv3d_pack_tasks(const Args& a, i32) { return cdiv(conv3d_pack_out(a), kPackLanes); }
 
 inline i64 conv3d_pack_bytes(const Args& a, i32) {
-  return opaque_bytes(cdiv(conv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[0]) / conv3d_pack_out(a)) *
-                      i64(sizeof(real)));
+  return cdiv(conv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[0]) / conv3d_pack_out(a)) *
+         i64(sizeof(real));
 }
 
 inline i32 conv3d_pack_check(const Args& a) {

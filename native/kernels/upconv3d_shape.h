@@ -69,8 +69,8 @@ inline i64 upconv3d_pack_out(const Args& a) { return a.t[0].s[attrs<Upconv3dPack
 inline i64 upconv3d_pack_tasks(const Args& a, i32) { return cdiv(upconv3d_pack_out(a), kPackLanes); }
 
 inline i64 upconv3d_pack_bytes(const Args& a, i32) {
-  return opaque_bytes(cdiv(upconv3d_pack_out(a), kPackLanes) * kPackLanes *
-                      (elements(a.t[0]) / upconv3d_pack_out(a)) * i64(sizeof(real)));
+  return cdiv(upconv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[0]) / upconv3d_pack_out(a)) *
+         i64(sizeof(real));
 }
 
 inline i32 upconv3d_pack_check(const Args& a) {
