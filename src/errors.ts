@@ -48,5 +48,10 @@ export class MaclError extends Error {
 
 /** A file that is damaged or not what it says: names the file and the field. */
 export function fileError(file: string, field: string, message: string, cause?: unknown): MaclError {
-  return new MaclError('file', `${file}: ${field}: ${message}`, { file, field }, cause === undefined ? undefined : { cause });
+  return new MaclError(
+    'file',
+    `${file}: ${field}: ${message}`,
+    { file, field },
+    cause === undefined ? undefined : { cause },
+  );
 }

@@ -4,7 +4,8 @@
  */
 export type Triple = readonly [number, number, number];
 
-export type VoxelArray = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array;
+export type VoxelArray =
+  Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array;
 
 /** Where voxels lie in the world. */
 export interface Grid {

@@ -96,7 +96,8 @@ export class GraphBuilder {
       });
     };
     for (const name of Object.keys(attrs))
-      if (!def.fields.some((f) => f.name === name)) throw new MaclError('program', `${kernel} has no attribute ${name}`);
+      if (!def.fields.some((f) => f.name === name))
+        throw new MaclError('program', `${kernel} has no attribute ${name}`);
     const node: Node = {
       kernel,
       attrs,

@@ -25,7 +25,8 @@ export function checkGraph(graph: Graph): string[] {
       const name = def.inputs[k]?.name;
       if (!t) {
         if (!def.inputs[k]?.optional) wrong.push(`${at} lacks ${name}`);
-      } else if (!known(t) && !partsWritten(t, written)) wrong.push(`${at} reads ${name} (${t.name}) before it is written`);
+      } else if (!known(t) && !partsWritten(t, written))
+        wrong.push(`${at} reads ${name} (${t.name}) before it is written`);
     });
     node.outputs.forEach((t, k) => {
       const name = def.outputs[k]?.name ?? '';

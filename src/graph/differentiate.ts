@@ -82,7 +82,8 @@ function dependents(nodes: readonly Node[], targets: ReadonlyMap<Tensor, Tensor>
     if (node.commit || !node.inputs.some((t) => t && set.has(t))) continue;
     for (const t of node.outputs) {
       if (!t) continue;
-      if (placeOf(t).root.segment === 'state') throw new MaclError('program', `${node.kernel} writes state in the compute phase`);
+      if (placeOf(t).root.segment === 'state')
+        throw new MaclError('program', `${node.kernel} writes state in the compute phase`);
       set.add(t);
     }
   }

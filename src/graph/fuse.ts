@@ -90,7 +90,8 @@ function fuseLosses(nodes: readonly Node[]): readonly Node[] {
     if (!lossGrad) return;
     const def = kernelDef(lossGrad.fused);
     const shared = kernelDef(fwd.kernel).inputs.map((p) => p.name);
-    const same = (bwd: Node) => bwd.kernel === lossGrad.bwd && shared.every((name) => port(fwd, name) === port(bwd, name));
+    const same = (bwd: Node) =>
+      bwd.kernel === lossGrad.bwd && shared.every((name) => port(fwd, name) === port(bwd, name));
     const j = nodes.findIndex((n, k) => k > i && n !== null && same(n) && out[k] !== null);
     const bwd = nodes[j];
     if (j < 0 || !bwd) return;
@@ -131,7 +132,7 @@ function afterProducers(nodes: readonly Node[]): readonly Node[] {
       continue;
     }
     place(node);
-    for (let moved = true; moved; ) {
+    for (let moved = true; moved;) {
       moved = false;
       const next = waiting.find(ready);
       if (next) {

@@ -39,7 +39,9 @@ export function encodeProgram(graph: Graph, plan: MemoryPlan, sizes: SegmentSize
   graph.nodes.forEach((node, i) => {
     const tensors = [...node.inputs, ...node.outputs];
     const a = attrs[i] as Uint8Array;
-    [names.indexOf(node.kernel), node.commit ? 1 : 0, tensors.length, a.length].forEach((v, k) => view.setUint32(at + k * 4, v, true));
+    [names.indexOf(node.kernel), node.commit ? 1 : 0, tensors.length, a.length].forEach((v, k) =>
+      view.setUint32(at + k * 4, v, true),
+    );
     at += 16;
     for (const t of tensors) {
       if (t) encodeTensor(view, at, plan, t);
@@ -78,7 +80,10 @@ export function nodeText(node: Node, plan: MemoryPlan): string {
     return `${name} ${what}@${root.segment}+${offset}`;
   };
   const list = (ts: Node['inputs'], ports: typeof def.inputs) =>
-    ts.map((t, i) => show(t, ports[i]?.name)).filter((s) => s !== null).join(', ');
+    ts
+      .map((t, i) => show(t, ports[i]?.name))
+      .filter((s) => s !== null)
+      .join(', ');
   const attrs = def.fields
     .filter((f) => node.attrs[f.name])
     .map((f) => `${f.name}=${node.attrs[f.name]}`)

@@ -57,5 +57,12 @@ export function maclLosses(b: GraphBuilder, p: Projections, pos: Tensor, o: Cont
       { weight: o.weights.er, value: er.loss },
     ]),
   );
-  return { total, global: global.loss, dense: dense.loss, er: er.loss, cosine: global.cosine, bottleneckMeanSquare: er.meansq };
+  return {
+    total,
+    global: global.loss,
+    dense: dense.loss,
+    er: er.loss,
+    cosine: global.cosine,
+    bottleneckMeanSquare: er.meansq,
+  };
 }

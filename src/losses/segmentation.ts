@@ -20,7 +20,12 @@ export interface SegmentationLosses {
  * @param logits [N, D, H, W, K]
  * @param labels [N, D, H, W, 1] int32; 255 is ignored
  */
-export function segmentationLosses(b: GraphBuilder, logits: Tensor, labels: Tensor, o: SegmentationLoss): SegmentationLosses {
+export function segmentationLosses(
+  b: GraphBuilder,
+  logits: Tensor,
+  labels: Tensor,
+  o: SegmentationLoss,
+): SegmentationLosses {
   const weights = o.classWeights ? classWeightTensor(b, o.classWeights) : null;
   const ce = b.within('loss.ce', () => softmaxce(b, logits, labels, weights));
   if (o.name === 'ce') return { total: b.within('loss', () => wsum(b, [{ weight: 1, value: ce }])), ce, dice: null };
@@ -38,7 +43,11 @@ export function segmentationLosses(b: GraphBuilder, logits: Tensor, labels: Tens
 function classWeightTensor(b: GraphBuilder, weights: readonly number[]): Tensor {
   const all = b.tensor('classWeights', [weights.length, 1, 1, 1, 1], 'f64');
   weights.forEach((value, k) => {
-    fill(b, b.tensor(`classWeights.${k}`, [1, 1, 1, 1, 1], 'f64', { view: { of: all, offset: k, dense: true } }), value);
+    fill(
+      b,
+      b.tensor(`classWeights.${k}`, [1, 1, 1, 1, 1], 'f64', { view: { of: all, offset: k, dense: true } }),
+      value,
+    );
   });
   return all;
 }

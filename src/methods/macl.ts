@@ -42,7 +42,16 @@ export interface PretrainStep {
 }
 
 /** Names of the results in io. */
-export const PRETRAIN_RESULTS = ['loss', 'loss.global', 'loss.dense', 'loss.er', 'cosine', 'bottleneck', 'gradnorm', 'guard'] as const;
+export const PRETRAIN_RESULTS = [
+  'loss',
+  'loss.global',
+  'loss.dense',
+  'loss.er',
+  'cosine',
+  'bottleneck',
+  'gradnorm',
+  'guard',
+] as const;
 
 export function buildPretrainStep(net: PretrainNetwork, step: PretrainStep, b: GraphBuilder): Graph {
   const { model } = net;
@@ -52,7 +61,8 @@ export function buildPretrainStep(net: PretrainNetwork, step: PretrainStep, b: G
   const pos = b.input('pos', [step.batch, step.positionAxes, 1, 1, 1], 'f64');
   const small = step.patch.map((s, a) => {
     const f = factor[a] as number;
-    if (s % f !== 0) throw new MaclError('config', `patch ${step.patch.join('×')} is not divisible by 1/λ = ${factor.join('×')}`);
+    if (s % f !== 0)
+      throw new MaclError('config', `patch ${step.patch.join('×')} is not divisible by 1/λ = ${factor.join('×')}`);
     return s / f;
   }) as [number, number, number];
   const down = (name: string, t: Tensor) => b.within(name, () => resize3d(b, t, small));

@@ -5,9 +5,22 @@
 import { MaclError } from '../errors.js';
 import type { DType } from '../graph/types.js';
 import type { Conv, Triple } from '../nn/layers.js';
-import { declareImageProjector, declarePixelProjector, type ImageProjector, type PixelProjector } from '../nn/projectors.js';
+import {
+  declareImageProjector,
+  declarePixelProjector,
+  type ImageProjector,
+  type PixelProjector,
+} from '../nn/projectors.js';
 import { StateBuilder, type MomentName, type StateTable } from '../nn/state.js';
-import { declareDecoder, declareEncoder, declareHead, filtersAt, type DecoderBlock, type Encoder, type UnetShape } from '../nn/unet.js';
+import {
+  declareDecoder,
+  declareEncoder,
+  declareHead,
+  filtersAt,
+  type DecoderBlock,
+  type Encoder,
+  type UnetShape,
+} from '../nn/unet.js';
 
 export interface ModelConfig extends UnetShape {
   readonly dims: 2 | 3;
@@ -66,9 +79,16 @@ export function declarePretrainNetwork(
   return { model, state: finish(s, optimizer), encoder, decoder, imageDominant, imageAuxiliary, pixel };
 }
 
-export function declareSegmentNetwork(model: ModelConfig, optimizer: OptimizerConfig | null, real: DType): SegmentNetwork {
+export function declareSegmentNetwork(
+  model: ModelConfig,
+  optimizer: OptimizerConfig | null,
+  real: DType,
+): SegmentNetwork {
   if (!model.classes || model.classes < 2)
-    throw new MaclError('config', `model.classes counts the background too, so it is at least 2; found ${model.classes}`);
+    throw new MaclError(
+      'config',
+      `model.classes counts the background too, so it is at least 2; found ${model.classes}`,
+    );
   const s = new StateBuilder(real);
   const encoder = declareEncoder(s, model);
   const decoder = declareDecoder(s, model, model.levels);

@@ -9,7 +9,8 @@ import type { OptimizerConfig, SegmentNetwork } from './network.js';
 import { appendUpdate } from './update.js';
 
 /** Where samples come from: given (inputs x, y), or drawn from volumes (descriptors x and y). */
-export type SampleSource = { readonly kind: 'given' } | { readonly kind: 'volumes'; readonly interpolation: Interpolation };
+export type SampleSource =
+  { readonly kind: 'given' } | { readonly kind: 'volumes'; readonly interpolation: Interpolation };
 
 export interface FinetuneStep {
   readonly batch: number;
@@ -32,7 +33,9 @@ export function buildFinetuneStep(net: SegmentNetwork, step: FinetuneStep, b: Gr
   const { samples } = step;
   const given = samples.kind === 'given';
   const x = given ? b.input('x', shape) : b.within('views', () => warp3d(b, 'x', shape, samples.interpolation));
-  const y = given ? b.input('y', labelShape, 'i32') : b.within('views', () => warp3d(b, 'y', labelShape, 'nearest', 'i32'));
+  const y = given
+    ? b.input('y', labelShape, 'i32')
+    : b.within('views', () => warp3d(b, 'y', labelShape, 'nearest', 'i32'));
   const statistics: PassStatistics[] = [];
   const logits = forward(b, net, x, { kind: 'train', statistics });
   const losses = segmentationLosses(b, logits, y, step.loss);
@@ -44,7 +47,12 @@ export function buildFinetuneStep(net: SegmentNetwork, step: FinetuneStep, b: Gr
 }
 
 /** Input `x` [N, D, H, W, C], result `logits` [N, D, H, W, K], with running statistics. */
-export function buildInference(net: SegmentNetwork, batch: number, patch: readonly [number, number, number], b: GraphBuilder): Graph {
+export function buildInference(
+  net: SegmentNetwork,
+  batch: number,
+  patch: readonly [number, number, number],
+  b: GraphBuilder,
+): Graph {
   const x = b.input('x', [batch, ...patch, net.model.inChannels]);
   b.output(forward(b, net, x, { kind: 'eval' }), 'logits');
   return b.finish();

@@ -4,7 +4,16 @@
  */
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
-import { activation, conv3d, linear, normactEval, normactTrain, upconv3d, type BatchNorm, type PassStatistics } from '../ops/index.js';
+import {
+  activation,
+  conv3d,
+  linear,
+  normactEval,
+  normactTrain,
+  upconv3d,
+  type BatchNorm,
+  type PassStatistics,
+} from '../ops/index.js';
 import type { Init, StateBuilder } from './state.js';
 
 export type Triple = readonly [number, number, number];
@@ -49,12 +58,23 @@ export function declareUpconv(s: StateBuilder, name: string, inputs: number, out
 }
 
 /** @param init 'kaiming' with zero bias, or 'pytorch': uniform in ±1/√inputs for both */
-export function declareLinear(s: StateBuilder, name: string, inputs: number, outputs: number, init: 'kaiming' | 'pytorch'): Conv {
+export function declareLinear(
+  s: StateBuilder,
+  name: string,
+  inputs: number,
+  outputs: number,
+  init: 'kaiming' | 'pytorch',
+): Conv {
   const bound = 1 / Math.sqrt(inputs);
   const uniform: Init = { kind: 'uniform', bound };
   return {
     name,
-    weight: s.declare(`${name}.weight`, [outputs, inputs], 'parameter', init === 'pytorch' ? uniform : { kind: 'kaiming', fanIn: inputs }),
+    weight: s.declare(
+      `${name}.weight`,
+      [outputs, inputs],
+      'parameter',
+      init === 'pytorch' ? uniform : { kind: 'kaiming', fanIn: inputs },
+    ),
     bias: s.declare(`${name}.bias`, [outputs], 'parameter', init === 'pytorch' ? uniform : zeros),
   };
 }
@@ -70,7 +90,13 @@ function declareNorm(s: StateBuilder, name: string, channels: number): BatchNorm
 }
 
 /** Two (convolution → BatchNorm → leaky ReLU), as `conv1 norm1 conv2 norm2` under `name`. */
-export function declareBlock(s: StateBuilder, name: string, inputs: number, outputs: number, kernel: Triple): NormedConv[] {
+export function declareBlock(
+  s: StateBuilder,
+  name: string,
+  inputs: number,
+  outputs: number,
+  kernel: Triple,
+): NormedConv[] {
   return [1, 2].map((i) => ({
     conv: declareConv(s, `${name}.conv${i}`, i === 1 ? inputs : outputs, outputs, kernel),
     norm: declareNorm(s, `${name}.norm${i}`, outputs),

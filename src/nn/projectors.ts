@@ -2,7 +2,16 @@
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { activation, avgpool } from '../ops/index.js';
-import { applyBlock, applyLinear, declareBlock, declareLinear, type Conv, type NormedConv, type PassMode, type Triple } from './layers.js';
+import {
+  applyBlock,
+  applyLinear,
+  declareBlock,
+  declareLinear,
+  type Conv,
+  type NormedConv,
+  type PassMode,
+  type Triple,
+} from './layers.js';
 import type { StateBuilder } from './state.js';
 
 /** Width of the image-level projections. */
@@ -31,7 +40,12 @@ export function declareImageProjector(
   };
 }
 
-export function declarePixelProjector(s: StateBuilder, inputs: number, outputs: number, kernel: Triple): PixelProjector {
+export function declarePixelProjector(
+  s: StateBuilder,
+  inputs: number,
+  outputs: number,
+  kernel: Triple,
+): PixelProjector {
   return { block: declareBlock(s, 'projector.pixel', inputs, outputs, kernel) };
 }
 

@@ -79,7 +79,12 @@ export function declareHead(s: StateBuilder, shape: UnetShape, classes: number):
 }
 
 /** @returns the bottleneck [N, …, 2^L·f] and each level's skip */
-export function encode(b: GraphBuilder, e: Encoder, x: Tensor, mode: PassMode): { bottleneck: Tensor; skips: Tensor[] } {
+export function encode(
+  b: GraphBuilder,
+  e: Encoder,
+  x: Tensor,
+  mode: PassMode,
+): { bottleneck: Tensor; skips: Tensor[] } {
   const skips: Tensor[] = [];
   let y = x;
   e.blocks.forEach((block, l) => {

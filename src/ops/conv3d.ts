@@ -48,7 +48,10 @@ export function conv3d(
   const [o, i, kd, kh, kw] = w.shape;
   const [sd, sh, sw] = options.stride ?? [1, 1, 1];
   if (![kd, kh, kw].every((k) => k === 1 || k === 3) || ![sd, sh, sw].every((s) => s === 1 || s === 2))
-    throw new MaclError('config', `conv3d: kernels are 1 or 3 and strides 1 or 2, found ${kd}×${kh}×${kw}, ${sd}×${sh}×${sw}`);
+    throw new MaclError(
+      'config',
+      `conv3d: kernels are 1 or 3 and strides 1 or 2, found ${kd}×${kh}×${kw}, ${sd}×${sh}×${sw}`,
+    );
   if (x.shape[4] !== i) throw new MaclError('config', `conv3d: the weights take ${i} channels, x has ${x.shape[4]}`);
   const out = (n: number, s: number) => Math.floor((n - 1) / s) + 1;
   const shape: Shape = [x.shape[0], out(x.shape[1], sd), out(x.shape[2], sh), out(x.shape[3], sw), o];

@@ -4,6 +4,12 @@ import type { Tensor } from '../graph/types.js';
 import { supconAt, type SupconOptions, type SupconResult } from './supcon.js';
 
 /** z1 and z2 are [B, D, H, W, C] on the same grid. */
-export function densesupcon(b: GraphBuilder, z1: Tensor, z2: Tensor, pos: Tensor, options: SupconOptions): SupconResult {
+export function densesupcon(
+  b: GraphBuilder,
+  z1: Tensor,
+  z2: Tensor,
+  pos: Tensor,
+  options: SupconOptions,
+): SupconResult {
   return supconAt(b, z1, z2, pos, options);
 }

@@ -5,7 +5,10 @@ import { defineKernel, type GradientContext } from '../graph/kernel.js';
 import { IGNORE_LABEL } from './softmaxce.js';
 
 const ATTRS = 'i64 ignore;i64 perSample;f64 smooth;i64 accumulate;';
-defineKernel('dice_fwd', 'x y > loss sums ws?', ATTRS, { gradient, lossGrad: { bwd: 'dice_bwd', fused: 'dice_fwdbwd' } });
+defineKernel('dice_fwd', 'x y > loss sums ws?', ATTRS, {
+  gradient,
+  lossGrad: { bwd: 'dice_bwd', fused: 'dice_fwdbwd' },
+});
 defineKernel('dice_bwd', 'x y sums dloss > dx', ATTRS, { accumulates: { accumulate: ['dx'] } });
 defineKernel('dice_fwdbwd', 'x y dloss > loss sums dx ws?', ATTRS, { accumulates: { accumulate: ['dx'] } });
 
@@ -13,11 +16,21 @@ defineKernel('dice_fwdbwd', 'x y dloss > loss sums dx ws?', ATTRS, { accumulates
  * @param x logits [N, D, H, W, K]
  * @param y labels [N, D, H, W, 1] int32
  */
-export function dice(b: GraphBuilder, x: Tensor, y: Tensor, options: { perSample?: boolean; smooth?: number } = {}): Tensor {
+export function dice(
+  b: GraphBuilder,
+  x: Tensor,
+  y: Tensor,
+  options: { perSample?: boolean; smooth?: number } = {},
+): Tensor {
   const loss = b.scalar('dice');
   const samples = options.perSample ? x.shape[0] : 1;
   const sums = b.tensor('sums', [samples, x.shape[4], 3, 1, 1], 'f64');
-  const attrs = { ignore: IGNORE_LABEL, perSample: options.perSample ? 1 : 0, smooth: options.smooth ?? 1e-5, accumulate: 0 };
+  const attrs = {
+    ignore: IGNORE_LABEL,
+    perSample: options.perSample ? 1 : 0,
+    smooth: options.smooth ?? 1e-5,
+    accumulate: 0,
+  };
   b.emit('dice_fwd', attrs, { x, y }, { loss, sums, ws: b.opaque('ws') });
   return loss;
 }
@@ -27,5 +40,10 @@ function gradient(g: GradientContext): void {
   const x = g.input('x');
   if (!dloss || !g.needs(x)) return;
   const { tensors, accumulate } = g.sinks([x]);
-  g.b.emit('dice_bwd', { ...g.node.attrs, accumulate }, { x, y: g.input('y'), sums: g.output('sums'), dloss }, { dx: tensors[0] });
+  g.b.emit(
+    'dice_bwd',
+    { ...g.node.attrs, accumulate },
+    { x, y: g.input('y'), sums: g.output('sums'), dloss },
+    { dx: tensors[0] },
+  );
 }

@@ -30,7 +30,8 @@ export function fill(b: GraphBuilder, t: Tensor, value: number): Tensor {
 
 /** Σ w_i · s_i over up to four float64 scalars. */
 export function wsum(b: GraphBuilder, terms: readonly { weight: number; value: Tensor }[]): Tensor {
-  if (terms.length < 1 || terms.length > 4) throw new MaclError('program', `wsum takes 1 to 4 terms, not ${terms.length}`);
+  if (terms.length < 1 || terms.length > 4)
+    throw new MaclError('program', `wsum takes 1 to 4 terms, not ${terms.length}`);
   const total = b.scalar('total');
   const attrs = Object.fromEntries([0, 1, 2, 3].map((i) => [`w${i}`, terms[i]?.weight ?? 0]));
   const inputs = Object.fromEntries(terms.map((t, i) => [`s${i}`, t.value]));

@@ -6,7 +6,10 @@ import { sameShape, showShape } from '../graph/shape.js';
 import { defineKernel, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 relative;i64 accumulate;';
-defineKernel('l1_fwd', 'a b > loss sums meansq? ws?', ATTRS, { gradient, lossGrad: { bwd: 'l1_bwd', fused: 'l1_fwdbwd' } });
+defineKernel('l1_fwd', 'a b > loss sums meansq? ws?', ATTRS, {
+  gradient,
+  lossGrad: { bwd: 'l1_bwd', fused: 'l1_fwdbwd' },
+});
 defineKernel('l1_bwd', 'a b sums dloss > da db', ATTRS, { accumulates: { accumulate: ['da', 'db'] } });
 defineKernel('l1_fwdbwd', 'a b dloss > loss sums meansq? da db ws?', ATTRS, {
   accumulates: { accumulate: ['da', 'db'] },
@@ -19,7 +22,12 @@ export function l1(b: GraphBuilder, x: Tensor, y: Tensor, relative = false): { l
   const loss = b.scalar('l1');
   const meansq = b.scalar('meansq');
   const sums = b.tensor('sums', [2, 1, 1, 1, 1], 'f64');
-  b.emit('l1_fwd', { relative: relative ? 1 : 0, accumulate: 0 }, { a: x, b: y }, { loss, sums, meansq, ws: b.opaque('ws') });
+  b.emit(
+    'l1_fwd',
+    { relative: relative ? 1 : 0, accumulate: 0 },
+    { a: x, b: y },
+    { loss, sums, meansq, ws: b.opaque('ws') },
+  );
   return { loss, meansq };
 }
 

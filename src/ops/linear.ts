@@ -6,7 +6,10 @@ import { sizeOf } from '../graph/shape.js';
 import { defineKernel, required, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 accumulate;';
-defineKernel('linear_fwd', 'x w b? > y', ATTRS, { gradient, flops: (n) => 2 * sizeOf(required(n, 'y').shape) * required(n, 'x').shape[4] });
+defineKernel('linear_fwd', 'x w b? > y', ATTRS, {
+  gradient,
+  flops: (n) => 2 * sizeOf(required(n, 'y').shape) * required(n, 'x').shape[4],
+});
 defineKernel('linear_bwd_x', 'dy w > dx', ATTRS, {
   accumulates: { accumulate: ['dx'] },
   flops: (n) => 2 * sizeOf(required(n, 'dy').shape) * required(n, 'dx').shape[4],

@@ -5,12 +5,9 @@ import { defineKernel } from '../graph/kernel.js';
 
 defineKernel('gradnorm_fwd', 'g loss > norm clip guard ws?', 'f64 maxNorm;');
 defineKernel('sgd_step', 'g lr clip > w m', 'f64 momentum;f64 weightDecay;', { inout: ['w', 'm'] });
-defineKernel(
-  'adam_step',
-  'g lr clip > w m v t',
-  'f64 beta1;f64 beta2;f64 eps;f64 weightDecay;i64 decoupled;',
-  { inout: ['w', 'm', 'v', 't'] },
-);
+defineKernel('adam_step', 'g lr clip > w m v t', 'f64 beta1;f64 beta2;f64 eps;f64 weightDecay;i64 decoupled;', {
+  inout: ['w', 'm', 'v', 't'],
+});
 
 export interface GradNorm {
   /** float64 scalars: the gradient's global norm, and the factor that clipping asks for. */

@@ -22,7 +22,12 @@ export const IGNORE_LABEL = 255;
 export function softmaxce(b: GraphBuilder, x: Tensor, y: Tensor, classWeights: Tensor | null = null): Tensor {
   const loss = b.scalar('ce');
   const count = b.scalar('count');
-  b.emit('softmaxce_fwd', { ignore: IGNORE_LABEL, accumulate: 0 }, { x, y, cw: classWeights }, { loss, count, ws: b.opaque('ws') });
+  b.emit(
+    'softmaxce_fwd',
+    { ignore: IGNORE_LABEL, accumulate: 0 },
+    { x, y, cw: classWeights },
+    { loss, count, ws: b.opaque('ws') },
+  );
   return loss;
 }
 

@@ -47,7 +47,10 @@ export interface SupconResult {
  */
 export function supconAt(b: GraphBuilder, z1: Tensor, z2: Tensor, pos: Tensor, options: SupconOptions): SupconResult {
   if (!sameShape(z1.shape, z2.shape))
-    throw new MaclError('config', `supcon: the branches' projections differ: ${showShape(z1.shape)} and ${showShape(z2.shape)}`);
+    throw new MaclError(
+      'config',
+      `supcon: the branches' projections differ: ${showShape(z1.shape)} and ${showShape(z2.shape)}`,
+    );
   const axes = pos.shape[1];
   const { threshold } = options;
   const t = typeof threshold === 'number' ? [threshold, threshold, threshold] : [...threshold];

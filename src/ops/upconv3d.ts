@@ -51,6 +51,11 @@ function gradient(g: GradientContext): void {
   }
   if (g.needs(x)) {
     const { tensors, accumulate } = g.sinks([x]);
-    b.emit('upconv3d_bwd_x', { ...node.attrs, accumulate }, { dy, wp: pack(b, w, 1) }, { dx: tensors[0], ws: b.opaque('ws') });
+    b.emit(
+      'upconv3d_bwd_x',
+      { ...node.attrs, accumulate },
+      { dy, wp: pack(b, w, 1) },
+      { dx: tensors[0], ws: b.opaque('ws') },
+    );
   }
 }

@@ -42,7 +42,13 @@ export interface WarpParams {
 }
 
 /** @returns [N, D, H, W, C] from the descriptors that the host writes into the input `name` */
-export function warp3d(b: GraphBuilder, name: string, shape: Shape, interp: Interpolation, dtype: DType = b.real): Tensor {
+export function warp3d(
+  b: GraphBuilder,
+  name: string,
+  shape: Shape,
+  interp: Interpolation,
+  dtype: DType = b.real,
+): Tensor {
   const desc = b.input(name, [shape[0], shape[4], WARP_WORDS, 1, 1], 'f64');
   const y = b.tensor(`${name}.y`, shape, dtype);
   b.emit('warp3d_fwd', { interp: ['nearest', 'linear', 'cubic'].indexOf(interp) }, { desc }, { y });

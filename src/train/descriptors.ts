@@ -21,8 +21,19 @@ export class DescriptorWriter {
   ) {}
 
   /** Views of sample n out of one case, and its labels where an input for them is named. */
-  async sample(n: number, caseIndex: number, views: readonly NamedWarp[], patch: Triple, labels?: NamedWarp): Promise<void> {
-    const place = await this.store.place(n, caseIndex, [...views, ...(labels ? [labels] : [])].map(([, w]) => w.affine), patch);
+  async sample(
+    n: number,
+    caseIndex: number,
+    views: readonly NamedWarp[],
+    patch: Triple,
+    labels?: NamedWarp,
+  ): Promise<void> {
+    const place = await this.store.place(
+      n,
+      caseIndex,
+      [...views, ...(labels ? [labels] : [])].map(([, w]) => w.affine),
+      patch,
+    );
     const here = (warp: WarpParams) => ({ ...warp, affine: relativeTo(warp.affine, place.origin) });
     for (const [name, warp] of views) {
       const words = this.wordsOf(name);

@@ -8,7 +8,13 @@ export type TrainEvent =
   | { readonly kind: 'note'; readonly message: string }
   | { readonly kind: 'warning'; readonly message: string }
   /** Cases looked at or prepared. */
-  | { readonly kind: 'cases'; readonly what: 'inspect' | 'prepare'; readonly done: number; readonly total: number; readonly id: string }
+  | {
+      readonly kind: 'cases';
+      readonly what: 'inspect' | 'prepare';
+      readonly done: number;
+      readonly total: number;
+      readonly id: string;
+    }
   | ({ readonly kind: 'step'; readonly steps: number } & StepRecord)
   | { readonly kind: 'validation'; readonly step: number; readonly meanDice: number | null; readonly best: boolean }
   | { readonly kind: 'saved'; readonly file: string };

@@ -17,7 +17,8 @@ function slotOf(program: CompiledProgram, name: string): IoSlot {
 
 function encode(slot: IoSlot, name: string, values: Numbers): Uint8Array {
   const count = slot.bytes / DTYPE_BYTES[slot.dtype];
-  if (values.length !== count) throw new MaclError('program', `${name}: expected ${count} numbers, found ${values.length}`);
+  if (values.length !== count)
+    throw new MaclError('program', `${name}: expected ${count} numbers, found ${values.length}`);
   const direct =
     (slot.dtype === 'f32' && values instanceof Float32Array) ||
     (slot.dtype === 'f64' && values instanceof Float64Array) ||

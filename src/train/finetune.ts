@@ -18,7 +18,15 @@ import { finished } from './pretrain.js';
 import { RunFolder } from './run-folder.js';
 import { checkResume, readRecord, type RunRecord } from './run-record.js';
 import { finetuneCases, finetunePlan, inspectCases, openData, prepareCases, type DataOptions } from './setup.js';
-import { checkMemory, openMachine, train, warnOtherDevice, type RunOptions, type RunSummary, type Training } from './trainer.js';
+import {
+  checkMemory,
+  openMachine,
+  train,
+  warnOtherDevice,
+  type RunOptions,
+  type RunSummary,
+  type Training,
+} from './trainer.js';
 import { describeTransfer, transferWeights } from './transfer.js';
 import { openValidation } from './validation.js';
 import { largestBox } from './volume-store.js';
@@ -67,7 +75,9 @@ async function run(options: FinetuneOptions, folder: RunFolder, backend: Backend
   }
   const training = await prepareCases(dataset, record.cases.train, record, 'required', options);
   const held =
-    record.cases.validation.length > 0 ? await prepareCases(dataset, record.cases.validation, record, 'required', options) : null;
+    record.cases.validation.length > 0
+      ? await prepareCases(dataset, record.cases.validation, record, 'required', options)
+      : null;
   return train(await assemble(record, training, held, backend, options), backend, folder, options);
 }
 
@@ -94,7 +104,10 @@ async function begin(
     format: 1,
     config: plan.config,
     // CT's numbers are those that the network was pre-trained with.
-    normalization: init && plan.channels === 'same' ? init.normalization : repeated(plan.normalization, plan.config.model.inChannels),
+    normalization:
+      init && plan.channels === 'same'
+        ? init.normalization
+        : repeated(plan.normalization, plan.config.model.inChannels),
     classes: found.classes,
     channelNames: dataset.channelNames,
     dataset: dataset.root,
@@ -150,7 +163,12 @@ async function assemble(
     others,
     results: ['loss', 'loss.ce', ...(config.loss.name === 'ce+dice' ? ['loss.dice'] : []), 'gradnorm'],
     cases,
-    boxVoxels: largestBox(patch, Math.max(1, 1 / augment.scale[0], augment.scale[1]), augment.translation * Math.max(...patch), rotates),
+    boxVoxels: largestBox(
+      patch,
+      Math.max(1, 1 / augment.scale[0], augment.scale[1]),
+      augment.translation * Math.max(...patch),
+      rotates,
+    ),
     feed(executor, store) {
       const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
       return async (at) => {
@@ -160,7 +178,18 @@ async function assemble(
       };
     },
     validation: async (executor, folder) =>
-      held && inference ? openValidation({ executor, inference, record, state: net.state, cases: held.cases, folder, onEvent: options.onEvent, signal: options.signal }) : null,
+      held && inference
+        ? openValidation({
+            executor,
+            inference,
+            record,
+            state: net.state,
+            cases: held.cases,
+            folder,
+            onEvent: options.onEvent,
+            signal: options.signal,
+          })
+        : null,
   };
 }
 

@@ -73,7 +73,13 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
       skippedInARow = committed ? 0 : skippedInARow + 1;
       if (!committed) skipped++;
       const timing = pace.step(schedule.steps - done);
-      folder.record({ step: done, ...results, lr, ...(committed ? {} : { skipped: true }), samplesPerSecond: round(timing.samplesPerSecond) });
+      folder.record({
+        step: done,
+        ...results,
+        lr,
+        ...(committed ? {} : { skipped: true }),
+        samplesPerSecond: round(timing.samplesPerSecond),
+      });
       loop.onStep?.({ step: done, lr, results, committed, ...timing });
       if (skippedInARow >= MOST_SKIPPED_IN_A_ROW) {
         throw new MaclError(
@@ -105,7 +111,8 @@ async function saveCheckpoint(loop: Loop, step: number, skipped: number): Promis
   const tensors = stateTensors(loop.state, loop.executor.readState(), ['parameter', 'statistic', 'moment', 'counter']);
   for (const [name, { dtype, bytes }] of tensors) {
     const values = dtype === 'F64' ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
-    if (!values.every(Number.isFinite)) throw new MaclError('nonfinite', `${name} is not finite after step ${step}: nothing was saved`);
+    if (!values.every(Number.isFinite))
+      throw new MaclError('nonfinite', `${name} is not finite after step ${step}: nothing was saved`);
   }
   await loop.folder.saveCheckpoint(step, tensors, { ...loop.metadata, step: String(step), skipped: String(skipped) });
 }
@@ -146,7 +153,9 @@ class Watchdog {
       this.firstBottleneck ??= bottleneck;
       if (bottleneck < COLLAPSE_BOTTLENECK * this.firstBottleneck && !this.warned.bottleneck) {
         this.warned.bottleneck = true;
-        this.warn(`collapse: the bottleneck has shrunk to nothing (step ${step}); loss.er "relative" cannot be met that way.`);
+        this.warn(
+          `collapse: the bottleneck has shrunk to nothing (step ${step}); loss.er "relative" cannot be met that way.`,
+        );
       }
     }
   }

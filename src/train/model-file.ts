@@ -47,7 +47,11 @@ export function modelMetadata<C extends ResolvedConfig>(model: ModelDescription<
 /** Parses the metadata of a model or checkpoint. */
 export function describeModel(metadata: Readonly<Record<string, string>>, file: string): ModelDescription {
   if (metadata['macl.format'] !== FORMAT)
-    throw fileError(file, 'macl.format', `expected ${FORMAT}, found ${metadata['macl.format'] ?? 'nothing'}: not a model of this software`);
+    throw fileError(
+      file,
+      'macl.format',
+      `expected ${FORMAT}, found ${metadata['macl.format'] ?? 'nothing'}: not a model of this software`,
+    );
   const parse = <T>(key: string): T => {
     try {
       return JSON.parse(metadata[key] ?? '') as T;
@@ -71,7 +75,11 @@ export async function modelFile(path: string): Promise<string> {
   if (!info.isDirectory()) return path;
   const file = join(path, 'model.safetensors');
   if (!(await stat(file).catch(() => null)))
-    throw new MaclError('file', `${path}: has no model.safetensors: the run is not finished (--resume goes on with it)`, { file });
+    throw new MaclError(
+      'file',
+      `${path}: has no model.safetensors: the run is not finished (--resume goes on with it)`,
+      { file },
+    );
   return file;
 }
 
@@ -84,8 +92,10 @@ export async function loadModel(path: string): Promise<LoadedModel> {
 export async function loadSegmentModel(path: string): Promise<LoadedModel<FinetuneConfig>> {
   const model = await loadModel(path);
   if (model.config.task !== 'finetune')
-    throw new MaclError('weights', `${model.file}: is a pre-trained network without a segmentation head: fine-tune it first`, { file: model.file });
+    throw new MaclError(
+      'weights',
+      `${model.file}: is a pre-trained network without a segmentation head: fine-tune it first`,
+      { file: model.file },
+    );
   return model as LoadedModel<FinetuneConfig>;
 }
-
-

@@ -27,7 +27,8 @@ export function initialState(table: StateTable, seed: number): Uint8Array {
     const draws = new Draws(seed, 0, index, PURPOSE.weights);
     const { init } = entry;
     if (init.kind === 'constant') values.fill(init.value);
-    else if (init.kind === 'uniform') for (let i = 0; i < values.length; i++) values[i] = draws.range(-init.bound, init.bound);
+    else if (init.kind === 'uniform')
+      for (let i = 0; i < values.length; i++) values[i] = draws.range(-init.bound, init.bound);
     else {
       const sd = Math.sqrt(2 / (1 + KAIMING_SLOPE ** 2) / init.fanIn);
       for (let i = 0; i < values.length; i++) values[i] = sd * draws.normal();
@@ -37,7 +38,11 @@ export function initialState(table: StateTable, seed: number): Uint8Array {
 }
 
 /** Entries of some roles as named tensors (copies). */
-export function stateTensors(table: StateTable, state: Uint8Array, roles: readonly StateRole[]): Map<string, RawTensor> {
+export function stateTensors(
+  table: StateTable,
+  state: Uint8Array,
+  roles: readonly StateRole[],
+): Map<string, RawTensor> {
   const out = new Map<string, RawTensor>();
   for (const entry of table.entries) {
     if (!roles.includes(entry.role)) continue;
@@ -54,11 +59,15 @@ export const isIgnoredName = (name: string): boolean => name.endsWith('.num_batc
 /** Copies one tensor into the state, whatever float type the file holds. Throws where the shape differs. */
 export function setEntry(table: StateTable, state: Uint8Array, entry: StateEntry, tensor: RawTensor): void {
   if (tensor.shape.join() !== entry.shape.join()) {
-    throw new MaclError('weights', `${entry.name}: expected shape [${entry.shape.join(', ')}], found [${tensor.shape.join(', ')}]`, {
-      field: entry.name,
-      expected: entry.shape,
-      found: tensor.shape,
-    });
+    throw new MaclError(
+      'weights',
+      `${entry.name}: expected shape [${entry.shape.join(', ')}], found [${tensor.shape.join(', ')}]`,
+      {
+        field: entry.name,
+        expected: entry.shape,
+        found: tensor.shape,
+      },
+    );
   }
   viewOf(table, entry, state).set(asFloat64(tensor));
 }
@@ -85,7 +94,8 @@ export function loadAll(
       wrong.push(`${entry.name}: expected [${entry.shape.join(', ')}], found [${found.shape.join(', ')}]`);
     else setEntry(table, state, entry, found);
   }
-  for (const name of tensors.keys()) if (!names.has(name) && !isIgnoredName(name)) wrong.push(`${name}: not part of this model`);
+  for (const name of tensors.keys())
+    if (!names.has(name) && !isIgnoredName(name)) wrong.push(`${name}: not part of this model`);
   if (wrong.length > 0) {
     throw new MaclError('weights', `${file}: ${wrong.length} tensors do not fit the model:\n  ${wrong.join('\n  ')}`, {
       file,

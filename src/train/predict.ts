@@ -3,8 +3,9 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Backend } from '../backend/types.js';
 import { asFileError, makeFolder } from '../data/files.js';
-import { fromRas, readNifti, toRas, writeNifti, type NiftiImage } from '../data/nifti.js';
-import type { Volume, VoxelArray } from '../data/volume.js';
+import { readImages } from '../data/case-io.js';
+import { fromRas, orientationOf, readNifti, readNiftiHeader, toRas, writeNifti } from '../data/nifti.js';
+import type { Volume } from '../data/volume.js';
 import { MaclError } from '../errors.js';
 import type { LoadedModel } from './model-file.js';
 import type { FinetuneConfig } from '../config/types.js';
@@ -32,11 +33,17 @@ export interface PredictFilesOptions {
 }
 
 /** The cases of a file or folder; nnU-Net's `_0000` endings are joined where the model has several channels. */
-export async function listCases(input: string, channels: number, onNote: (message: string) => void): Promise<PredictCase[]> {
+export async function listCases(
+  input: string,
+  channels: number,
+  onNote: (message: string) => void,
+): Promise<PredictCase[]> {
   const info = await stat(input).catch((error: unknown) => {
     throw asFileError(error, input, 'read');
   });
-  const names = info.isDirectory() ? (await readdir(input)).filter((n) => !n.startsWith('.')).sort() : [basename(input)];
+  const names = info.isDirectory()
+    ? (await readdir(input)).filter((n) => !n.startsWith('.')).sort()
+    : [basename(input)];
   const folder = info.isDirectory() ? input : join(input, '..');
   const groups = new Map<string, string[]>();
   for (const name of names) {
@@ -47,6 +54,19 @@ export async function listCases(input: string, channels: number, onNote: (messag
     }
     const output = name.replace(CHANNEL, '$2');
     groups.set(output, [...(groups.get(output) ?? []), name]);
+  }
+  for (const [output, files] of groups) {
+    // One file may hold all channels; several files are channels of one case only where the model has as many.
+    if (files.length > 1 && files.length !== channels)
+      throw new MaclError(
+        'dataset',
+        `${join(folder, output)}: ${files.length} channel files (${files.join(', ')}), the model takes ${channels}`,
+        {
+          file: join(folder, files[0] as string),
+          expected: channels,
+          found: files.length,
+        },
+      );
   }
   const cases = [...groups].map(([output, files]) => ({
     id: output.replace(NIFTI, ''),
@@ -96,8 +116,7 @@ async function predictCase(
   const { signal } = options;
   const { model } = predictor;
   const abort = signal ? { signal } : {};
-  const image = await readNifti(item.files[0] as string, { nonFinite: options.nonFinite, ...abort });
-  const { volume, orientation } = await readChannels(image, item, options);
+  const { header, extensions, volume, orientation } = await readVolume(item, options);
   const { classes } = model;
   const count = volume.grid.shape[0] * volume.grid.shape[1] * volume.grid.shape[2];
   const probabilities = options.probabilities ? new Float32Array(count * classes.length) : null;
@@ -108,13 +127,16 @@ async function predictCase(
     onProgress,
     onProbabilities: probabilities ? placeRows(probabilities, model, volume) : undefined,
   });
-  const values = labelValues(labels, classes.map((c) => c.value));
+  const values = labelValues(
+    labels,
+    classes.map((c) => c.value),
+  );
   const voxels = await fromRas(values, orientation, 1, signal);
-  await writeNifti(file, { like: image, voxels, ...abort });
+  await writeNifti(file, { like: { header, extensions }, voxels, ...abort });
   if (probabilities) {
     const turned = await fromRas(probabilities, orientation, classes.length, signal);
     const name = file.replace(NIFTI, '_probabilities.nii.gz');
-    await writeNifti(name, { like: image, voxels: turned, channels: classes.length, ...abort });
+    await writeNifti(name, { like: { header, extensions }, voxels: turned, channels: classes.length, ...abort });
   }
 }
 
@@ -136,20 +158,16 @@ function placeRows(out: Float32Array, model: LoadedModel<FinetuneConfig>, volume
   };
 }
 
-async function readChannels(image: NiftiImage, item: PredictCase, options: PredictFilesOptions) {
-  const first = await toRas(image, options.signal ? { signal: options.signal } : {});
-  if (item.files.length === 1) return first;
-  const { grid } = first.volume;
-  const parts: VoxelArray[] = [first.volume.voxels];
-  for (const file of item.files.slice(1)) {
-    const other = await toRas(await readNifti(file, { nonFinite: options.nonFinite }));
-    const same = other.volume.grid.shape.every((s, a) => s === grid.shape[a]);
-    if (!same || other.volume.channels !== 1)
-      throw new MaclError('geometry', `${file}: its grid differs from that of ${item.files[0]}`, { file, expected: grid.shape, found: other.volume.grid.shape });
-    parts.push(other.volume.voxels);
+/** The case's volume turned to RAS, and what writing its result needs of the first file; raw voxels are let go. */
+async function readVolume(item: PredictCase, options: PredictFilesOptions) {
+  const read = { nonFinite: options.nonFinite, ...(options.signal ? { signal: options.signal } : {}) };
+  const first = item.files[0] as string;
+  if (item.files.length > 1) {
+    const { volume } = await readImages(item.files, read);
+    const header = await readNiftiHeader(first);
+    return { header, extensions: new Uint8Array(0), volume, orientation: orientationOf(header.shape, header.affine) };
   }
-  const count = grid.shape[0] * grid.shape[1] * grid.shape[2];
-  const voxels = new Float32Array(count * parts.length);
-  parts.forEach((p, c) => voxels.set(p, c * count));
-  return { volume: { grid, channels: parts.length, voxels }, orientation: first.orientation };
+  const image = await readNifti(first, read);
+  const { volume, orientation } = await toRas(image, read);
+  return { header: image.header, extensions: image.extensions, volume, orientation };
 }

@@ -75,7 +75,11 @@ export class Predictor {
       classes: classes.length,
       mirrorAxes,
       outShape: original.shape,
-      mapOutToIn: [0, 1, 2].map((a) => axisMap(original, prepared, a)) as unknown as readonly [AxisMap, AxisMap, AxisMap],
+      mapOutToIn: [0, 1, 2].map((a) => axisMap(original, prepared, a)) as unknown as readonly [
+        AxisMap,
+        AxisMap,
+        AxisMap,
+      ],
       runTile: async (start, mirrored) => {
         fillTile(input, prepared.image, prepared.channels, config.model.inChannels, shape, tile, start, mirrored);
         this.executor.set(this.program, 'x', input);
@@ -149,7 +153,8 @@ export function fillTile(
 /** Class indices as the dataset's own label values. */
 export function labelValues(indices: Uint8Array, values: readonly number[]): Uint8Array | Int16Array | Int32Array {
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  if (!values.every(Number.isInteger)) throw new MaclError('label', `label values must be whole numbers: ${values.join(', ')}`);
+  if (!values.every(Number.isInteger))
+    throw new MaclError('label', `label values must be whole numbers: ${values.join(', ')}`);
   const Type = low >= 0 && high <= 255 ? Uint8Array : low >= -32768 && high <= 32767 ? Int16Array : Int32Array;
   const table = Type.from(values);
   const out = new Type(indices.length);

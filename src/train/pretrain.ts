@@ -14,7 +14,15 @@ import { initialState } from './network-state.js';
 import { RunFolder } from './run-folder.js';
 import { checkResume, readRecord, type RunRecord } from './run-record.js';
 import { inspectCases, openData, prepareCases, pretrainCases, pretrainPlan, type DataOptions } from './setup.js';
-import { checkMemory, openMachine, train, warnOtherDevice, type RunOptions, type RunSummary, type Training } from './trainer.js';
+import {
+  checkMemory,
+  openMachine,
+  train,
+  warnOtherDevice,
+  type RunOptions,
+  type RunSummary,
+  type Training,
+} from './trainer.js';
 import { largestBox } from './volume-store.js';
 
 export interface PretrainOptions extends DataOptions, RunOptions {
@@ -61,7 +69,13 @@ async function run(options: PretrainOptions, folder: RunFolder, backend: Backend
 /** A resume of a finished run changes nothing. */
 export function finished(record: RunRecord, folder: RunFolder, options: RunOptions): RunSummary {
   options.onEvent?.({ kind: 'note', message: `${folder.path}: this run is finished; nothing to do` });
-  return { out: folder.path, model: folder.file('model.safetensors'), steps: record.config.train.steps, skipped: 0, last: {} };
+  return {
+    out: folder.path,
+    model: folder.file('model.safetensors'),
+    steps: record.config.train.steps,
+    skipped: 0,
+    last: {},
+  };
 }
 
 async function begin(
@@ -71,7 +85,11 @@ async function begin(
   backend: Backend,
 ): Promise<RunRecord<PretrainConfig>> {
   const cases = await pretrainCases(dataset, options.cases, input.train?.seed ?? 0);
-  const want = { labels: false, nonFinite: input.data?.nonFinite ?? 'refuse', sliceAxis: input.data?.sliceAxis ?? 'D' } as const;
+  const want = {
+    labels: false,
+    nonFinite: input.data?.nonFinite ?? 'refuse',
+    sliceAxis: input.data?.sliceAxis ?? 'D',
+  } as const;
   const { found, plan: measured } = await inspectCases(dataset, cases.train, want, options);
   const bad = new Set(found.bad.map((b) => b.id));
   const plan = pretrainPlan(measured, input);
@@ -91,7 +109,11 @@ async function begin(
   };
 }
 
-function assemble(record: RunRecord<PretrainConfig>, prepared: PreparedDataset, backend: Backend): Training<PretrainConfig> {
+function assemble(
+  record: RunRecord<PretrainConfig>,
+  prepared: PreparedDataset,
+  backend: Backend,
+): Training<PretrainConfig> {
   const { config } = record;
   const { patch } = config.data;
   const { batch, seed } = config.train;
@@ -117,16 +139,30 @@ function assemble(record: RunRecord<PretrainConfig>, prepared: PreparedDataset, 
     others: [],
     results: PRETRAIN_RESULTS.filter((n) => n !== 'guard'),
     cases,
-    boxVoxels: largestBox(patch, Math.max(1, 1 / augment.scale[0], augment.scale[1]), augment.translation * Math.max(...patch), rotates),
+    boxVoxels: largestBox(
+      patch,
+      Math.max(1, 1 / augment.scale[0], augment.scale[1]),
+      augment.translation * Math.max(...patch),
+      rotates,
+    ),
     feed(executor, store) {
       const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
       return async (at) => {
         const samples = sampler.draw(at);
         for (const [n, s] of samples.entries()) {
           const all = { i: s.views.i1, ...s.views };
-          await writer.sample(n, s.caseIndex, names.map((name) => [name, all[name]] as const), patch);
+          await writer.sample(
+            n,
+            s.caseIndex,
+            names.map((name) => [name, all[name]] as const),
+            patch,
+          );
         }
-        executor.set(program, 'pos', samples.flatMap((s) => s.position));
+        executor.set(
+          program,
+          'pos',
+          samples.flatMap((s) => s.position),
+        );
         writer.flush();
       };
     },

@@ -4,7 +4,14 @@
  */
 import { open, readFile, readdir, rename, stat, truncate, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { asFileError, makeFolder, readSafetensorsFile, systemCode, writeFileAtomic, writeSafetensorsFile } from '../data/files.js';
+import {
+  asFileError,
+  makeFolder,
+  readSafetensorsFile,
+  systemCode,
+  writeFileAtomic,
+  writeSafetensorsFile,
+} from '../data/files.js';
 import type { RawTensor, Safetensors } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
 
@@ -33,7 +40,11 @@ export class RunFolder {
     await makeFolder(path);
     const names = (await readdir(path)).filter((n) => n !== LOCK && !n.startsWith('.'));
     if (names.length > 0 && !options.resume) {
-      throw new MaclError('state', `${path} is not empty: give another --out, or --resume to go on with what is there`, { file: path });
+      throw new MaclError(
+        'state',
+        `${path} is not empty: give another --out, or --resume to go on with what is there`,
+        { file: path },
+      );
     }
     await takeLock(join(path, LOCK));
     try {
@@ -62,7 +73,12 @@ export class RunFolder {
     try {
       return JSON.parse(text) as unknown;
     } catch (cause) {
-      throw new MaclError('file', `${this.file('config.json')}: not JSON`, { file: this.file('config.json') }, { cause });
+      throw new MaclError(
+        'file',
+        `${this.file('config.json')}: not JSON`,
+        { file: this.file('config.json') },
+        { cause },
+      );
     }
   }
 
@@ -71,9 +87,17 @@ export class RunFolder {
   }
 
   /** Writes a checkpoint whole or not at all, then removes all but the newest few. */
-  async saveCheckpoint(step: number, tensors: ReadonlyMap<string, RawTensor>, metadata: Record<string, string>): Promise<void> {
+  async saveCheckpoint(
+    step: number,
+    tensors: ReadonlyMap<string, RawTensor>,
+    metadata: Record<string, string>,
+  ): Promise<void> {
     await this.flushLog();
-    await writeSafetensorsFile(join(this.path, 'checkpoints', `step-${String(step).padStart(9, '0')}.safetensors`), tensors, metadata);
+    await writeSafetensorsFile(
+      join(this.path, 'checkpoints', `step-${String(step).padStart(9, '0')}.safetensors`),
+      tensors,
+      metadata,
+    );
     const old = (await this.checkpointSteps()).filter((s) => s.step !== step).slice(KEPT_CHECKPOINTS - 1);
     for (const { file } of old) await unlink(file).catch(() => undefined);
   }
@@ -93,7 +117,8 @@ export class RunFolder {
   /** The newest checkpoint that loads whole; damaged ones are reported and passed over. Leftovers of a killed save go. */
   async newestCheckpoint(onDamaged: (error: MaclError) => void): Promise<LoadedCheckpoint | null> {
     const folder = join(this.path, 'checkpoints');
-    for (const n of await readdir(folder)) if (n.startsWith('.') && n.endsWith('.tmp')) await unlink(join(folder, n)).catch(() => undefined);
+    for (const n of await readdir(folder))
+      if (n.startsWith('.') && n.endsWith('.tmp')) await unlink(join(folder, n)).catch(() => undefined);
     for (const { step, file } of await this.checkpointSteps()) {
       try {
         return { step, file, contents: await readSafetensorsFile(file) };
@@ -128,7 +153,7 @@ export class RunFolder {
     const text = await readFile(path, 'utf8').catch(() => null);
     if (text === null) return;
     let keep = 0;
-    for (let at = 0; at < text.length; ) {
+    for (let at = 0; at < text.length;) {
       const end = text.indexOf('\n', at);
       if (end < 0) break;
       let record: { step?: unknown };

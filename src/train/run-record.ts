@@ -25,7 +25,11 @@ export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['ta
   if (!record || record.format !== 1 || !record.config || !record.cases)
     throw new MaclError('file', `${file}: not the record of a run`, { file });
   if (record.config.task !== task)
-    throw new MaclError('config', `${file}: this run is a ${record.config.task} run`, { file, expected: task, found: record.config.task });
+    throw new MaclError('config', `${file}: this run is a ${record.config.task} run`, {
+      file,
+      expected: task,
+      found: record.config.task,
+    });
   return record as RunRecord<C>;
 }
 
@@ -33,11 +37,15 @@ export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['ta
 export function checkResume(given: unknown, begun: unknown, path = ''): void {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     if (given === undefined || JSON.stringify(given) === JSON.stringify(begun)) return;
-    throw new MaclError('config', `--resume: ${path}: the run began with ${JSON.stringify(begun)}, found ${JSON.stringify(given)}`, {
-      field: path,
-      expected: begun,
-      found: given,
-    });
+    throw new MaclError(
+      'config',
+      `--resume: ${path}: the run began with ${JSON.stringify(begun)}, found ${JSON.stringify(given)}`,
+      {
+        field: path,
+        expected: begun,
+        found: given,
+      },
+    );
   }
   for (const [key, value] of Object.entries(given)) {
     const where = path === '' ? key : `${path}.${key}`;
@@ -49,4 +57,3 @@ export function checkResume(given: unknown, begun: unknown, path = ''): void {
     checkResume(value, resolved, where);
   }
 }
-

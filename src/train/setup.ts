@@ -5,7 +5,7 @@
 import { planFinetune, planPretrain, type Fingerprint as PlanFingerprint, type Plan } from '../config/index.js';
 import type { FinetuneConfig, FinetuneConfigInput, PretrainConfig, PretrainConfigInput } from '../config/types.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
-import { fingerprint, type Fingerprint } from '../data/fingerprint.js';
+import { fingerprint, plannerFingerprint, type Fingerprint } from '../data/fingerprint.js';
 import { defaultCacheDir } from '../data/cache.js';
 import { resolveCases, splitValidation } from '../data/lists.js';
 import { badCasesError, prepareDataset, type PreparedDataset } from '../data/prepare.js';
@@ -53,7 +53,8 @@ export async function finetuneCases(
   seed: number,
 ): Promise<CaseSplit> {
   const available = dataset.cases.filter((c) => c.label !== undefined || c.missingLabel !== undefined).map((c) => c.id);
-  if (available.length === 0) throw new MaclError('dataset', `${dataset.root}: no case has a label`, { file: dataset.root });
+  if (available.length === 0)
+    throw new MaclError('dataset', `${dataset.root}: no case has a label`, { file: dataset.root });
   const chosen = labels === undefined ? available : await resolveCases(labels, { available, seed, flag: '--labels' });
   const split = await splitValidation({ chosen, available, seed, ...(val === undefined ? {} : { val }) });
   return { train: split.train, validation: split.val };
@@ -75,34 +76,18 @@ export async function inspectCases(
     onProgress: (done, total, id) => onEvent?.({ kind: 'cases', what: 'inspect', done, total, id }),
   });
   if (found.bad.length > 0 && !options.skipBad) throw badCasesError(dataset.root, found.bad, ids.length);
-  const labelled = new Set(dataset.cases.filter((c) => c.label !== undefined).map((c) => c.id));
-  const plan: PlanFingerprint = {
-    cases: found.cases.map((c) => ({
-      id: c.id,
-      shape: c.shape,
-      spacingMm: c.spacingMm,
-      channels: c.channels.length,
-      labelled: labelled.has(c.id),
-    })),
-    channelKinds: dataset.kinds,
-    intensity: found.channels.map((c) => ({
-      mean: c.mean,
-      sd: c.std,
-      p005: c.p005,
-      p995: c.p995,
-      min: c.min,
-      max: c.max,
-    })),
-    classes: found.classes,
-  };
-  return { found, plan };
+  return { found, plan: plannerFingerprint(found, dataset) };
 }
 
 export function pretrainPlan(found: PlanFingerprint, input: PretrainConfigInput): Plan<PretrainConfig> {
   return planPretrain(found, input);
 }
 
-export function finetunePlan(found: PlanFingerprint, input: FinetuneConfigInput, init: LoadedModel | null): Plan<FinetuneConfig> {
+export function finetunePlan(
+  found: PlanFingerprint,
+  input: FinetuneConfigInput,
+  init: LoadedModel | null,
+): Plan<FinetuneConfig> {
   return planFinetune(found, input, init ? { init: init.config } : {});
 }
 
@@ -132,9 +117,13 @@ export async function prepareCases(
     onProgress: (done, total, id) => options.onEvent?.({ kind: 'cases', what: 'prepare', done, total, id }),
   });
   for (const message of prepared.warnings) options.onEvent?.({ kind: 'warning', message });
-  for (const { id, error } of prepared.skipped) options.onEvent?.({ kind: 'warning', message: `left out ${id}: ${error.message}` });
+  for (const { id, error } of prepared.skipped)
+    options.onEvent?.({ kind: 'warning', message: `left out ${id}: ${error.message}` });
   if (prepared.skipped.length > 0)
-    options.onEvent?.({ kind: 'warning', message: `${prepared.skipped.length} of ${ids.length} cases were left out (--skip-bad)` });
+    options.onEvent?.({
+      kind: 'warning',
+      message: `${prepared.skipped.length} of ${ids.length} cases were left out (--skip-bad)`,
+    });
   return prepared;
 }
 

@@ -50,7 +50,8 @@ export async function runStep(input: StepInput): Promise<Map<string, RawTensor>>
       out.set(name, rawTensor(wide ? Float64Array.from(value) : Float32Array.from(value), [1]));
     }
     for (const [name, t] of gradientTensors(state, executor.kept(program, GRADIENTS))) out.set(name, t);
-    for (const [name, t] of stateTensors(state, executor.readState(), ['parameter', 'statistic'])) out.set(`new.${name}`, t);
+    for (const [name, t] of stateTensors(state, executor.readState(), ['parameter', 'statistic']))
+      out.set(`new.${name}`, t);
     return out;
   } finally {
     await executor.close();
@@ -77,7 +78,14 @@ function pretrainProgram(input: StepInput, config: Extract<ResolvedConfig, { tas
   values.set('pos', asFloat64(pos, 'pos'));
   const { real } = input.backend.info;
   const net = declarePretrainNetwork(model, optimizer, real, config.init.linear);
-  const step = { batch, patch: [d, h, w] as const, positionAxes: axes, loss, optimizer, views: { kind: 'given' as const } };
+  const step = {
+    batch,
+    patch: [d, h, w] as const,
+    positionAxes: axes,
+    loss,
+    optimizer,
+    views: { kind: 'given' as const },
+  };
   const graph = buildPretrainStep(net, step, new GraphBuilder(real));
   return { program: compile(graph, input.backend, net.state, 0), state: net.state, values };
 }
@@ -103,14 +111,20 @@ function take(input: StepInput, name: string, rank: number, shape?: readonly num
   const t = input.batch.get(name);
   const { batch: file } = input.files;
   if (!t) throw new MaclError('file', `${file}: lacks the tensor ${name}`, { file, field: name });
-  if (t.shape.length !== rank || t.shape.some((s) => s < 1)) throw wrongShape(input, name, `${rank} sizes of at least 1`, t.shape);
+  if (t.shape.length !== rank || t.shape.some((s) => s < 1))
+    throw wrongShape(input, name, `${rank} sizes of at least 1`, t.shape);
   if (shape && shape.join() !== t.shape.join()) throw wrongShape(input, name, `[${shape.join(', ')}]`, t.shape);
   return t;
 }
 
 function wrongShape(input: StepInput, name: string, expected: string, found: readonly number[]): MaclError {
   const { batch: file } = input.files;
-  return new MaclError('file', `${file}: ${name}: expected ${expected}, found [${found.join(', ')}]`, { file, field: name, expected, found });
+  return new MaclError('file', `${file}: ${name}: expected ${expected}, found [${found.join(', ')}]`, {
+    file,
+    field: name,
+    expected,
+    found,
+  });
 }
 
 /** [B, C, D, H, W] → [B, D, H, W, C]. */

@@ -86,8 +86,11 @@ export async function train<C extends ResolvedConfig>(
   const { config } = record;
   const onEvent = options.onEvent ?? (() => undefined);
   const warn = (message: string) => onEvent({ kind: 'warning', message });
-  const checkpoint = options.resume ? await folder.newestCheckpoint((e) => warn(`passed over a damaged checkpoint: ${e.message}`)) : null;
-  if (options.resume && !checkpoint) onEvent({ kind: 'note', message: `${folder.path}: no whole checkpoint: starting at step 0` });
+  const checkpoint = options.resume
+    ? await folder.newestCheckpoint((e) => warn(`passed over a damaged checkpoint: ${e.message}`))
+    : null;
+  if (options.resume && !checkpoint)
+    onEvent({ kind: 'note', message: `${folder.path}: no whole checkpoint: starting at step 0` });
   await folder.cutLog(checkpoint?.step ?? 0);
 
   const programs = [program, ...t.others];
@@ -98,7 +101,8 @@ export async function train<C extends ResolvedConfig>(
     boxVoxels: t.boxVoxels,
     budgetBytes: options.storeBytes ?? Math.max(0, backend.info.maxBytes / 2 - others),
   });
-  if (!storePlan.resident) onEvent({ kind: 'note', message: `the volumes do not fit into memory: each step reads its boxes from disk` });
+  if (!storePlan.resident)
+    onEvent({ kind: 'note', message: `the volumes do not fit into memory: each step reads its boxes from disk` });
   const initial = checkpoint ? restore(state, checkpoint) : await t.begin();
   const executor = await Executor.open(backend, programs, initial, storePlan.bytes);
   try {
@@ -110,7 +114,12 @@ export async function train<C extends ResolvedConfig>(
       executor,
       program,
       state,
-      schedule: { name: config.optimizer.schedule, lr: config.optimizer.lr, lrFinal: config.optimizer.lrFinal, steps: config.train.steps },
+      schedule: {
+        name: config.optimizer.schedule,
+        lr: config.optimizer.lr,
+        lrFinal: config.optimizer.lrFinal,
+        steps: config.train.steps,
+      },
       batch: config.train.batch,
       startStep,
       results: t.results,
@@ -156,8 +165,12 @@ export function checkMemory(programs: readonly CompiledProgram[], backend: Backe
   const needed = sizes.state + sizes.scratch + sizes.io;
   const free = backend.info.maxBytes;
   if (needed <= free) return;
-  throw new MaclError('memory', `this plan needs ${needed} bytes, free are ${free}: a smaller --batch or --patch needs less`, {
-    neededBytes: needed,
-    freeBytes: free,
-  });
+  throw new MaclError(
+    'memory',
+    `this plan needs ${needed} bytes, free are ${free}: a smaller --batch or --patch needs less`,
+    {
+      neededBytes: needed,
+      freeBytes: free,
+    },
+  );
 }

@@ -48,10 +48,14 @@ export function transferWeights(table: StateTable, state: Uint8Array, from: Load
     else wrong.push(`${name}: expected [${entry.shape.join(', ')}], found [${found.shape.join(', ')}]`);
   }
   if (wrong.length > 0)
-    throw new MaclError('weights', `${from.file}: ${wrong.length} tensors do not fit the model:\n  ${wrong.join('\n  ')}`, {
-      file: from.file,
-      tensors: wrong.map((w) => w.slice(0, w.indexOf(':'))),
-    });
+    throw new MaclError(
+      'weights',
+      `${from.file}: ${wrong.length} tensors do not fit the model:\n  ${wrong.join('\n  ')}`,
+      {
+        file: from.file,
+        tensors: wrong.map((w) => w.slice(0, w.indexOf(':'))),
+      },
+    );
   const names = new Set(table.entries.map((e) => e.name));
   const unused = [...from.tensors.keys()].filter((n) => !names.has(n) && !isIgnoredName(n)).sort();
   return { taken, fresh, unused, summedInputs };
@@ -65,7 +69,8 @@ function sumInputs(t: RawTensor, name: string): RawTensor {
   const out = new Float64Array(o * taps);
   for (let a = 0; a < o; a++)
     for (let c = 0; c < i; c++)
-      for (let k = 0; k < taps; k++) out[a * taps + k] = (out[a * taps + k] as number) + (values[(a * i + c) * taps + k] as number);
+      for (let k = 0; k < taps; k++)
+        out[a * taps + k] = (out[a * taps + k] as number) + (values[(a * i + c) * taps + k] as number);
   return rawTensor(out, [o, 1, ...kernel]);
 }
 
@@ -83,6 +88,8 @@ export function describeTransfer(t: Transfer, file: string): string[] {
     `taken from ${file}: ${modules(t.taken)}`,
     `fresh: ${modules(t.fresh)}`,
     `not used: ${modules(t.unused)}`,
-    ...(t.summedInputs ? ['the first convolution was summed over its inputs: one channel now, several in pre-training'] : []),
+    ...(t.summedInputs
+      ? ['the first convolution was summed over its inputs: one channel now, several in pre-training']
+      : []),
   ];
 }

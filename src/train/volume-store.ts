@@ -65,7 +65,12 @@ export class VolumeStore {
   ) {}
 
   /** Loads resident volumes into the session. */
-  static async open(session: Session, cases: readonly PreparedCase[], plan: StorePlan, signal?: AbortSignal): Promise<VolumeStore> {
+  static async open(
+    session: Session,
+    cases: readonly PreparedCase[],
+    plan: StorePlan,
+    signal?: AbortSignal,
+  ): Promise<VolumeStore> {
     const store = new VolumeStore(session, cases, plan);
     if (!plan.resident) return store;
     let at = 0;
@@ -89,14 +94,22 @@ export class VolumeStore {
    * Makes sure that the part of a case that some views sample lies in the store.
    * @param affines 3×4 row-major, output voxel → voxel of the volume, one a view
    */
-  async place(slot: number, caseIndex: number, affines: readonly (readonly number[])[], patch: Triple): Promise<Placement> {
+  async place(
+    slot: number,
+    caseIndex: number,
+    affines: readonly (readonly number[])[],
+    patch: Triple,
+  ): Promise<Placement> {
     const c = this.cases[caseIndex];
     if (!c) throw new MaclError('program', `there is no case ${caseIndex}`);
     if (this.plan.resident) return placement(c, this.bases[caseIndex] as number, c.shape, [0, 0, 0]);
     const { start, size } = boxOfAll(affines, patch, c.shape);
     const bytes = volumeBytes(size, c);
     if (bytes.image + bytes.labels > this.plan.slotBytes)
-      throw new MaclError('program', `${c.id}: a sample needs ${bytes.image + bytes.labels} bytes, its slot has ${this.plan.slotBytes}`);
+      throw new MaclError(
+        'program',
+        `${c.id}: a sample needs ${bytes.image + bytes.labels} bytes, its slot has ${this.plan.slotBytes}`,
+      );
     const at = slot * this.plan.slotBytes;
     this.write(at, await c.readBox(start, size), bytes.image);
     return placement(c, at, size, start);
@@ -118,7 +131,11 @@ function placement(c: PreparedCase, base: number, shape: Triple, origin: Triple)
 }
 
 /** The smallest box that holds what all of a sample's views read. */
-function boxOfAll(affines: readonly (readonly number[])[], patch: Triple, shape: Triple): { start: Triple; size: Triple } {
+function boxOfAll(
+  affines: readonly (readonly number[])[],
+  patch: Triple,
+  shape: Triple,
+): { start: Triple; size: Triple } {
   const boxes = affines.map((m) => boxOf(m, patch, shape, TAPS.cubic));
   const start = shape.map((_, a) => Math.min(...boxes.map((b) => b.start[a as 0])));
   const end = shape.map((_, a) => Math.max(...boxes.map((b) => b.start[a as 0] + b.shape[a as 0])));

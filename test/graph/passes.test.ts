@@ -103,7 +103,9 @@ describe('the state table', () => {
   it('gives every entry its own bytes', () => {
     const { state } = one('finetune');
     const ranges = state.entries.map((e) => addressOfEntry(state, e)).sort((a, b) => a.offset - b.offset);
-    ranges.forEach((r, i) => i > 0 && expect(r.offset).toBeGreaterThanOrEqual(ranges[i - 1]!.offset + ranges[i - 1]!.bytes));
+    ranges.forEach(
+      (r, i) => i > 0 && expect(r.offset).toBeGreaterThanOrEqual(ranges[i - 1]!.offset + ranges[i - 1]!.bytes),
+    );
     expect(ranges.at(-1)!.offset + ranges.at(-1)!.bytes).toBeLessThanOrEqual(state.bytes);
   });
 });

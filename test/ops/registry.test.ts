@@ -13,7 +13,9 @@ const headers = readdirSync(`${native}ops`)
 /** Signature strings of the headers: name → "x wp b? > y". */
 const signatures = new Map(
   headers.flatMap(({ text, file }) =>
-    [...text.matchAll(/constexpr const char (\w+)_tensors\[\] = "([^"]*)"/g)].map((m) => [m[1]!, { file, tensors: m[2]! }] as const),
+    [...text.matchAll(/constexpr const char (\w+)_tensors\[\] = "([^"]*)"/g)].map(
+      (m) => [m[1]!, { file, tensors: m[2]! }] as const,
+    ),
   ),
 );
 /** Attribute lists by macro name. */
@@ -26,7 +28,11 @@ const attributeLists = headers.flatMap(({ text }) =>
 
 describe('kernels', () => {
   it('are the same set in TypeScript and in native/ops', () => {
-    expect(allKernels().map((k) => k.name).sort()).toEqual([...signatures.keys()].sort());
+    expect(
+      allKernels()
+        .map((k) => k.name)
+        .sort(),
+    ).toEqual([...signatures.keys()].sort());
   });
 
   it.each(allKernels().map((k) => k.name))('%s has one signature and a known attribute struct', (name) => {
