@@ -4,6 +4,7 @@
  */
 import { openBackend } from '../../src/backend/choose.js';
 import type { Backend, BackendName } from '../../src/backend/types.js';
+import { enableRelaxedSimd } from '../../src/backend/wasm-platform-node.js';
 
 export interface Device {
   /** `reference`, `cpu avx2`, `wasm simd128`, … */
@@ -12,6 +13,9 @@ export interface Device {
   /** Why it is not there. */
   readonly reason: string;
 }
+
+// A test file has its process to itself, as the command line has.
+enableRelaxedSimd();
 
 const WANTED: readonly (readonly [BackendName, string | undefined])[] = [
   ['reference', undefined],

@@ -10,7 +10,7 @@ import { openDevices, type Device } from './devices.js';
 import { largest, readGolden, relativeError, type Golden } from './fixtures.js';
 import { Rig } from './rig.js';
 
-const TOLERANCE = { f64: 1e-12, f32: 1e-5 } as const;
+const TOLERANCE = { f64: 1e-12, f32: 1e-6 } as const;
 const devices = await openDevices();
 afterAll(async () => {
   for (const d of devices) await d.backend?.close();
