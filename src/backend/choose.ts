@@ -5,6 +5,8 @@
 import { MaclError } from '../errors.js';
 import { openCpu, reportCpu } from './cpu.js';
 import { openReference, reportReference } from './reference.js';
+import { openWasm, reportWasm } from './wasm.js';
+import { nodePlatform } from './wasm-platform-node.js';
 import type { Backend, BackendName, BackendOptions, BackendReport, DeviceName } from './types.js';
 
 const NO_CUDA = 'not built in this version';
@@ -16,13 +18,14 @@ async function open(name: BackendName, options: BackendOptions): Promise<Backend
       throw new MaclError('device', `cuda: ${NO_CUDA}`, { field: 'device' });
     case 'cpu':
       return openCpu(options);
+    case 'wasm':
+      return openWasm(nodePlatform, options);
     case 'reference':
       return openReference(options);
     default:
       throw new MaclError('device', `${String(name)}: there is no such device`, { field: 'device', found: name });
   }
 }
-void AUTO_ORDER;
 
 /**
  * Opens a backend. Throws MaclError('device') with the reason, for `auto` with everybody's. `info.why` says why this one.
@@ -65,7 +68,7 @@ async function reportOf(name: BackendName): Promise<BackendReport> {
     case 'cpu':
       return reportCpu();
     case 'wasm':
-      return { name, available: false, isas: [], reason: 'not yet' };
+      return reportWasm(nodePlatform);
     case 'reference':
       return reportReference();
   }

@@ -2,7 +2,8 @@
 import { MaclError } from '../errors.js';
 import { loadAddon } from './addon.js';
 import { availableThreads } from './limits-node.js';
-import { NativeBackend, threadsOf } from './native.js';
+import { NativeBackend } from './native.js';
+import { threadsOf } from './threads.js';
 import { FUSIONS, type Backend, type BackendOptions, type BackendReport } from './types.js';
 
 /** Throws `device` with the reason. */

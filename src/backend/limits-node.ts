@@ -19,7 +19,7 @@ const readText: ReadText = (file) => {
 
 /** A number of bytes or microseconds; null for `max`, for what is missing, and for v1's "no limit" (near 2^63). */
 function limit(text: string | null): number | null {
-  const value = text === null ? NaN : Number(text.trim().split(/\s+/)[0]);
+  const value = Number(text?.trim().split(/\s+/)[0] || NaN);
   return Number.isFinite(value) && value >= 0 && value < 2 ** 60 ? value : null;
 }
 

@@ -3,8 +3,8 @@ import { MaclError } from '../errors.js';
 import type { SegmentSizes } from '../graph/types.js';
 import { fromAddon, type Addon, type AddonSession, type AddonTable } from './addon.js';
 import { freeBytes } from './limits-node.js';
-import { encodeTensorInfos } from './records.js';
-import { BaseSession, memoryError, SEGMENT_ORDER, totalBytes, type Outcome } from './session.js';
+import { encodeTensorInfos, SEGMENT_ORDER } from './records.js';
+import { BaseSession, memoryError, totalBytes, type Outcome } from './session.js';
 import type { Backend, BackendInfo, BackendName, Fusion, Session, TensorInfo } from './types.js';
 
 class NativeSession extends BaseSession {
@@ -101,13 +101,4 @@ export class NativeBackend implements Backend {
     this.closed = true;
     await Promise.all([...this.sessions].map((s) => s.close()));
   }
-}
-
-/** A whole number of threads, or what the machine offers. */
-export function threadsOf(asked: number | undefined, available: () => number): number {
-  if (asked === undefined) return available();
-  if (!Number.isInteger(asked) || asked < 1 || asked > 1024) {
-    throw new MaclError('device', `threads: ${asked}, expected 1 to 1024`, { field: 'threads', found: asked });
-  }
-  return asked;
 }

@@ -1,29 +1,29 @@
-/** The `reference` backend: float64, plain kernels, unfused; what the others are held against. Never chosen by `auto`. */
-import { MaclError } from '../errors.js';
+/**
+ * The `reference` backend: float64, plain kernels, unfused; what the others are held against. From the addon where it is
+ * there, else from WebAssembly, so that it is on every machine. Never chosen by `auto`.
+ */
 import { loadAddon } from './addon.js';
 import { availableThreads } from './limits-node.js';
-import { NativeBackend, threadsOf } from './native.js';
+import { NativeBackend } from './native.js';
+import { threadsOf } from './threads.js';
 import type { Backend, BackendOptions, BackendReport } from './types.js';
+import { openWasmReference, reportWasm } from './wasm.js';
+import { nodePlatform } from './wasm-platform-node.js';
 
 export async function openReference(options: BackendOptions = {}): Promise<Backend> {
   const addon = loadAddon();
-  const fusions = new Set(options.fusions ?? []);
-  if (typeof addon !== 'string') {
-    const table = addon.describe().tables.find((t) => t.isa === 'ref64');
-    if (!table) throw new MaclError('device', 'reference: the addon has no table ref64');
-    return new NativeBackend('reference', addon, table, threadsOf(options.threads, availableThreads), fusions);
-  }
-  throw new MaclError('device', `reference: ${addon}`);
+  const table = typeof addon === 'string' ? undefined : addon.describe().tables.find((t) => t.isa === 'ref64');
+  if (typeof addon === 'string' || !table) return openWasmReference(nodePlatform, options);
+  const threads = threadsOf(options.threads, availableThreads);
+  return new NativeBackend('reference', addon, table, threads, new Set(options.fusions ?? []));
 }
 
 export async function reportReference(): Promise<BackendReport> {
-  const addon = loadAddon();
-  if (typeof addon !== 'string')
-    return {
-      name: 'reference',
-      available: true,
-      isas: ['ref64'],
-      reason: 'float64 in the native addon; never chosen by auto',
-    };
-  return { name: 'reference', available: false, isas: [], reason: addon };
+  const what = 'float64 and plain, to hold the others against; never chosen by auto';
+  if (typeof loadAddon() !== 'string') {
+    return { name: 'reference', available: true, isas: ['ref64'], reason: `${what}; in the native addon` };
+  }
+  const wasm = await reportWasm(nodePlatform);
+  if (!wasm.available) return { name: 'reference', available: false, isas: [], reason: wasm.reason };
+  return { name: 'reference', available: true, isas: ['ref64'], reason: `${what}; in WebAssembly` };
 }

@@ -4,7 +4,7 @@
  */
 import { MaclError } from '../errors.js';
 import type { SegmentName, SegmentSizes } from '../graph/types.js';
-import { SEGMENTS } from '../graph/types.js';
+import { SEGMENT_ORDER } from './records.js';
 import type { LoadedProgram, RunOptions, RunResult, Session } from './types.js';
 
 /** How a run ended: the numbers of `Stop` and `Status` in native/engine/walk.h and native/ops/types.h. */
@@ -18,8 +18,6 @@ export interface Outcome {
 
 export const STOP = { done: 0, skipped: 1, aborted: 2, failed: 3 } as const;
 const BAD_LABEL = 5;
-
-export const SEGMENT_ORDER = ['state', 'scratch', 'io', 'store'] as const satisfies readonly SegmentName[];
 
 export function resultOf(outcome: Outcome): RunResult {
   switch (outcome.stop) {
@@ -88,13 +86,13 @@ export abstract class BaseSession implements Session {
   write(segment: SegmentName, offset: number, bytes: Uint8Array): void {
     this.mustBeIdle();
     this.mustLieInside(segment, offset, bytes.length);
-    this.copyIn(SEGMENTS[segment], offset, bytes);
+    this.copyIn(SEGMENT_ORDER.indexOf(segment), offset, bytes);
   }
 
   read(segment: SegmentName, offset: number, bytes: number): Uint8Array {
     this.mustBeIdle();
     this.mustLieInside(segment, offset, bytes);
-    return this.copyOut(SEGMENTS[segment], offset, bytes);
+    return this.copyOut(SEGMENT_ORDER.indexOf(segment), offset, bytes);
   }
 
   async run(program: LoadedProgram, options: RunOptions = {}): Promise<RunResult> {
