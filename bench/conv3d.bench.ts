@@ -13,6 +13,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { openBackend } from '../src/backend/choose.js';
 import type { Backend } from '../src/backend/types.js';
+import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import { compile } from '../src/graph/compile.js';
 import type { Shape, Tensor } from '../src/graph/types.js';
@@ -144,6 +145,7 @@ function commit(): string {
 }
 
 const device = options.device === 'wasm' ? 'wasm' : 'cpu';
+if (device === 'wasm') enableRelaxedSimd();
 const backend = await openBackend(device, {
   ...(options.isa ? { isa: options.isa } : {}),
   ...(options.threads ? { threads: Number(options.threads) } : {}),
