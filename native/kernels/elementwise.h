@@ -96,15 +96,7 @@ inline i32 copy_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   return copy_any(a.t[0], a.t[1], begin, end, attrs<CopyAttrs>(a).accumulate != 0);
 }
 
-// The channels [at, at + c) of t.
-inline Tensor channels(const Tensor& t, i64 at, i64 c) {
-  Tensor s = t;
-  const i64 bytes = t.dtype == kF64 ? 8 : 4;
-  s.data = static_cast<u8*>(t.data) + at * bytes;
-  s.s[4] = c;
-  return s;
-}
-// Tasks walk over the wider tensor's chunks, so that both parts are split alike.
+// concat: both parts of a voxel together, so that the wide tensor is walked once.
 inline i32 concat_check(const Tensor& p, const Tensor& q, const Tensor& whole) {
   MACL_NEED(is_slice(p) && is_slice(q) && is_slice(whole), kBadShape);
   MACL_NEED(same_grid(p, q) && same_grid(p, whole) && whole.s[4] == p.s[4] + q.s[4], kBadShape);
@@ -113,28 +105,31 @@ inline i32 concat_check(const Tensor& p, const Tensor& q, const Tensor& whole) {
 }
 inline i32 concat_fwd_check(const Args& a) { return concat_check(a.t[0], a.t[1], a.t[2]); }
 inline i32 concat_bwd_check(const Args& a) { return concat_check(a.t[1], a.t[2], a.t[0]); }
-// Two tasks lists one after the other: the first part's chunks, then the second's.
-template <class F>
-inline i32 two_parts(i64 first, i64 begin, i64 end, F f) {
-  if (begin < first) {
-    if (const i32 s = f(0, begin, imin(end, first))) return s;
+template <class T>
+inline void concat_tensors(const Tensor& p, const Tensor& q, const Tensor& whole, bool forward, i64 begin, i64 end) {
+  T *pp = static_cast<T*>(p.data), *qp = static_cast<T*>(q.data), *wp = static_cast<T*>(whole.data);
+  each_row(whole, begin, end, false, [&](i64 v, i64) {
+    T *first = pp + v * p.ld, *second = qp + v * q.ld, *row = wp + v * whole.ld;
+    copy_row(forward ? row : first, forward ? first : row, p.s[4], false);
+    row += p.s[4];
+    copy_row(forward ? row : second, forward ? second : row, q.s[4], false);
+  });
+}
+inline i32 concat_any(const Tensor& p, const Tensor& q, const Tensor& whole, bool forward, i64 begin, i64 end) {
+  switch (whole.dtype) {
+    case kF32: concat_tensors<f32>(p, q, whole, forward, begin, end); break;
+    case kF64: concat_tensors<f64>(p, q, whole, forward, begin, end); break;
+    case kI32: concat_tensors<i32>(p, q, whole, forward, begin, end); break;
+    default: return kBadDType;
   }
-  if (end > first) return f(1, imax(begin, first) - first, end - first);
   return kOk;
 }
-inline i64 concat_fwd_tasks(const Args& a, i32) { return voxel_chunks(a.t[0]) + voxel_chunks(a.t[1]); }
+inline i64 concat_fwd_tasks(const Args& a, i32) { return voxel_chunks(a.t[2]); }
 inline i32 concat_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  return two_parts(voxel_chunks(a.t[0]), begin, end, [&](int part, i64 b, i64 e) {
-    const Tensor y = channels(a.t[2], part ? a.t[0].s[4] : 0, a.t[part].s[4]);
-    return copy_any(a.t[part], y, b, e, false);
-  });
+  return concat_any(a.t[0], a.t[1], a.t[2], true, begin, end);
 }
-inline i64 concat_bwd_tasks(const Args& a, i32) { return voxel_chunks(a.t[1]) + voxel_chunks(a.t[2]); }
 inline i32 concat_bwd_run(const Args& a, i32, i64 begin, i64 end) {
-  return two_parts(voxel_chunks(a.t[1]), begin, end, [&](int part, i64 b, i64 e) {
-    const Tensor dy = channels(a.t[0], part ? a.t[1].s[4] : 0, a.t[1 + part].s[4]);
-    return copy_any(dy, a.t[1 + part], b, e, false);
-  });
+  return concat_any(a.t[1], a.t[2], a.t[0], false, begin, end);
 }
 
 inline i32 fill_fwd_check(const Args& a) { return is_slice(a.t[0]) ? kOk : kBadShape; }
@@ -184,7 +179,7 @@ inline i32 scale_fwd_run(const Args& a, i32, i64 begin, i64 end) {
       {"copy_fwd", copy_fwd_tensors, CopyAttrsFields, 1, tasks_of_0, copy_fwd_run, nullptr, copy_fwd_check},           \
       {"concat_fwd", concat_fwd_tensors, ConcatAttrsFields, 1, concat_fwd_tasks, concat_fwd_run, nullptr,              \
        concat_fwd_check},                                                                                              \
-      {"concat_bwd", concat_bwd_tensors, ConcatAttrsFields, 1, concat_bwd_tasks, concat_bwd_run, nullptr,              \
+      {"concat_bwd", concat_bwd_tensors, ConcatAttrsFields, 1, tasks_of_0, concat_bwd_run, nullptr,              \
        concat_bwd_check},                                                                                              \
       {"fill_fwd", fill_fwd_tensors, FillAttrsFields, 1, tasks_of_0, fill_fwd_run, nullptr, fill_fwd_check},           \
       {"wsum_fwd", wsum_fwd_tensors, WsumAttrsFields, 1, tasks_one, wsum_fwd_run, nullptr, wsum_fwd_check},            \

@@ -20,18 +20,22 @@ struct SoftmaxGroup {
 // Reads `rows` voxels (the other lanes are 0 and do not count); false on a label that is neither a class nor `ignore`.
 inline bool read_group(SoftmaxGroup& g, const real* x, i64 ld, const i32* y, i64 ldy, i64 rows, i64 classes,
                        i64 ignore) {
-  for (int l = 0; l < kWide; ++l) {
-    g.counts[l] = false;
-    g.label[l] = 0;
-    for (i64 k = 0; k < classes; ++k) g.x[k * kWide + l] = l < rows ? x[l * ld + k] : real(0);
-    if (l >= rows) continue;
-    const i64 label = y[l * ldy];
-    if (label == ignore) continue;
-    if (label < 0 || label >= classes) return false;
-    g.counts[l] = true;
-    g.label[l] = static_cast<i32>(label);
+  if (rows == kWide) {
+    for (i64 k = 0; k < classes; ++k)
+      for (int l = 0; l < kWide; ++l) g.x[k * kWide + l] = x[l * ld + k];
+  } else {
+    for (i64 k = 0; k < classes; ++k)
+      for (int l = 0; l < kWide; ++l) g.x[k * kWide + l] = l < rows ? x[l * ld + k] : real(0);
   }
-  return true;
+  bool good = true;
+  for (int l = 0; l < kWide; ++l) {
+    const i64 label = l < rows ? y[l * ldy] : ignore;
+    const bool inside = label >= 0 && label < classes;
+    g.counts[l] = inside && label != ignore;
+    g.label[l] = g.counts[l] ? static_cast<i32>(label) : 0;
+    good = good && (inside || label == ignore);
+  }
+  return good;
 }
 // x becomes exp(x − max); sum their sum.
 inline void exponentials(SoftmaxGroup& g, i64 classes) {
@@ -53,11 +57,17 @@ inline void probabilities(SoftmaxGroup& g, i64 classes) {
 }
 // Writes (or adds) class by class values back as rows.
 inline void write_group(const real* values, real* dx, i64 ld, i64 rows, i64 classes, bool add) {
-  for (i64 l = 0; l < rows; ++l)
-    for (i64 k = 0; k < classes; ++k) {
-      real& o = dx[l * ld + k];
-      o = add ? o + values[k * kWide + l] : values[k * kWide + l];
-    }
+  const auto put = [&](i64 l, i64 k) {
+    real& o = dx[l * ld + k];
+    o = add ? o + values[k * kWide + l] : values[k * kWide + l];
+  };
+  if (rows == kWide) {
+    for (i64 k = 0; k < classes; ++k)
+      for (int l = 0; l < kWide; ++l) put(l, k);
+  } else {
+    for (i64 k = 0; k < classes; ++k)
+      for (i64 l = 0; l < rows; ++l) put(l, k);
+  }
 }
 inline bool is_labels(const Tensor& y, const Tensor& x) {
   return given(y) && y.dtype == kI32 && same_grid(x, y) && y.s[4] == 1 && y.ld >= 1;

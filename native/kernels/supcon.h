@@ -46,7 +46,7 @@ inline SupconSizes supcon_sizes(const Tensor& z) {
   s.gram = place(s.vectors * s.mp * item);
   s.du = place(s.vectors * s.cp * item);
   s.inverse = place(s.vectors * 8);
-  s.positives = place(s.batch * s.batch);
+  s.positives = place(s.batch * s.mp * item);
   s.bytes = at;
   // As many tasks as scratch of 16 MiB holds, between 8 and 64.
   const i64 wanted = imin(64, imax(8, (i64(16) << 20) / s.bytes));
@@ -76,18 +76,21 @@ inline i32 supcon_check(const Args& a, const SupconPlaces& p) {
   return kOk;
 }
 
-// positives[i · B + j] = 1 where samples i and j are (i = j included: the other view).
-inline void supcon_positives(const Args& a, u8* positives) {
+// Row b: 1 for the vectors whose sample is a positive of sample b (both views, and b's own), else 0; filled up with 0.
+inline void supcon_positives(const Args& a, const SupconSizes& s, real* positives) {
   const SupconAttrs& at = attrs<SupconAttrs>(a);
-  const i64 batch = a.t[0].s[0], axes = a.t[2].s[1];
+  const i64 axes = a.t[2].s[1];
   const f64 threshold[3] = {at.threshold0, at.threshold1, at.threshold2};
   const f64* pos = ptr<f64>(a, 2);
-  for (i64 i = 0; i < batch; ++i)
-    for (i64 j = 0; j < batch; ++j) {
+  for (i64 i = 0; i < s.batch; ++i) {
+    real* row = positives + i * s.mp;
+    for (i64 j = 0; j < s.mp; ++j) row[j] = real(0);
+    for (i64 j = 0; j < s.batch; ++j) {
       bool near = true;
       for (i64 k = 0; k < axes; ++k) near = near && fabs64(pos[i * axes + k] - pos[j * axes + k]) < threshold[k];
-      positives[i * batch + j] = near || i == j;
+      row[j] = row[s.batch + j] = near || i == j ? real(1) : real(0);
     }
+  }
 }
 
 // Everything at one position. out: loss and cosine of the position (not yet divided by S), where asked for.
@@ -101,9 +104,9 @@ struct SupconTask {
   real* gram() const { return reinterpret_cast<real*>(scratch + s.gram); }
   real* du() const { return reinterpret_cast<real*>(scratch + s.du); }
   f64* inverse() const { return reinterpret_cast<f64*>(scratch + s.inverse); }
-  u8* positives() const { return scratch + s.positives; }
+  real* positives() const { return reinterpret_cast<real*>(scratch + s.positives); }
 
-  i64 at(const Tensor& t, i64 i, i64 position) const { return ((i % s.batch) * s.positions + position) * t.ld; }
+  i64 at(const Tensor& t, i64 i, i64 position) const { return ((i < s.batch ? i : i - s.batch) * s.positions + position) * t.ld; }
 
   // u, turned and 1 / max(|z|, 1e-12), stored negative where |z| is below: the gradient then has no projection.
   void normalise(i64 position) const {
@@ -111,69 +114,67 @@ struct SupconTask {
       const int which = i < s.batch ? 0 : 1;
       const real* z = ptr<real>(a, which) + at(a.t[which], i, position);
       f64 square = 0;
-      lanes(s.channels, [&]<class V>(i64 c) {
-        const V v = load<V>(z + c);
-        if constexpr (Vec<V>::lanes == 1) {
-          square += static_cast<f64>(v) * static_cast<f64>(v);
-        } else {
-          const V q = v * v;
-          f64 even = 0, odd = 0;
-          for (int l = 0; l < Vec<V>::lanes; l += 2) {
-            even += q[l];
-            odd += q[l + 1];
-          }
-          square += even + odd;
-        }
-      });
+      vr squares = splat<vr>(real(0));
+      i64 c0 = 0;
+      for (; c0 + kWide <= s.channels; c0 += kWide) squares += load<vr>(z + c0) * load<vr>(z + c0);
+      for (int l = 0; l < kWide; ++l) square += lane(squares, l);
+      for (; c0 < s.channels; ++c0) square += static_cast<f64>(z[c0]) * static_cast<f64>(z[c0]);
       const f64 norm = __builtin_sqrt(square);
       const bool tiny = norm < 1e-12;
       const f64 inverse_norm = tiny ? 1e12 : 1 / norm;
       inverse()[i] = tiny ? -inverse_norm : inverse_norm;
-      real* row = u() + i * s.cp;
+      real *row = u() + i * s.cp, *column = turned() + i;
       for (i64 c = 0; c < s.channels; ++c) {
-        const real v = static_cast<real>(static_cast<f64>(z[c]) * inverse_norm);
-        row[c] = v;
-        turned()[c * s.mp + i] = v;
+        row[c] = static_cast<real>(static_cast<f64>(z[c]) * inverse_norm);
+        column[c * s.mp] = row[c];
       }
     }
   }
 
   // Row i of the similarities → its loss; where gradients are wanted, row i becomes d loss_i / d (u_i · u_j) · τ.
   void row(i64 i, bool gradient, f64& loss, f64& cosine) const {
-    const real inv_tau = static_cast<real>(1 / attrs<SupconAttrs>(a).tau);
+    const f64 tau = attrs<SupconAttrs>(a).tau;
+    const vr inv_tau = splat<vr>(1 / tau), zero = splat<vr>(real(0));
     real* g = gram() + i * s.mp;
-    const u8* same = positives() + (i % s.batch) * s.batch;
-    f64 sum_cosine = 0, sum_positive = 0;
-    i64 count = 0;
-    real max = real(-3.0e38);
-    for (i64 j = 0; j < s.vectors; ++j) {
-      if (j == i) continue;
-      sum_cosine += g[j];
-      if (g[j] > max) max = g[j];
-      if (!same[j % s.batch]) continue;
-      sum_positive += g[j];
-      ++count;
+    const real* positive = positives() + (i < s.batch ? i : i - s.batch) * s.mp;
+    g[i] = real(0);
+    vr all = zero, near = zero, count = zero;
+    for (i64 j = 0; j < s.mp; j += kWide) {
+      all += load<vr>(g + j);
+      near += load<vr>(g + j) * load<vr>(positive + j);
+      count += load<vr>(positive + j);
+    }
+    // The vector itself and what fills the row up are out of the sum of exponentials.
+    const auto leave_out = [&](real value) {
+      g[i] = value;
+      for (i64 j = s.vectors; j < s.mp; ++j) g[j] = value;
+    };
+    leave_out(real(-3.0e38));
+    vr top = load<vr>(g);
+    for (i64 j = kWide; j < s.mp; j += kWide) top = vmax(load<vr>(g + j), top);
+    f64 max = lane(top, 0), sum_all = 0, sum_near = 0, positives_of_i = -1;  // not itself
+    for (int l = 0; l < kWide; ++l) {
+      if (lane(top, l) > max) max = lane(top, l);
+      sum_all += lane(all, l);
+      sum_near += lane(near, l);
+      positives_of_i += lane(count, l);
     }
     alignas(64) real e[kMaxVectors];
-    f64 sum = 0;
-    for (i64 j = 0; j < s.mp; j += kWide)
-      store(e + j, vexp((load<vr>(g + j) - splat<vr>(max)) * splat<vr>(inv_tau)));
-    e[i] = real(0);
-    for (i64 j = 0; j < s.vectors; ++j) sum += e[j];
-    const f64 per_positive = count > 0 ? 1 / static_cast<f64>(count) : 0;
-    cosine += sum_cosine;
-    if (count == 0) {
-      for (i64 j = 0; j < s.mp && gradient; ++j) g[j] = real(0);
-      return;
+    vr exponentials = zero;
+    for (i64 j = 0; j < s.mp; j += kWide) {
+      const vr v = vexp((load<vr>(g + j) - splat<vr>(max)) * inv_tau);
+      store(e + j, v);
+      exponentials += v;
     }
+    f64 sum = 0;
+    for (int l = 0; l < kWide; ++l) sum += lane(exponentials, l);
+    cosine += sum_all;
     // log-sum-exp less the mean positive logit, both relative to the maximum.
-    const f64 tau = attrs<SupconAttrs>(a).tau;
-    loss += __builtin_log(sum) + (static_cast<f64>(max) - sum_positive * per_positive) / tau;
+    loss += __builtin_log(sum) + (max - sum_near / positives_of_i) / tau;
     if (!gradient) return;
-    const real inv_sum = static_cast<real>(1 / sum), less = static_cast<real>(per_positive);
-    for (i64 j = 0; j < s.vectors; ++j) g[j] = e[j] * inv_sum - (same[j % s.batch] ? less : real(0));
-    g[i] = real(0);
-    for (i64 j = s.vectors; j < s.mp; ++j) g[j] = real(0);
+    const vr inv_sum = splat<vr>(1 / sum), less = splat<vr>(1 / positives_of_i);
+    for (i64 j = 0; j < s.mp; j += kWide) store(g + j, load<vr>(e + j) * inv_sum - load<vr>(positive + j) * less);
+    leave_out(real(0));
   }
 
   void position(i64 position, f64* out) const {
@@ -234,7 +235,7 @@ inline i32 supcon_run(const Args& a, const SupconPlaces& p, i32 phase, i64 begin
   }
   for (i64 task = begin; task < end; ++task) {
     const SupconTask t{a, p, s, ptr<u8>(a, p.ws) + supcon_head(s) + task * s.bytes};
-    supcon_positives(a, t.positives());
+    supcon_positives(a, s, t.positives());
     // What fills rows up to whole vectors is read by the multiplications, never written by normalise.
     for (i64 i = 0; i < s.vectors; ++i)
       for (i64 c = s.channels; c < s.cp; ++c) t.u()[i * s.cp + c] = real(0);

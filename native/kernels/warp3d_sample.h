@@ -25,12 +25,19 @@ inline f64 floor64(f64 x) {
 struct Half {
   u16 bits;
 };
+#if defined(__F16C__)
+typedef i16 half8 __attribute__((vector_size(16)));
+MACL_INLINE f32 half_value(u16 h) {
+  return __builtin_ia32_vcvtph2ps(half8{static_cast<i16>(h), 0, 0, 0, 0, 0, 0, 0})[0];
+}
+#else
 MACL_INLINE f32 half_value(u16 h) {
   const u32 magnitude = static_cast<u32>(h & 0x7fff) << 13;
   u32 bits = as_int<u32>(as_float<f32>(magnitude) * 5.192296858534828e33f);  // 2^112
   if (magnitude >= 0x0f800000u) bits = magnitude | 0x7f800000u;              // infinite, NaN
   return as_float<f32>(bits | static_cast<u32>(h & 0x8000) << 16);
 }
+#endif
 
 // Element types by how they lie in the store, at any byte offset.
 template <class T>
@@ -141,12 +148,37 @@ inline f64 sample_taps(const WarpSource& s, const f64* x) {
   return sum;
 }
 
+// Where all 64 taps lie inside; a slice on a grid plane (weights 0, 1, 0, 0) takes 16.
+template <class T>
+inline f64 cubic_inside(const WarpSource& s, const f64* x) {
+  i64 at = 0;
+  real weight[3][4];
+  for (int i = 0; i < 3; ++i) {
+    const i64 base = static_cast<i64>(x[i]);
+    at += (base - 1) * s.stride[i];
+    for (int k = 0; k < 4; ++k) weight[i][k] = static_cast<real>(tap_weight<4>(k, x[i] - static_cast<f64>(base)));
+  }
+  real sum = 0;
+  for (int i = 0; i < 4; ++i) {
+    if (weight[0][i] == 0) continue;
+    for (int j = 0; j < 4; ++j) {
+      const i64 row = at + i * s.stride[0] + j * s.stride[1];
+      real line = 0;
+      for (int k = 0; k < 4; ++k) line += weight[2][k] * Stored<T>::value(s.data, row + k * s.stride[2]);
+      sum += weight[0][i] * weight[1][j] * line;
+    }
+  }
+  return static_cast<f64>(sum) * s.scale + s.offset;
+}
+
 template <class T>
 inline void cubic_row(const WarpSource& s, const WarpLine& l, i64 w0, i64 n, f64* out) {
   for (i64 k = 0; k < n; ++k) {
     const f64 w = static_cast<f64>(w0 + k);
     const f64 x[3] = {l.start[0] + l.step[0] * w, l.start[1] + l.step[1] * w, l.start[2] + l.step[2] * w};
-    out[k] = sample_taps<T, 4>(s, x);
+    bool inside = true;
+    for (int i = 0; i < 3; ++i) inside = inside && x[i] >= 1 && x[i] < static_cast<f64>(s.size[i] - 2);
+    out[k] = inside ? cubic_inside<T>(s, x) : sample_taps<T, 4>(s, x);
   }
 }
 
