@@ -20,7 +20,10 @@ import type { InspectOptions, InspectSummary, ProgramSummary } from './types.js'
 export async function inspect(options: InspectOptions = {}): Promise<InspectSummary> {
   const devices = await reportBackends();
   const automatic = devices.find((d) => d.available && d.name !== 'reference')?.name ?? null;
-  const config = options.program === undefined ? null : resolveConfig(await readConfigFile(options.program), { source: options.program });
+  const config =
+    options.program === undefined
+      ? null
+      : resolveConfig(await readConfigFile(options.program), { source: options.program });
   const wanted = options.device ?? 'auto';
   const backend = wanted === 'auto' && automatic === null && !config ? null : await openMachine(options);
   try {
@@ -38,7 +41,9 @@ export async function inspect(options: InspectOptions = {}): Promise<InspectSumm
         maxBytes: backend.info.maxBytes,
       },
     };
-    return config && backend ? { ...summary, program: describe(compileStep(config, backend, options.program as string)) } : summary;
+    return config && backend
+      ? { ...summary, program: describe(compileStep(config, backend, options.program as string)) }
+      : summary;
   } finally {
     await backend?.close();
   }
@@ -47,7 +52,8 @@ export async function inspect(options: InspectOptions = {}): Promise<InspectSumm
 /** The training step of a configuration that names its patch. */
 export function compileStep(config: ResolvedConfig, backend: Backend, source: string): CompiledProgram {
   const { patch } = config.data;
-  if (!patch) throw new MaclError('config', `${source}: data.patch: expected a patch, found nothing`, { field: 'data.patch' });
+  if (!patch)
+    throw new MaclError('config', `${source}: data.patch: expected a patch, found nothing`, { field: 'data.patch' });
   const { batch } = config.train;
   const { real } = backend.info;
   const b = new GraphBuilder(real);

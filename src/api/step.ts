@@ -10,7 +10,10 @@ import type { StepOptions, StepSummary } from './types.js';
 /** @throws MaclError: `config`, `file`, `weights`, `device`, `memory` */
 export async function step(options: StepOptions): Promise<StepSummary> {
   const config = resolveConfig(await readConfigFile(options.config), { source: options.config });
-  const [weights, batch] = await Promise.all([readSafetensorsFile(options.weights), readSafetensorsFile(options.batch)]);
+  const [weights, batch] = await Promise.all([
+    readSafetensorsFile(options.weights),
+    readSafetensorsFile(options.batch),
+  ]);
   const backend = await openMachine(options);
   try {
     const tensors = await runStep({
@@ -24,7 +27,10 @@ export async function step(options: StepOptions): Promise<StepSummary> {
     });
     await writeSafetensorsFile(options.out, tensors, { format: 'pt' });
     const losses = [...tensors].filter(([name]) => name === 'loss' || name.startsWith('loss.'));
-    return { out: options.out, results: Object.fromEntries(losses.map(([name, t]) => [name, asFloat64(t, name)[0] as number])) };
+    return {
+      out: options.out,
+      results: Object.fromEntries(losses.map(([name, t]) => [name, asFloat64(t, name)[0] as number])),
+    };
   } finally {
     await backend.close();
   }

@@ -15,7 +15,14 @@ export type { RunSummary } from '../train/trainer.js';
 export type MaclEvent =
   | TrainEvent
   /** Tiles of a case that is being segmented. */
-  | { readonly kind: 'predict'; readonly id: string; readonly index: number; readonly total: number; readonly done: number; readonly tiles: number }
+  | {
+      readonly kind: 'predict';
+      readonly id: string;
+      readonly index: number;
+      readonly total: number;
+      readonly done: number;
+      readonly tiles: number;
+    }
   /** Cases whose metrics are known. */
   | { readonly kind: 'evaluate'; readonly id: string; readonly done: number; readonly total: number };
 
@@ -108,7 +115,12 @@ export interface InspectSummary {
   /** What `auto` takes; null where nothing works. */
   readonly default: string | null;
   /** Of the device that was asked for, or of the default. */
-  readonly used: { readonly device: string; readonly isa: string; readonly threads: number; readonly maxBytes: number } | null;
+  readonly used: {
+    readonly device: string;
+    readonly isa: string;
+    readonly threads: number;
+    readonly maxBytes: number;
+  } | null;
   readonly program?: ProgramSummary;
 }
 
@@ -134,7 +146,11 @@ export interface QuickstartOptions extends CallOptions, DeviceOptions {
 export interface QuickstartSummary {
   readonly out: string;
   /** `scratch` and `pre-trained`: mean Dice over unseen cases with its 95% interval. */
-  readonly rows: readonly { readonly name: string; readonly dice: number | null; readonly ci95: readonly [number, number] | null }[];
+  readonly rows: readonly {
+    readonly name: string;
+    readonly dice: number | null;
+    readonly ci95: readonly [number, number] | null;
+  }[];
   /** The paired difference, pre-trained − scratch. */
   readonly difference: { readonly dice: number | null; readonly ci95: readonly [number, number] | null };
   /** The table, for people. */

@@ -9,7 +9,7 @@ export {
   type Fingerprint,
   type IntensityFingerprint,
 } from './fingerprint.js';
-export { planFinetune, planPretrain, type Plan, type PlanOptions } from './plan.js';
+export { planData, planFinetune, planPretrain, type Plan, type PlanOptions } from './plan.js';
 export { positiveShare } from './positives.js';
 export { PRESETS, presetInput, presetLacks } from './presets.js';
 export { meaningOf, readConfig, resolveConfig } from './resolve.js';

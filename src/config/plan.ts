@@ -152,6 +152,16 @@ export function planFinetune(
   return finish<FinetuneConfig>(planned, given, base, null, merged.channels, fingerprint, warnings, options);
 }
 
+/** What preparing a data set needs of a plan: the same for both tasks, and without a patch. */
+export function planData(
+  fingerprint: Fingerprint,
+  input: ConfigInput,
+  source?: string,
+): Pick<Plan, 'normalization'> & { readonly spacingMm: Triple | null } {
+  const base = dataOf(fingerprint, readConfig(input, source));
+  return { spacingMm: base.spacingMm, normalization: normalizationOf(base.kinds, fingerprint) };
+}
+
 interface DataPlan {
   readonly dims: 2 | 3;
   readonly spacingMm: Triple | null;

@@ -1,0 +1,95 @@
+/**
+ * The command line without a process: arguments in, exit code out, so that tests run it as it is. Exit codes: 0 done,
+ * 1 failed, 2 a flag that cannot be read; signals are `main.ts`'s.
+ */
+import yargs from 'yargs';
+import { MaclError } from '../errors.js';
+import { packageVersion } from '../paths.js';
+import { command as config } from './commands/config.js';
+import { command as evaluate } from './commands/evaluate.js';
+import { command as finetune } from './commands/finetune.js';
+import { command as inspect } from './commands/inspect.js';
+import { command as predict } from './commands/predict.js';
+import { command as prepare } from './commands/prepare.js';
+import { command as pretrain } from './commands/pretrain.js';
+import { command as quickstart } from './commands/quickstart.js';
+import { command as step } from './commands/step.js';
+import type { Command } from './commands/types.js';
+import type { CommandContext } from './context.js';
+import { usage } from './flags.js';
+
+export const COMMANDS: readonly Command[] = [
+  quickstart,
+  inspect,
+  prepare,
+  pretrain,
+  finetune,
+  predict,
+  evaluate,
+  step,
+  config,
+];
+
+export async function runApp(args: readonly string[], context: CommandContext): Promise<number> {
+  try {
+    await parse(args, context);
+    return 0;
+  } catch (error) {
+    return report(error, context);
+  }
+}
+
+async function parse(args: readonly string[], context: CommandContext): Promise<void> {
+  let chosen: (() => Promise<void>) | undefined;
+  const app = yargs([])
+    .scriptName('macl')
+    .usage('$0 <command>\n\nMulti-level asymmetric contrastive learning for medical image segmentation.')
+    .locale('en')
+    .version(packageVersion())
+    .help()
+    .alias('help', 'h')
+    .wrap(100)
+    .strict()
+    .exitProcess(false)
+    .fail(false)
+    // Numbers are read by the flags themselves: a typo is an error, not NaN.
+    .parserConfiguration({
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'boolean-negation': false,
+      'dot-notation': false,
+    });
+  for (const command of COMMANDS) {
+    app.command(
+      command.name,
+      command.describe,
+      (y) => y.options(command.flags),
+      (flags) => {
+        chosen = () => command.run(flags, context);
+      },
+    );
+  }
+  let output = '';
+  try {
+    await app.parseAsync([...args], {}, (_error: unknown, _argv: unknown, text: string) => {
+      output = text;
+    });
+  } catch (error) {
+    throw error instanceof MaclError ? error : usage(error instanceof Error ? error.message : String(error));
+  }
+  if (output !== '') return context.print(output);
+  if (!chosen) throw usage(`expected a command: ${COMMANDS.map((c) => c.name).join(', ')}; macl --help says more`);
+  await chosen();
+}
+
+/** One line for people; MACL_DEBUG adds where it came from. */
+function report(error: unknown, context: CommandContext): number {
+  const known = error instanceof MaclError;
+  const message = error instanceof Error ? error.message : String(error);
+  const hint = known && error.code === 'usage' ? ' (macl --help)' : '';
+  const label = known ? 'error' : 'internal error';
+  context.say(`macl: ${label}: ${message}${hint}`);
+  if (process.env.MACL_DEBUG) context.say(error instanceof Error ? (error.stack ?? '') : '');
+  else if (!known) context.say('macl: MACL_DEBUG=1 shows where it happened');
+  return known ? error.exitCode : 1;
+}

@@ -1,0 +1,21 @@
+/** macl pretrain: a dataset without labels → a network that fine-tuning starts from. */
+import type { PretrainConfigInput } from '../../config/types.js';
+import { choice, text, trainingFlags } from '../flags.js';
+import { configOf } from '../config-flags.js';
+import { runTraining } from './training.js';
+import { word, type Command } from './types.js';
+
+export const command: Command = {
+  name: 'pretrain',
+  describe: 'pre-train on volumes without labels',
+  flags: {
+    ...trainingFlags,
+    method: choice('method', 'pre-training method', ['macl']),
+    cases: text('cases', 'cases to use: FILE.json#KEY, a text file, a comma list, or a fraction'),
+  },
+  async run(flags, context) {
+    const config = (await configOf(flags, 'pretrain')) as PretrainConfigInput;
+    const { pretrain } = await import('../../train/pretrain.js');
+    await runTraining(flags, context, (options) => pretrain({ ...options, config, cases: word(flags, 'cases') }));
+  },
+};

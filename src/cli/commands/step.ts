@@ -1,0 +1,35 @@
+/** macl step: one training step on a given batch, by which other frameworks are held against this one. */
+import type { DeviceName } from '../../backend/types.js';
+import { printJson } from '../context.js';
+import { choice, count, deviceFlags, text, toggle } from '../flags.js';
+import { isSet, word, type Command } from './types.js';
+
+export const command: Command = {
+  name: 'step',
+  describe: 'one training step on a given batch: losses, gradients, new weights',
+  flags: {
+    config: { ...text('config', 'configuration (JSON)'), demandOption: true },
+    weights: { ...text('weights', 'weights (safetensors)'), demandOption: true },
+    batch: { ...text('batch', 'batch (safetensors)'), demandOption: true },
+    out: { ...text('out', 'results (safetensors)'), demandOption: true },
+    steps: count('steps', 'repetitions on the same batch'),
+    ...deviceFlags,
+    precision: choice('precision', 'arithmetic', ['fp32']),
+    json: toggle('print one JSON document'),
+  },
+  async run(flags, context) {
+    const { step } = await import('../../api/step.js');
+    const summary = await step({
+      config: String(flags['config']),
+      weights: String(flags['weights']),
+      batch: String(flags['batch']),
+      out: String(flags['out']),
+      steps: flags['steps'] as number | undefined,
+      device: word(flags, 'device') as DeviceName | undefined,
+      threads: flags['threads'] as number | undefined,
+      signal: context.signal,
+    });
+    if (isSet(flags, 'json')) return printJson(context, summary);
+    for (const [name, value] of Object.entries(summary.results)) context.print(`${name} ${value}`);
+  },
+};

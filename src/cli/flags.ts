@@ -1,0 +1,117 @@
+/**
+ * How flags are read. A flag that cannot be read is MaclError `usage` (exit code 2); whether its value makes sense is
+ * for the configuration's schema to say (exit code 1).
+ */
+import type { Options } from 'yargs';
+import { MaclError } from '../errors.js';
+import type { Triple } from '../config/types.js';
+
+export function usage(message: string): MaclError {
+  return new MaclError('usage', message);
+}
+
+function single(flag: string, value: unknown): string {
+  if (Array.isArray(value)) throw usage(`--${flag} is given twice`);
+  return String(value);
+}
+
+function parseNumber(flag: string, value: unknown): number {
+  const text = single(flag, value).trim();
+  const number = Number(text);
+  if (text === '' || !Number.isFinite(number) || !/^[-+]?[\d.]/.test(text) || /^0[xob]/i.test(text)) {
+    throw usage(`--${flag}: expected a number, found ${text || 'nothing'}`);
+  }
+  return number;
+}
+
+function parseCount(flag: string, value: unknown): number {
+  const number = parseNumber(flag, value);
+  if (!Number.isSafeInteger(number) || number < 0)
+    throw usage(`--${flag}: expected a whole number, found ${String(value)}`);
+  return number;
+}
+
+function parsePatch(flag: string, value: unknown): Triple {
+  const text = single(flag, value);
+  const sizes = text.split(/[,x×]/).map((part) => part.trim());
+  if ((sizes.length !== 2 && sizes.length !== 3) || !sizes.every((size) => /^\d+$/.test(size))) {
+    throw usage(`--${flag}: expected D,H,W (or H,W in 2-D), found ${text}`);
+  }
+  const numbers = sizes.map(Number);
+  return numbers.length === 2 ? [1, numbers[0]!, numbers[1]!] : [numbers[0]!, numbers[1]!, numbers[2]!];
+}
+
+type Described = Options & { readonly describe: string };
+
+export const text = (flag: string, describe: string): Described => ({
+  type: 'string',
+  requiresArg: true,
+  describe,
+  coerce: (value: unknown) => (value === undefined ? undefined : single(flag, value)),
+});
+export const number = (flag: string, describe: string): Described => ({
+  type: 'string',
+  requiresArg: true,
+  describe,
+  coerce: (value: unknown) => (value === undefined ? undefined : parseNumber(flag, value)),
+});
+export const count = (flag: string, describe: string): Described => ({
+  type: 'string',
+  requiresArg: true,
+  describe,
+  coerce: (value: unknown) => (value === undefined ? undefined : parseCount(flag, value)),
+});
+export const patch = (flag: string, describe: string): Described => ({
+  type: 'string',
+  requiresArg: true,
+  describe,
+  coerce: (value: unknown) => (value === undefined ? undefined : parsePatch(flag, value)),
+});
+/** One of a few words. */
+export const choice = (flag: string, describe: string, choices: readonly string[]): Described => ({
+  type: 'string',
+  requiresArg: true,
+  describe: `${describe} [${choices.join(', ')}]`,
+  coerce: (value: unknown) => {
+    if (value === undefined) return undefined;
+    const word = single(flag, value);
+    if (!choices.includes(word)) throw usage(`--${flag}: expected ${choices.join(' or ')}, found ${word}`);
+    return word;
+  },
+});
+export const toggle = (describe: string): Described => ({ type: 'boolean', describe });
+
+export const DEVICES = ['auto', 'cuda', 'cpu', 'wasm', 'reference'] as const;
+
+export const deviceFlags = {
+  device: choice('device', 'what computes', DEVICES),
+  threads: count('threads', 'threads; default: what affinity and quota leave'),
+} as const;
+
+/** Flags of every training command. */
+export const trainingFlags = {
+  data: { ...text('data', 'dataset folder (Decathlon or nnU-Net layout)'), demandOption: true },
+  out: { ...text('out', "the run's folder"), demandOption: true },
+  config: text('config', 'configuration file (JSON)'),
+  preset: choice('preset', 'named values below the configuration', ['default', 'paper-2d', 'code-2d']),
+  dims: choice('dims', 'network of slices or of volumes', ['2', '3']),
+  ...deviceFlags,
+  resume: toggle('go on with the run in --out'),
+  steps: count('steps', 'training steps'),
+  seed: count('seed', 'seed of all random numbers'),
+  precision: choice('precision', 'arithmetic', ['fp32']),
+  batch: count('batch', 'samples a step'),
+  patch: patch('patch', 'size of a patch in voxels: D,H,W'),
+  'checkpoint-every': count('checkpoint-every', 'steps between checkpoints'),
+  foreground: number('foreground', 'share of patches that are centred on foreground'),
+  'slice-axis': choice('slice-axis', 'axis that 2-D slices are taken along', ['D', 'H', 'W']),
+  set: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'any value of the configuration: --set optimizer.lr=0.003',
+  } as Described,
+  cache: text('cache', 'folder of prepared cases'),
+  'skip-bad': toggle('leave cases out that cannot be read'),
+  'follow-links': toggle('links may lead out of the dataset'),
+  json: toggle('print one JSON document'),
+} as const;

@@ -1,0 +1,216 @@
+/** The command line in this process: flags, exit codes, where output goes. */
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { Ajv } from 'ajv';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { COMMANDS, runApp } from '../../src/cli/app.js';
+import { configOf } from '../../src/cli/config-flags.js';
+import { MaclError } from '../../src/errors.js';
+
+async function macl(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const out: string[] = [];
+  const err: string[] = [];
+  const { signal } = new AbortController();
+  const context = { signal, print: (t: string) => out.push(t), say: (t: string) => err.push(t), interactive: false };
+  const code = await runApp(args, context);
+  return { code, out: out.join('\n'), err: err.join('\n') };
+}
+
+let folder = '';
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'macl-cli-'));
+});
+const file = async (name: string, text: string): Promise<string> => {
+  const at = path.join(folder, name);
+  await writeFile(at, text);
+  return at;
+};
+
+describe('help', () => {
+  it('names every command, on stdout', async () => {
+    const { code, out, err } = await macl('--help');
+    expect(code).toBe(0);
+    for (const name of [
+      'quickstart',
+      'inspect',
+      'prepare',
+      'pretrain',
+      'finetune',
+      'predict',
+      'evaluate',
+      'step',
+      'config',
+    ]) {
+      expect(out).toContain(`macl ${name}`);
+    }
+    expect(err).toBe('');
+  });
+  it('of a command names its flags', async () => {
+    const { out } = await macl('pretrain', '--help');
+    const flags =
+      'data out config preset dims device threads resume steps seed precision batch patch checkpoint-every foreground';
+    for (const flag of `${flags} slice-axis cache skip-bad follow-links method cases json`.split(' '))
+      expect(out).toContain(`--${flag} `);
+    const fine = (await macl('finetune', '-h')).out;
+    for (const flag of ['init', 'labels', 'val']) expect(fine).toContain(`--${flag} `);
+  });
+  it('prints the version', async () => {
+    const { version } = JSON.parse(
+      await readFile(path.join(import.meta.dirname, '..', '..', 'package.json'), 'utf8'),
+    ) as { version: string };
+    expect((await macl('--version')).out).toBe(version);
+  });
+});
+
+describe('flags that cannot be read: exit code 2', () => {
+  const train = ['finetune', '--data', 'd', '--out', 'o'];
+  const cases: [string, string[], RegExp][] = [
+    ['no command', [], /expected a command/],
+    ['an unknown command', ['trian'], /Unknown command: trian|Unknown argument: trian/],
+    ['an unknown flag', [...train, '--epochs', '3'], /Unknown argument: epochs/],
+    ['a word too many', [...train, 'more'], /Unknown (command|argument): more/],
+    ['no value', [...train, '--steps'], /steps/],
+    ['not a number', [...train, '--steps', 'many'], /--steps: expected a number, found many/],
+    ['NaN', [...train, '--foreground', 'NaN'], /--foreground: expected a number, found NaN/],
+    ['infinity', [...train, '--foreground', '1e999'], /--foreground: expected a number/],
+    ['half a step', [...train, '--steps', '1.5'], /--steps: expected a whole number, found 1.5/],
+    ['a negative count', [...train, '--batch', '-2'], /--batch: expected a whole number, found -2/],
+    ['a precision that is not built', [...train, '--precision', 'bf16'], /--precision: expected fp32, found bf16/],
+    [
+      'another device',
+      [...train, '--device', 'tpu'],
+      /--device: expected auto or cuda or cpu or wasm or reference, found tpu/,
+    ],
+    ['another preset', [...train, '--preset', 'paper'], /--preset: expected default or paper-2d or code-2d/],
+    ['four dimensions', [...train, '--dims', '4'], /--dims: expected 2 or 3/],
+    ['a patch of one number', [...train, '--patch', '32'], /--patch: expected D,H,W/],
+    ['a patch of words', [...train, '--patch', 'a,b,c'], /--patch: expected D,H,W/],
+    ['twice', [...train, '--seed', '1', '--seed', '2'], /--seed is given twice/],
+    [
+      'a flag of another command',
+      ['evaluate', '--pred', 'p', '--labels', 'l', '--model', 'm'],
+      /Unknown argument: model/,
+    ],
+    ['a missing flag', ['pretrain', '--out', 'o'], /Missing required argument: data/],
+    ['--set without a value', [...train, '--set', 'optimizer.lr'], /--set: expected KEY\.KEY=VALUE/],
+    ['config and nothing', ['config'], /--schema/],
+  ];
+  it.each(cases)('%s', async (_name, args, message) => {
+    const { code, out, err } = await macl(...args);
+    expect(err).toMatch(message);
+    expect(code).toBe(2);
+    expect(out).toBe('');
+    expect(err).not.toContain('    at ');
+  });
+});
+
+describe('everything else that is wrong: exit code 1', () => {
+  const train = ['pretrain', '--data', 'd', '--out', 'o'];
+  it('an unknown key, with the file and the path', async () => {
+    const config = await file('unknown.json', '{"task":"pretrain","optimizer":{"lrr":1}}');
+    const { code, err } = await macl(...train, '--config', config);
+    expect(code).toBe(1);
+    expect(err).toContain(`${config}: optimizer.lrr: unknown key; known here: name, lr`);
+  });
+  it('NaN in a file, and __proto__', async () => {
+    const nan = await file('nan.json', '{"task":"pretrain","optimizer":{"lr":NaN}}');
+    expect(await macl(...train, '--config', nan)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining(`${nan}: not JSON`) as string,
+    });
+    const proto = await file('proto.json', '{"task":"pretrain","__proto__":{"polluted":1}}');
+    const { code, err } = await macl(...train, '--config', proto);
+    expect(code).toBe(1);
+    expect(err).toContain('__proto__: unknown key');
+    expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
+  });
+  it('a configuration of the other task, a missing file', async () => {
+    const config = await file('fine.json', '{"task":"finetune"}');
+    expect(await macl(...train, '--config', config)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('task: expected pretrain') as string,
+    });
+    expect((await macl(...train, '--config', path.join(folder, 'absent.json'))).code).toBe(1);
+  });
+  it('a value out of range', async () => {
+    expect(await macl(...train, '--foreground', '1.5')).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('data.foreground: expected at most 1') as string,
+    });
+    expect((await macl(...train, '--batch', '0')).code).toBe(1);
+  });
+  it('a dataset that is not there', async () => {
+    const { code, err } = await macl(
+      'finetune',
+      '--data',
+      path.join(folder, 'no-data'),
+      '--out',
+      path.join(folder, 'run'),
+      '--device',
+      'reference',
+    );
+    expect(code).toBe(1);
+    expect(err).toContain('macl: error:');
+    expect(err).not.toContain('internal error');
+  });
+});
+
+describe('config', () => {
+  it('--schema prints the published schema', async () => {
+    const { code, out, err } = await macl('config', '--schema');
+    expect([code, err]).toEqual([0, '']);
+    const validate = new Ajv({ strict: true, allowUnionTypes: true }).compile(JSON.parse(out) as object);
+    expect(validate({ task: 'pretrain', train: { steps: 3 } })).toBe(true);
+    expect(validate({ task: 'pretrain', train: { stepps: 3 } })).toBe(false);
+  });
+  it('fills a file in, and says what a preset lacks', async () => {
+    const at = await file('small.json', '{"task":"finetune","model":{"classes":3},"optimizer":{"lr":0.001}}');
+    const { out } = await macl('config', '--config', at);
+    expect(JSON.parse(out)).toMatchObject({ optimizer: { name: 'adam', lr: 0.001 }, loss: { name: 'ce+dice' } });
+    const preset = await macl('config', '--preset', 'code-2d');
+    expect(preset.err).toMatch(/still lacks: elastic/);
+    expect(JSON.parse(preset.out)).toMatchObject({ optimizer: { schedule: 'cosine-floor' } });
+  });
+});
+
+describe('flags into a configuration', () => {
+  it('lie above the file; --set reaches everything', async () => {
+    const at = await file('base.json', '{"task":"pretrain","train":{"steps":9,"seed":4},"optimizer":{"lr":0.5}}');
+    const input = await configOf(
+      {
+        config: at,
+        steps: 3,
+        batch: 6,
+        patch: [16, 16, 16],
+        dims: '3',
+        set: ['optimizer.lr=0.25', 'optimizer.schedule=constant', 'loss.weights.er=0.1'],
+      },
+      'pretrain',
+    );
+    expect(input).toEqual({
+      task: 'pretrain',
+      model: { dims: 3 },
+      data: { patch: [16, 16, 16] },
+      train: { steps: 3, seed: 4, batch: 6 },
+      optimizer: { lr: 0.25, schedule: 'constant' },
+      loss: { weights: { er: 0.1 } },
+    });
+  });
+  it('nothing given, nothing there', async () => {
+    expect(await configOf({}, 'finetune')).toEqual({ task: 'finetune' });
+  });
+  it('--set cannot reach a prototype', async () => {
+    await expect(configOf({ set: 'constructor.prototype.x=1' }, 'pretrain')).rejects.toBeInstanceOf(MaclError);
+    await expect(configOf({ set: '__proto__.x=1' }, 'pretrain')).rejects.toBeInstanceOf(MaclError);
+    expect(({} as Record<string, unknown>)['x']).toBeUndefined();
+  });
+});
+
+it('every command has a description, and every flag', () => {
+  for (const command of COMMANDS) {
+    expect(command.describe.length).toBeGreaterThan(10);
+    for (const [name, flag] of Object.entries(command.flags))
+      expect(flag.describe, `${command.name} --${name}`).toBeTruthy();
+  }
+});
