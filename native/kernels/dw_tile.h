@@ -25,14 +25,15 @@ struct DwArgs {
 };
 
 // K = 3: position p of x meets dy[p + 1 − k] for tap k. K = 1: dy[p].
+// Not inlined: the caller's variables would take the registers.
 template <int CI, int K, int TC>
-void dw_tile(const DwArgs& t) {
+__attribute__((noinline)) void dw_tile(const DwArgs& t) {
   vf a[CI][K][TC];
   MACL_UNROLL for (int i = 0; i < CI; ++i)
     MACL_UNROLL for (int k = 0; k < K; ++k)
       MACL_UNROLL for (int c = 0; c < TC; ++c) a[i][k][c] = vload(t.out + i * t.ci + k * t.ow + c * kLanes);
   for (i64 r = 0; r < t.rows; ++r) {
-    const f32 *x = t.x[r], *dy = t.dy[r] + (K / 2) * t.ow;
+    const f32 *x = t.x[r], *dy = t.dy[r] - (K / 2) * t.ow;  // of the last tap
     const i64 ow = t.ow, xstep = t.xstep;
     for (i64 p = t.count; p > 0; --p, x += xstep, dy += ow) {
       if constexpr (CI <= K * TC) {  // whichever needs fewer registers
@@ -40,13 +41,16 @@ void dw_tile(const DwArgs& t) {
         MACL_UNROLL for (int i = 0; i < CI; ++i) xv[i] = vsplat(x[i]);
         MACL_UNROLL for (int k = 0; k < K; ++k)
           MACL_UNROLL for (int c = 0; c < TC; ++c) {
-            const vf d = vload(dy - k * ow + c * kLanes);
+            vf d = vload(dy + (K - 1 - k) * ow + c * kLanes);
+#if defined(MACL_ISA_AVX2)
+            asm("" : "+x"(d));  // loaded once: as an operand of each multiplication it would be loaded CI times
+#endif
             MACL_UNROLL for (int i = 0; i < CI; ++i) a[i][k][c] += xv[i] * d;
           }
       } else {
         vf d[K][TC];
         MACL_UNROLL for (int k = 0; k < K; ++k)
-          MACL_UNROLL for (int c = 0; c < TC; ++c) d[k][c] = vload(dy - k * ow + c * kLanes);
+          MACL_UNROLL for (int c = 0; c < TC; ++c) d[k][c] = vload(dy + (K - 1 - k) * ow + c * kLanes);
         MACL_UNROLL for (int i = 0; i < CI; ++i) {
           const vf xv = vsplat(x[i]);
           MACL_UNROLL for (int k = 0; k < K; ++k)
