@@ -1,0 +1,229 @@
+/**
+ * npm run bench -- step [--device cpu|wasm] [--isa NAME] [--threads N] [--runs N] [--save]
+ *
+ * Whole training steps and inference: median time, samples/s, arithmetic rate, share of the fp32 multiply-add ceiling
+ * measured in the same run, and memory (the session's segments). Random data; warm-up apart.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { Bench } from 'tinybench';
+import { openBackend } from '../src/backend/choose.js';
+import type { Backend } from '../src/backend/types.js';
+import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
+import { GraphBuilder } from '../src/graph/builder.js';
+import { compile, type CompiledProgram } from '../src/graph/compile.js';
+import { buildPretrainStep } from '../src/methods/macl.js';
+import {
+  declarePretrainNetwork,
+  declareSegmentNetwork,
+  type ModelConfig,
+  type OptimizerConfig,
+} from '../src/methods/network.js';
+import { buildFinetuneStep, buildInference } from '../src/methods/segment.js';
+import type { StateTable } from '../src/nn/state.js';
+import { Executor } from '../src/train/executor.js';
+import { initialState } from '../src/train/network-state.js';
+import { bitsOf, CeilingMeter } from './ceiling.js';
+
+type Triple = readonly [number, number, number];
+
+interface Work {
+  readonly name: string;
+  readonly batch: number;
+  build(backend: Backend): { program: CompiledProgram; state: StateTable };
+}
+
+const all = <T>(n: number, value: T): T[] => Array.from({ length: n }, () => value);
+const sgd: OptimizerConfig = { name: 'sgd', momentum: 0.9, weightDecay: 1e-5, clip: 0 };
+const adam: OptimizerConfig = { ...sgd, name: 'adam', weightDecay: 0 };
+const unet = (dims: 2 | 3, filters: number, levels: number, decoderBlocks: number): ModelConfig => {
+  const [stride, kernel]: [Triple, Triple] =
+    dims === 3
+      ? [
+          [2, 2, 2],
+          [3, 3, 3],
+        ]
+      : [
+          [1, 2, 2],
+          [1, 3, 3],
+        ];
+  return {
+    dims,
+    inChannels: 1,
+    filters,
+    levels,
+    decoderBlocks,
+    strides: all(levels, stride),
+    kernels: all(levels + 1, kernel),
+    classes: 3,
+  };
+};
+
+function works(label: string, model: ModelConfig, batch: number, patch: Triple): Work[] {
+  const loss = {
+    temperature: 0.1,
+    threshold: 0.1,
+    weights: { global: 1, dense: 0.5, er: 1 },
+    temperatureFactor: 'none',
+    er: 'absolute',
+  } as const;
+  const finish = (b: Backend, graph: Parameters<typeof compile>[0], state: StateTable) => ({
+    program: compile(graph, b, state, 0),
+    state,
+  });
+  return [
+    {
+      name: `${label} pretrain`,
+      batch,
+      build(b) {
+        const net = declarePretrainNetwork(model, sgd, b.info.real);
+        const step = { batch, patch, positionAxes: 3, loss, optimizer: sgd, views: { kind: 'given' } } as const;
+        return finish(b, buildPretrainStep(net, step, new GraphBuilder(b.info.real)), net.state);
+      },
+    },
+    {
+      name: `${label} finetune`,
+      batch,
+      build(b) {
+        const net = declareSegmentNetwork(model, adam, b.info.real);
+        const step = {
+          batch,
+          patch,
+          loss: { name: 'ce+dice', dicePer: 'batch' },
+          optimizer: adam,
+          samples: { kind: 'given' },
+        } as const;
+        return finish(b, buildFinetuneStep(net, step, new GraphBuilder(b.info.real)), net.state);
+      },
+    },
+    {
+      name: `${label} inference`,
+      batch,
+      build(b) {
+        const net = declareSegmentNetwork(model, null, b.info.real);
+        return finish(b, buildInference(net, batch, patch, new GraphBuilder(b.info.real)), net.state);
+      },
+    },
+  ];
+}
+
+const WORKS = [
+  ...works('3-D f16 2×48×64×48', unet(3, 16, 3, 1), 2, [48, 64, 48]),
+  ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256]),
+];
+
+const { values: options } = parseArgs({
+  options: {
+    device: { type: 'string', default: 'cpu' },
+    isa: { type: 'string' },
+    threads: { type: 'string' },
+    runs: { type: 'string', default: '7' },
+    filter: { type: 'string', default: '' },
+    save: { type: 'boolean', default: false },
+  },
+});
+const device = options.device === 'wasm' ? 'wasm' : 'cpu';
+if (device === 'wasm') enableRelaxedSimd();
+const backend = await openBackend(device, {
+  ...(options.isa ? { isa: options.isa } : {}),
+  ...(options.threads ? { threads: Number(options.threads) } : {}),
+});
+const { isa, threads } = backend.info;
+const meter = CeilingMeter.build(process.cwd(), threads);
+const bits = bitsOf(isa);
+let ceiling: number | null = null;
+
+/** Random input of every kind that these programs have. */
+function fillInputs(executor: Executor, program: CompiledProgram): void {
+  for (const [name, slot] of program.io) {
+    const count = slot.shape.reduce((p, s) => p * s, 1);
+    if (['i1', 'i2', 'v1', 'v2', 'x'].includes(name))
+      executor.set(
+        program,
+        name,
+        Float32Array.from({ length: count }, () => Math.random() * 2 - 1),
+      );
+    else if (name === 'y')
+      executor.set(
+        program,
+        name,
+        Int32Array.from({ length: count }, (_, i) => i % 3),
+      );
+    else if (name === 'pos')
+      executor.set(
+        program,
+        name,
+        Float64Array.from({ length: count }, () => Math.random()),
+      );
+    else if (name === 'lr') executor.set(program, name, [1e-4]);
+  }
+}
+
+const rows = [];
+for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
+  if (meter) ceiling = Math.max(ceiling ?? 0, meter.measure()[bits]);
+  const { program, state } = work.build(backend);
+  const executor = await Executor.open(backend, [program], initialState(state, 1));
+  fillInputs(executor, program);
+  const bench = new Bench({ iterations: Number(options.runs), time: 0, warmupIterations: 2, warmupTime: 0 });
+  bench.add(work.name, async () => void (await executor.run(program)));
+  await bench.run();
+  const result = bench.tasks[0]?.result as unknown as { latency: { p50: number; min: number; max: number } };
+  const { p50: medianMs, min: bestMs, max: worstMs } = result.latency;
+  const loss = program.io.has('loss') ? executor.scalar(program, 'loss') : null;
+  if (loss !== null && !Number.isFinite(loss)) throw new Error(`${work.name}: the loss is ${loss}`);
+  await executor.close();
+  const gflop = program.costs().reduce((sum, k) => sum + k.flops, 0) / 1e9;
+  const { sizes, scratchBytesWithoutReuse } = program;
+  rows.push({
+    work: work.name,
+    medianMs,
+    bestMs,
+    worstMs,
+    samplesPerSecond: (1000 * work.batch) / medianMs,
+    gflops: (1000 * gflop) / medianMs,
+    sessionBytes: sizes.state + sizes.scratch + sizes.io,
+    scratchBytesWithoutReuse,
+  });
+}
+await backend.close();
+
+const run = (command: string, args: string[]) => {
+  try {
+    return execFileSync(command, args, { encoding: 'utf8' }).trim();
+  } catch {
+    return 'unknown';
+  }
+};
+const head = {
+  device,
+  isa,
+  threads,
+  cpu: os.cpus()[0]?.model ?? 'unknown',
+  commit: run('git', ['rev-parse', '--short', 'HEAD']),
+  date: new Date().toISOString(),
+  command: `npm run bench -- step ${process.argv.slice(2).join(' ')}`.trim(),
+  bits,
+  ceilingGflops: ceiling,
+  peakResidentBytes: process.resourceUsage().maxRSS * 1024,
+};
+process.stdout.write(`${head.device} ${isa}, ${threads} threads, ${head.cpu}, commit ${head.commit}, ${head.date}\n`);
+process.stdout.write(
+  `ceiling (fp32 multiply-add, ${bits} bits): ${ceiling === null ? 'not measured' : `${ceiling.toFixed(0)} GFLOP/s`}\n`,
+);
+for (const r of rows) {
+  const share = ceiling === null ? '' : ` ${((100 * r.gflops) / ceiling).toFixed(0)}%`;
+  process.stdout.write(
+    `${r.work.padEnd(30)} ${r.medianMs.toFixed(0).padStart(6)} ms (${r.bestMs.toFixed(0)}–${r.worstMs.toFixed(0)}) ` +
+      `${r.samplesPerSecond.toFixed(2).padStart(7)} samples/s ${r.gflops.toFixed(0).padStart(5)} GFLOP/s${share} ${(r.sessionBytes / 2 ** 20).toFixed(0)} MiB\n`,
+  );
+}
+if (options.save) {
+  const file = path.join('bench', 'results', `step-${device}-${isa}-${head.date.slice(0, 10)}.json`);
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, `${JSON.stringify({ ...head, rows }, null, 2)}\n`);
+  process.stdout.write(`${file}\n`);
+}
