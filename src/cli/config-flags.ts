@@ -1,5 +1,5 @@
 /** From --config, --preset, --set and the other flags to one partial configuration, checked before anything is opened. */
-import { readConfigFile } from '../api/config-file.js';
+import { readConfigFile } from './config-file.js';
 import { mergeConfig } from '../config/merge.js';
 import { readConfig } from '../config/resolve.js';
 import type { ConfigInput, Task } from '../config/types.js';

@@ -2,8 +2,22 @@
  * Events as progress on stderr: a bar where that is a terminal, lines where it is a file or a pipe (the first, the last,
  * and one every few seconds between). Results never pass here.
  */
-import type { MaclEvent, OnMaclEvent } from '../api/types.js';
+import type { TrainEvent } from '../train/events.js';
 import type { CommandContext } from './context.js';
+
+/** Events of training, and of the two commands that have theirs as callbacks. */
+export type ProgressEvent =
+  | TrainEvent
+  /** Tiles of a case that is being segmented. */
+  | {
+      readonly kind: 'predict';
+      readonly id: string;
+      readonly index: number;
+      readonly total: number;
+      readonly done: number;
+      readonly tiles: number;
+    }
+  | { readonly kind: 'evaluate'; readonly id: string; readonly done: number; readonly total: number };
 
 const LINE_EVERY_MS = 5000;
 
@@ -22,7 +36,7 @@ const seconds = (s: number): string => {
 };
 
 export interface Progress {
-  readonly onEvent: OnMaclEvent;
+  readonly onEvent: (event: ProgressEvent) => void;
   /** Takes the bar away; before results are printed, and on every error. */
   done(): void;
 }
@@ -50,7 +64,7 @@ async function makeBar(): Promise<() => Bar> {
 }
 
 /** The counted part of an event: what, how far, of how much, and what is beside it. */
-export function measure(event: MaclEvent): { what: string; value: number; total: number; text: string } | null {
+export function measure(event: ProgressEvent): { what: string; value: number; total: number; text: string } | null {
   switch (event.kind) {
     case 'step': {
       const losses = Object.entries(event.results).filter(([name]) => name === 'loss' || name.startsWith('loss.'));
@@ -85,7 +99,7 @@ export function measure(event: MaclEvent): { what: string; value: number; total:
 }
 
 /** What an event says once, in a line or several. */
-export function sentence(event: MaclEvent): string[] {
+export function sentence(event: ProgressEvent): string[] {
   switch (event.kind) {
     case 'plan':
       return [...event.lines];
@@ -112,7 +126,7 @@ class LineProgress implements Progress {
     private readonly now: () => number,
   ) {}
 
-  readonly onEvent = (event: MaclEvent): void => {
+  readonly onEvent = (event: ProgressEvent): void => {
     for (const line of sentence(event)) this.context.say(line);
     const at = measure(event);
     if (!at) return;
@@ -135,7 +149,7 @@ class BarProgress implements Progress {
     private readonly make: () => Bar,
   ) {}
 
-  readonly onEvent = (event: MaclEvent): void => {
+  readonly onEvent = (event: ProgressEvent): void => {
     const lines = sentence(event);
     if (lines.length > 0) {
       // A line under a running bar would be overwritten: the bar goes, and comes back with its next event.

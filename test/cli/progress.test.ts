@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { MaclEvent } from '../../src/api/types.js';
-import { openProgress } from '../../src/cli/progress.js';
+import { openProgress, type ProgressEvent } from '../../src/cli/progress.js';
 
-async function lines(events: readonly (MaclEvent | number)[]): Promise<string[]> {
+async function lines(events: readonly (ProgressEvent | number)[]): Promise<string[]> {
   const said: string[] = [];
   let now = 0;
   const { signal } = new AbortController();
@@ -21,7 +20,7 @@ async function lines(events: readonly (MaclEvent | number)[]): Promise<string[]>
   return said;
 }
 
-const step = (at: number, committed = true): MaclEvent => ({
+const step = (at: number, committed = true): ProgressEvent => ({
   kind: 'step',
   step: at,
   steps: 100,
@@ -42,7 +41,7 @@ describe('progress in lines', () => {
     expect(said.map((l) => l.split('  ')[0])).toEqual(['step 1/100', 'step 3/100', 'step 100/100']);
   });
   it('of cases is one line where they are quick', async () => {
-    const at = (done: number): MaclEvent => ({ kind: 'cases', what: 'prepare', done, total: 3, id: `c${done}` });
+    const at = (done: number): ProgressEvent => ({ kind: 'cases', what: 'prepare', done, total: 3, id: `c${done}` });
     expect(await lines([at(1), at(2), at(3)])).toEqual(['preparing cases 1/3  c1', 'preparing cases 3/3  c3']);
   });
   it('says plan, notes, warnings, validation and files', async () => {

@@ -14,17 +14,19 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { evaluate } = await import('../../api/evaluate.js');
+    const { evaluateFolders } = await import('../../train/evaluate-files.js');
     const progress = await openProgress(context);
     try {
-      const document = await evaluate({
+      const against = word(flags, 'against');
+      const { document, notes } = await evaluateFolders({
         pred: String(flags['pred']),
         labels: String(flags['labels']),
-        against: word(flags, 'against'),
+        ...(against === undefined ? {} : { against }),
         signal: context.signal,
-        onEvent: progress.onEvent,
+        onProgress: (done, total, id) => progress.onEvent({ kind: 'evaluate', done, total, id }),
       });
       progress.done();
+      for (const note of notes) context.say(note);
       if (isSet(flags, 'json')) return printJson(context, document);
       const { evaluationTable } = await import('../../segment/evaluate-table.js');
       context.print(evaluationTable(document));

@@ -1,6 +1,7 @@
 /** macl inspect: devices and why they are or are not used; with --program, what a step compiles to. */
-import type { InspectSummary, ProgramSummary } from '../../api/types.js';
 import type { DeviceName } from '../../backend/types.js';
+import { MaclError } from '../../errors.js';
+import type { InspectReport, ProgramReport } from '../../train/inspect.js';
 import { printJson, type CommandContext } from '../context.js';
 import { deviceFlags, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
@@ -16,38 +17,63 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { inspect } = await import('../../api/inspect.js');
-    const summary = await inspect({
-      program: word(flags, 'program'),
-      device: word(flags, 'device') as DeviceName | undefined,
-      threads: flags['threads'] as number | undefined,
-      signal: context.signal,
-    });
-    if (isSet(flags, 'json')) return printJson(context, summary);
-    if (summary.program) printProgram(context, summary.program);
-    else printDevices(context, summary);
+    const { inspect, inspectProgram } = await import('../../train/inspect.js');
+    const device = word(flags, 'device') as DeviceName | undefined;
+    const threads = flags['threads'] as number | undefined;
+    const config = word(flags, 'program');
+    if (config !== undefined) {
+      const program = await inspectProgram({ config, device, threads });
+      if (isSet(flags, 'json')) printJson(context, program);
+      else printProgram(context, program);
+      return;
+    }
+    // Without a device: what `auto` takes. A device that is asked for by name is there, or that is the error.
+    const report = await inspect({ threads });
+    const asked = report.backends.find((b) => b.name === device);
+    if (asked && !asked.available) {
+      throw new MaclError('device', `${asked.name}: ${asked.reason}`, { field: 'device', found: asked.name });
+    }
+    const machine = await machineOf();
+    if (isSet(flags, 'json')) printJson(context, { ...machine, ...report });
+    else printDevices(context, machine, report);
   },
 };
 
-function printDevices(context: CommandContext, summary: InspectSummary): void {
-  const { cpu, used } = summary;
-  context.print(`macl ${summary.version}, Node ${summary.node}, ${summary.platform}, ${cpu.model}, ${cpu.cores} cores`);
-  for (const device of summary.devices) {
-    const mark = device.name === summary.default ? '*' : ' ';
-    const isas = device.isas.length > 0 ? ` (${device.isas.join(', ')})` : '';
-    context.print(
-      `${mark} ${device.name.padEnd(9)} ${device.available ? 'available' : 'not available'}${isas}: ${device.reason}`,
-    );
-  }
-  if (used) context.print(`used: ${used.device}, ${used.isa}, ${used.threads} threads, up to ${mib(used.maxBytes)}`);
+interface Machine {
+  readonly version: string;
+  readonly node: string;
+  readonly platform: string;
+  readonly cpu: { readonly model: string; readonly cores: number };
 }
 
-function printProgram(context: CommandContext, program: ProgramSummary): void {
+async function machineOf(): Promise<Machine> {
+  const { availableParallelism, cpus } = await import('node:os');
+  const { packageVersion } = await import('../../paths.js');
+  const cpu = { model: cpus()[0]?.model.trim() ?? 'unknown', cores: availableParallelism() };
+  return { version: packageVersion(), node: process.version, platform: `${process.platform} ${process.arch}`, cpu };
+}
+
+function printDevices(context: CommandContext, machine: Machine, report: InspectReport): void {
+  const { version, node, platform, cpu } = machine;
+  context.print(`macl ${version}, Node ${node}, ${platform}, ${cpu.model}, ${cpu.cores} cores`);
+  for (const { name, available, isas, reason } of report.backends) {
+    const mark = name === report.default ? '*' : ' ';
+    const sets = isas.length > 0 ? ` (${isas.join(', ')})` : '';
+    context.print(`${mark} ${name.padEnd(9)} ${available ? 'available' : 'not available'}${sets}: ${reason}`);
+  }
+  if (report.default === null) context.print('used: none');
+  else {
+    const free = report.freeBytes === null ? '' : `, up to ${mib(report.freeBytes)}`;
+    context.print(`used: ${report.default}, ${report.isa}, ${report.threads} threads${free}`);
+  }
+}
+
+function printProgram(context: CommandContext, program: ProgramReport): void {
   context.print(program.text);
   context.print('');
-  context.print(
-    `kernels ${program.kernels.length}, ${(program.flops / 1e9).toFixed(3)} GFLOP, ${mib(program.trafficBytes)} read and written`,
-  );
+  const work = `${(program.flops / 1e9).toFixed(3)} GFLOP, ${mib(program.bytes)} read and written`;
+  context.print(`${program.device} (${program.isa}): ${program.kernels.length} kernels, ${work}`);
+  context.print(`fused: ${program.fusions.join(', ') || 'nothing'}; parameters ${program.parameters}`);
   context.print(`state ${mib(program.stateBytes)}, input and results ${mib(program.ioBytes)}`);
   context.print(`scratch ${mib(program.scratchBytes)}, without reuse ${mib(program.scratchBytesWithoutReuse)}`);
 }

@@ -18,10 +18,10 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { predict } = await import('../../api/predict.js');
+    const { predict } = await import('../../index.js');
     const progress = await openProgress(context);
     try {
-      const summary = await predict({
+      const files = await predict({
         model: String(flags['model']),
         input: String(flags['input']),
         out: String(flags['out']),
@@ -30,11 +30,12 @@ export const command: Command = {
         device: word(flags, 'device') as DeviceName | undefined,
         threads: flags['threads'] as number | undefined,
         signal: context.signal,
-        onEvent: progress.onEvent,
+        onCase: (event) => progress.onEvent({ kind: 'predict', ...event }),
+        onNote: (message) => progress.onEvent({ kind: 'note', message }),
       });
       progress.done();
-      if (isSet(flags, 'json')) return printJson(context, summary);
-      for (const { file } of summary.files) context.print(file);
+      if (isSet(flags, 'json')) return printJson(context, { files });
+      for (const { file } of files) context.print(file);
     } finally {
       progress.done();
     }

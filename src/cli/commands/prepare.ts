@@ -1,4 +1,5 @@
 /** macl prepare: checks and prepares every case, so that training finds it ready. */
+import type { PretrainConfigInput } from '../../config/types.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
 import { configOf } from '../config-flags.js';
@@ -15,30 +16,29 @@ export const command: Command = {
     dims: choice('dims', 'network of slices or of volumes', ['2', '3']),
     'slice-axis': trainingFlags['slice-axis'],
     set: trainingFlags.set,
-    cases: text('cases', 'cases to prepare: FILE.json#KEY, a text file, a comma list, or a fraction'),
     'skip-bad': trainingFlags['skip-bad'],
     'follow-links': trainingFlags['follow-links'],
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const config = await configOf(flags, 'pretrain');
-    const { prepare } = await import('../../api/prepare.js');
+    const config = (await configOf(flags, 'pretrain')) as PretrainConfigInput;
+    const { prepare } = await import('../../train/prepare-command.js');
     const progress = await openProgress(context);
     try {
       const summary = await prepare({
         data: String(flags['data']),
         out: word(flags, 'out'),
         config,
-        cases: word(flags, 'cases'),
         skipBad: isSet(flags, 'skipBad'),
         followLinks: isSet(flags, 'followLinks'),
         signal: context.signal,
         onEvent: progress.onEvent,
       });
       progress.done();
+      for (const { id, message } of summary.skipped) context.say(`left out ${id}: ${message}`);
       if (isSet(flags, 'json')) return printJson(context, summary);
       const left = summary.skipped.length > 0 ? `, ${summary.skipped.length} left out` : '';
-      context.print(`${summary.cases} cases (${summary.labelled} labelled${left}) in ${summary.folder}`);
+      context.print(`${summary.cases} cases (${summary.labelled} labelled${left}) in ${summary.cacheDir}`);
     } finally {
       progress.done();
     }

@@ -1,5 +1,7 @@
 /** macl quickstart: the whole path on built-in synthetic volumes. */
 import type { DeviceName } from '../../backend/types.js';
+import { MaclError } from '../../errors.js';
+import type { TrainEvent } from '../../train/events.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
 import { count, deviceFlags, text, toggle } from '../flags.js';
@@ -15,7 +17,9 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { quickstart } = await import('../../api/quickstart.js');
+    const api: object = await import('../../index.js');
+    if (!('quickstart' in api)) throw new MaclError('state', 'quickstart: not in this build');
+    const quickstart = api.quickstart as (options: QuickstartOptions) => Promise<QuickstartSummary>;
     const progress = await openProgress(context);
     try {
       const summary = await quickstart({
@@ -34,3 +38,18 @@ export const command: Command = {
     }
   },
 };
+
+/** What the command gives to and takes from `quickstart`. */
+export interface QuickstartOptions {
+  readonly out: string | undefined;
+  readonly seed: number | undefined;
+  readonly device: DeviceName | undefined;
+  readonly threads: number | undefined;
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: TrainEvent) => void;
+}
+
+export interface QuickstartSummary {
+  /** The comparison, for people: rows `scratch` and `pre-trained`. */
+  readonly table: string;
+}

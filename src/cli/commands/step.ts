@@ -18,18 +18,19 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { step } = await import('../../api/step.js');
-    const summary = await step({
+    const { step } = await import('../../train/step-files.js');
+    const out = String(flags['out']);
+    const results = await step({
       config: String(flags['config']),
       weights: String(flags['weights']),
       batch: String(flags['batch']),
-      out: String(flags['out']),
+      out,
       steps: flags['steps'] as number | undefined,
       device: word(flags, 'device') as DeviceName | undefined,
       threads: flags['threads'] as number | undefined,
       signal: context.signal,
     });
-    if (isSet(flags, 'json')) return printJson(context, summary);
-    for (const [name, value] of Object.entries(summary.results)) context.print(`${name} ${value}`);
+    if (isSet(flags, 'json')) return printJson(context, { out, results });
+    for (const [name, value] of Object.entries(results)) context.print(`${name} ${value}`);
   },
 };

@@ -1,5 +1,5 @@
 /** What `pretrain` and `finetune` share: options of a run from flags, and what is said at its end. */
-import type { RunSummary } from '../../api/types.js';
+import type { RunSummary } from '../../train/trainer.js';
 import type { DeviceName } from '../../backend/types.js';
 import { printJson, type CommandContext } from '../context.js';
 import type { Given } from '../config-flags.js';
