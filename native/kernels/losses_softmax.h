@@ -10,32 +10,41 @@ namespace {
 constexpr i64 kMaxClasses = 256;
 constexpr i64 kLossChunk = 1024;  // voxels of one task
 
-// kWide voxels: logits, then (softmax) probabilities, class by class; labels; which voxels count.
+// kWide voxels: logits, then (softmax) probabilities, class by class; labels as numbers of the element type, −1 where the
+// voxel does not count.
 struct SoftmaxGroup {
   alignas(64) real x[kMaxClasses * kWide];
-  i32 label[kWide];  // 0 where the voxel does not count
-  bool counts[kWide];
+  alignas(64) real label[kWide];
   vr max, sum;
+  vr at(i64 k) const { return load<vr>(x + k * kWide); }
+  // value where the label is k, else 0.
+  vr where(i64 k, vr value) const {
+    return load<vr>(label) == splat<vr>(static_cast<real>(k)) ? value : splat<vr>(real(0));
+  }
+  vr where_counted(vr value) const {
+    const vr zero = splat<vr>(real(0));
+    return load<vr>(label) >= zero ? value : zero;
+  }
 };
 // Reads `rows` voxels (the other lanes are 0 and do not count); false on a label that is neither a class nor `ignore`.
 inline bool read_group(SoftmaxGroup& g, const real* x, i64 ld, const i32* y, i64 ldy, i64 rows, i64 classes,
                        i64 ignore) {
+  i32 wrong = 0;
+  const auto label = [&](int l, i32 v) {
+    const bool skip = v == static_cast<i32>(ignore), inside = static_cast<u32>(v) < static_cast<u32>(classes);
+    g.label[l] = inside && !skip ? static_cast<real>(v) : real(-1);
+    wrong |= !inside && !skip;
+  };
   if (rows == kWide) {
     for (i64 k = 0; k < classes; ++k)
       for (int l = 0; l < kWide; ++l) g.x[k * kWide + l] = x[l * ld + k];
+    for (int l = 0; l < kWide; ++l) label(l, y[l * ldy]);
   } else {
     for (i64 k = 0; k < classes; ++k)
       for (int l = 0; l < kWide; ++l) g.x[k * kWide + l] = l < rows ? x[l * ld + k] : real(0);
+    for (int l = 0; l < kWide; ++l) label(l, l < rows ? y[l * ldy] : static_cast<i32>(ignore));
   }
-  bool good = true;
-  for (int l = 0; l < kWide; ++l) {
-    const i64 label = l < rows ? y[l * ldy] : ignore;
-    const bool inside = label >= 0 && label < classes;
-    g.counts[l] = inside && label != ignore;
-    g.label[l] = g.counts[l] ? static_cast<i32>(label) : 0;
-    good = good && (inside || label == ignore);
-  }
-  return good;
+  return !wrong;
 }
 // x becomes exp(x − max); sum their sum.
 inline void exponentials(SoftmaxGroup& g, i64 classes) {
@@ -108,40 +117,36 @@ inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task,
     const f64 count = *ptr<f64>(a, p.count);
     factor = count != 0 ? *ptr<f64>(a, p.dloss) / count : 0;
   }
-  f64 loss = 0, weight = 0;
+  const vr zero = splat<vr>(real(0));
+  vr loss = zero, weight = zero;
   SoftmaxGroup g;
   for (i64 v = task * kLossChunk; v < v1; v += kWide) {
     const i64 rows = imin(kWide, v1 - v);
     if (!read_group(g, ptr<real>(a, 0) + v * x.ld, x.ld, ptr<i32>(a, 1) + v * y.ld, y.ld, rows, classes, at.ignore))
       return kBadLabel;
+    vr w = g.where_counted(splat<vr>(real(1)));
+    if (cw) {
+      w = zero;
+      for (i64 k = 0; k < classes; ++k) w += g.where(k, splat<vr>(cw[k]));
+    }
     if (step == 0) {
-      real own[kWide];
-      for (int l = 0; l < kWide; ++l) own[l] = g.x[g.label[l] * kWide + l];
+      vr own = zero;
+      for (i64 k = 0; k < classes; ++k) own += g.where(k, g.at(k));
       exponentials(g, classes);
-      const vr value = vlog(g.sum) - (load<vr>(own) - g.max);
-      for (int l = 0; l < kWide; ++l) {
-        if (!g.counts[l]) continue;
-        const f64 w = cw ? cw[g.label[l]] : 1.0;
-        loss += w * lane(value, l);
-        weight += w;
-      }
+      loss += g.where_counted((vlog(g.sum) - (own - g.max)) * w);
+      weight += w;
     } else {
-      real f[kWide];
-      for (int l = 0; l < kWide; ++l)
-        f[l] = static_cast<real>(g.counts[l] ? factor * (cw ? cw[g.label[l]] : 1.0) : 0.0);
       probabilities(g, classes);
-      for (int l = 0; l < kWide; ++l) g.x[g.label[l] * kWide + l] -= real(1);
-      for (i64 k = 0; k < classes; ++k) {
-        const vr scaled = load<vr>(g.x + k * kWide) * load<vr>(f);
-        store(g.x + k * kWide, load<vr>(f) == splat<vr>(real(0)) ? splat<vr>(real(0)) : scaled);
-      }
+      w *= splat<vr>(factor);
+      for (i64 k = 0; k < classes; ++k)
+        store(g.x + k * kWide, g.where_counted((g.at(k) - g.where(k, splat<vr>(real(1)))) * w));
       const Tensor& dx = a.t[p.dx];
       write_group(g.x, ptr<real>(a, p.dx) + v * dx.ld, dx.ld, rows, classes, at.accumulate != 0);
     }
   }
   if (step == 0) {
-    out[0] = loss;
-    out[1] = weight;
+    out[0] = sum_lanes(loss);
+    out[1] = sum_lanes(weight);
   }
   return kOk;
 }
@@ -204,11 +209,13 @@ inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
   const Tensor &x = a.t[0], &y = a.t[1];
   const i64 classes = x.s[4], per = x.s[1] * x.s[2] * x.s[3], n = task / dice_chunks(x);
   const i64 v0 = n * per + task % dice_chunks(x) * kLossChunk, v1 = imin(v0 + kLossChunk, (n + 1) * per);
-  alignas(64) real sum_p[kMaxClasses * kWide];
-  for (i64 k = 0; k < classes; ++k) {
-    store(sum_p + k * kWide, splat<vr>(real(0)));
-    out[3 * k] = out[3 * k + 1] = out[3 * k + 2] = 0;
-  }
+  alignas(64) real sums[3][kMaxClasses * kWide];
+  const auto add = [&](int i, i64 k, vr value) {
+    real* sum = sums[i] + k * kWide;
+    store(sum, load<vr>(sum) + value);
+  };
+  for (int i = 0; i < 3; ++i)
+    for (i64 k = 0; k < classes * kWide; ++k) sums[i][k] = real(0);
   SoftmaxGroup g;
   for (i64 v = v0; v < v1; v += kWide) {
     const i64 rows = imin(kWide, v1 - v);
@@ -216,18 +223,14 @@ inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
                     attrs<DiceAttrs>(a).ignore))
       return kBadLabel;
     probabilities(g, classes);
-    real mask[kWide];
-    for (int l = 0; l < kWide; ++l) mask[l] = g.counts[l] ? real(1) : real(0);
-    for (i64 k = 0; k < classes; ++k)
-      store(sum_p + k * kWide, load<vr>(sum_p + k * kWide) + load<vr>(g.x + k * kWide) * load<vr>(mask));
-    for (int l = 0; l < kWide; ++l) {
-      if (!g.counts[l]) continue;
-      out[3 * g.label[l]] += g.x[g.label[l] * kWide + l];
-      out[3 * g.label[l] + 2] += 1;
+    for (i64 k = 0; k < classes; ++k) {
+      add(0, k, g.where(k, g.at(k)));
+      add(1, k, g.where_counted(g.at(k)));
+      add(2, k, g.where(k, splat<vr>(real(1))));
     }
   }
   for (i64 k = 0; k < classes; ++k)
-    for (int l = 0; l < kWide; ++l) out[3 * k + 1] += sum_p[k * kWide + l];
+    for (int i = 0; i < 3; ++i) out[3 * k + i] = sum_lanes(load<vr>(sums[i] + k * kWide));
   return kOk;
 }
 inline void dice_combine(const Args& a, const DicePlaces& p) {
@@ -250,14 +253,14 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
   const Tensor &x = a.t[0], &y = a.t[1], &dx = a.t[p.dx];
   const i64 classes = x.s[4], per = x.s[1] * x.s[2] * x.s[3], n = task / dice_chunks(x);
   const i64 v0 = n * per + task % dice_chunks(x) * kLossChunk, v1 = imin(v0 + kLossChunk, (n + 1) * per);
-  // d loss / d p = other[k], and own[k] where k is the label.
-  real own[kMaxClasses], other[kMaxClasses];
+  // d loss / d p_k = other[k], and extra[k] more where k is the label.
+  real extra[kMaxClasses], other[kMaxClasses];
   const f64 share = *ptr<f64>(a, p.dloss) / static_cast<f64>(dice_samples(a) * (classes - 1));
   for (i64 k = 0; k < classes; ++k) {
     const f64* sum = ptr<f64>(a, p.sums) + ((at.perSample ? n : 0) * classes + k) * 3;
     const f64 below = sum[1] + sum[2] + at.smooth, dice = (2 * sum[0] + at.smooth) / below;
     other[k] = static_cast<real>(k > 0 ? share * dice / below : 0);
-    own[k] = static_cast<real>(k > 0 ? share * (dice - 2) / below : 0);
+    extra[k] = static_cast<real>(k > 0 ? -2 * share / below : 0);
   }
   SoftmaxGroup g;
   for (i64 v = v0; v < v1; v += kWide) {
@@ -265,20 +268,14 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
     if (!read_group(g, ptr<real>(a, 0) + v * x.ld, x.ld, ptr<i32>(a, 1) + v * y.ld, y.ld, rows, classes, at.ignore))
       return kBadLabel;
     probabilities(g, classes);
-    // Through the softmax: dx_k = p_k (g_k − Σ_j g_j p_j); the label's class has another g than the rest.
-    real extra[kWide], label_p[kWide], mask[kWide];
-    for (int l = 0; l < kWide; ++l) {
-      mask[l] = g.counts[l] ? real(1) : real(0);
-      extra[l] = own[g.label[l]] - other[g.label[l]];
-      label_p[l] = g.x[g.label[l] * kWide + l];
-    }
-    vr inner = load<vr>(extra) * load<vr>(label_p);
-    for (i64 k = 0; k < classes; ++k) inner += load<vr>(g.x + k * kWide) * splat<vr>(other[k]);
+    // Through the softmax: dx_k = p_k (g_k − Σ_j g_j p_j) with g_k = other_k, plus extra_k where the label is k.
+    vr inner = splat<vr>(real(0));
+    for (i64 k = 0; k < classes; ++k)
+      inner += g.at(k) * (splat<vr>(other[k]) + g.where(k, splat<vr>(extra[k])));
     for (i64 k = 0; k < classes; ++k) {
-      real* q = g.x + k * kWide;
-      store(q, load<vr>(q) * (splat<vr>(other[k]) - inner) * load<vr>(mask));
+      const vr to_p = splat<vr>(other[k]) + g.where(k, splat<vr>(extra[k]));
+      store(g.x + k * kWide, g.where_counted(g.at(k) * (to_p - inner)));
     }
-    for (int l = 0; l < kWide; ++l) g.x[g.label[l] * kWide + l] += label_p[l] * extra[l] * mask[l];
     write_group(g.x, ptr<real>(a, p.dx) + v * dx.ld, dx.ld, rows, classes, at.accumulate != 0);
   }
   return kOk;

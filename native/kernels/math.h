@@ -81,6 +81,32 @@ MACL_INLINE f64 lane(V v, int l) {
   }
 }
 
+// The sum of all lanes in float64, and the largest, as a tree: a chain would wait for each addition.
+template <class V>
+MACL_INLINE f64 sum_lanes(V v) {
+  if constexpr (Vec<V>::lanes == 1) {
+    return v;
+  } else {
+    f64 t[Vec<V>::lanes];
+    for (int l = 0; l < Vec<V>::lanes; ++l) t[l] = v[l];
+    for (int n = Vec<V>::lanes / 2; n > 0; n /= 2)
+      for (int l = 0; l < n; ++l) t[l] += t[l + n];
+    return t[0];
+  }
+}
+template <class V>
+MACL_INLINE f64 max_lanes(V v) {
+  if constexpr (Vec<V>::lanes == 1) {
+    return v;
+  } else {
+    f32 t[Vec<V>::lanes];
+    for (int l = 0; l < Vec<V>::lanes; ++l) t[l] = v[l];
+    for (int n = Vec<V>::lanes / 2; n > 0; n /= 2)
+      for (int l = 0; l < n; ++l) t[l] = t[l + n] > t[l] ? t[l + n] : t[l];
+    return t[0];
+  }
+}
+
 // Calls f.operator()<V>(i) for i in 0…n−1 in steps of V's lanes: the widest vectors first, then narrower, then numbers.
 template <class F>
 MACL_INLINE void lanes(i64 n, F f) {

@@ -108,26 +108,30 @@ struct SupconTask {
 
   i64 at(const Tensor& t, i64 i, i64 position) const { return ((i < s.batch ? i : i - s.batch) * s.positions + position) * t.ld; }
 
+  // A vector's next position lies behind it, and the vectors of one position lie far apart: asked for one position early
+  // (an address past the end does no harm).
+  void ask_for(const real* next) const {
+    for (i64 c = 0; c < s.channels; c += 64 / i64(sizeof(real))) __builtin_prefetch(next + c);
+  }
+
   // u, turned and 1 / max(|z|, 1e-12), stored negative where |z| is below: the gradient then has no projection.
   void normalise(i64 position) const {
     for (i64 i = 0; i < s.vectors; ++i) {
       const int which = i < s.batch ? 0 : 1;
       const real* z = ptr<real>(a, which) + at(a.t[which], i, position);
-      f64 square = 0;
+      ask_for(z + a.t[which].ld);
       vr squares = splat<vr>(real(0));
       i64 c0 = 0;
       for (; c0 + kWide <= s.channels; c0 += kWide) squares += load<vr>(z + c0) * load<vr>(z + c0);
-      for (int l = 0; l < kWide; ++l) square += lane(squares, l);
+      f64 square = sum_lanes(squares);
       for (; c0 < s.channels; ++c0) square += static_cast<f64>(z[c0]) * static_cast<f64>(z[c0]);
       const f64 norm = __builtin_sqrt(square);
       const bool tiny = norm < 1e-12;
       const f64 inverse_norm = tiny ? 1e12 : 1 / norm;
       inverse()[i] = tiny ? -inverse_norm : inverse_norm;
       real *row = u() + i * s.cp, *column = turned() + i;
-      for (i64 c = 0; c < s.channels; ++c) {
-        row[c] = static_cast<real>(static_cast<f64>(z[c]) * inverse_norm);
-        column[c * s.mp] = row[c];
-      }
+      lanes(s.channels, [&]<class V>(i64 c) { store(row + c, load<V>(z + c) * splat<V>(inverse_norm)); });
+      for (i64 c = 0; c < s.channels; ++c) column[c * s.mp] = row[c];
     }
   }
 
@@ -152,13 +156,7 @@ struct SupconTask {
     leave_out(real(-3.0e38));
     vr top = load<vr>(g);
     for (i64 j = kWide; j < s.mp; j += kWide) top = vmax(load<vr>(g + j), top);
-    f64 max = lane(top, 0), sum_all = 0, sum_near = 0, positives_of_i = -1;  // not itself
-    for (int l = 0; l < kWide; ++l) {
-      if (lane(top, l) > max) max = lane(top, l);
-      sum_all += lane(all, l);
-      sum_near += lane(near, l);
-      positives_of_i += lane(count, l);
-    }
+    const f64 max = max_lanes(top), positives_of_i = sum_lanes(count) - 1;  // not itself
     alignas(64) real e[kMaxVectors];
     vr exponentials = zero;
     for (i64 j = 0; j < s.mp; j += kWide) {
@@ -166,11 +164,10 @@ struct SupconTask {
       store(e + j, v);
       exponentials += v;
     }
-    f64 sum = 0;
-    for (int l = 0; l < kWide; ++l) sum += lane(exponentials, l);
-    cosine += sum_all;
+    const f64 sum = sum_lanes(exponentials);
+    cosine += sum_lanes(all);
     // log-sum-exp less the mean positive logit, both relative to the maximum.
-    loss += __builtin_log(sum) + (max - sum_near / positives_of_i) / tau;
+    loss += __builtin_log(sum) + (max - sum_lanes(near) / positives_of_i) / tau;
     if (!gradient) return;
     const vr inv_sum = splat<vr>(1 / sum), less = splat<vr>(1 / positives_of_i);
     for (i64 j = 0; j < s.mp; j += kWide) store(g + j, load<vr>(e + j) * inv_sum - load<vr>(positive + j) * less);
@@ -204,11 +201,11 @@ struct SupconTask {
   void write_gradient(i64 position, i64 i, f64 factor, bool add) const {
     const int which = i < s.batch ? p.dz1 : p.dz2;
     real* out = ptr<real>(a, which) + at(a.t[which], i, position);
+    ask_for(out + a.t[which].ld);
     const real *ui = u() + i * s.cp, *di = du() + i * s.cp;
     vr dots = splat<vr>(real(0));
     for (i64 c = 0; c < s.cp; c += kWide) dots += load<vr>(ui + c) * load<vr>(di + c);
-    f64 dot = 0;
-    for (int l = 0; l < kWide; ++l) dot += lane(dots, l);
+    const f64 dot = sum_lanes(dots);
     const f64 inverse_norm = inverse()[i];
     const real along = static_cast<real>(inverse_norm < 0 ? 0 : dot);
     const real size = static_cast<real>(fabs64(inverse_norm) * factor);
