@@ -6,6 +6,7 @@ import { openMachine, type MachineOptions } from './train/trainer.js';
 import { loadSegmentModel } from './train/model-file.js';
 import { predictFiles, type PredictFilesOptions } from './train/predict.js';
 import { labelValues, Predictor, type SegmentOptions } from './train/predictor.js';
+import { segmentAnyOrientation } from './train/volumes.js';
 import type { Backend } from './backend/types.js';
 import type { Volume } from './data/volume.js';
 
@@ -38,6 +39,7 @@ export { evaluateFolders as evaluate, type EvaluateFoldersOptions as EvaluateOpt
 export { evaluationTable } from './segment/evaluate-table.js';
 export { caseMetrics, type CaseMetrics } from './segment/metrics.js';
 export { summarise, type EvaluationDocument } from './segment/evaluate.js';
+export { evaluateVolumes, type EvaluateVolumesOptions, type VolumePair } from './train/volumes.js';
 export { readNifti, toRas, fromRas, writeNifti } from './data/nifti.js';
 
 export interface PredictOptions
@@ -84,14 +86,13 @@ export class Segmenter {
   }
 
   /**
-   * Label values on the volume's own grid, [D, H, W]. The volume is in RAS order (`toRas` turns a file's).
-   * Rejects with MaclError `aborted` within one tile of an abort.
+   * Label values on the volume's own grid, [D, H, W]. Any affine will do: the volume is turned to RAS and back.
+   * Rejects with MaclError `aborted` within one tile of an abort, or `geometry` where grid and voxels do not fit.
    */
   async segment(volume: Volume, options: SegmentOptions = {}): Promise<Uint8Array | Int16Array | Int32Array> {
-    const indices = await this.predictor.segment(volume, options);
-    return labelValues(
-      indices,
-      this.classes.map((c) => c.value),
+    const values = this.classes.map((c) => c.value);
+    return segmentAnyOrientation(volume, options, async (ras) =>
+      labelValues(await this.predictor.segment(ras, options), values),
     );
   }
 
