@@ -78,7 +78,8 @@ inline i32 resize3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-// dx gathers from dy in the order of dy's voxels.
+// A task's row of dx takes from the rows of dy that touch it, in their order; along W each voxel of dy gives to its two
+// taps.
 inline i32 resize3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
   const Tensor &dy = a.t[0], &dx = a.t[1];
   const bool add = attrs<Resize3dAttrs>(a).accumulate != 0;
@@ -86,25 +87,25 @@ inline i32 resize3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
     const i64 h = task % dx.s[2], d = task / dx.s[2] % dx.s[1], n = task / dx.s[2] / dx.s[1];
     const AxisRange rd = axis_range(d, dx.s[1], dy.s[1]), rh = axis_range(h, dx.s[2], dy.s[2]);
     real* out = ptr<real>(a, 1) + task * dx.s[3] * dx.ld;
-    for (i64 w = 0; w < dx.s[3]; ++w) {
-      const AxisRange rw = axis_range(w, dx.s[3], dy.s[3]);
-      real* o = out + w * dx.ld;
-      if (!add) lanes(dx.s[4], [&]<class V>(i64 c) { store(o + c, splat<V>(real(0))); });
-      for (i64 i = rd.first; i <= rd.last; ++i) {
-        const f64 wd = axis_weight(i, d, dx.s[1], dy.s[1]);
-        if (wd == 0) continue;
-        for (i64 j = rh.first; j <= rh.last; ++j) {
-          const f64 wh = wd * axis_weight(j, h, dx.s[2], dy.s[2]);
-          if (wh == 0) continue;
-          const real* row = ptr<real>(a, 0) + voxel_at(dy, n, i, j) * dy.ld;
-          for (i64 k = rw.first; k <= rw.last; ++k) {
-            const real weight = static_cast<real>(wh * axis_weight(k, w, dx.s[3], dy.s[3]));
-            if (weight == 0) continue;
-            const real* g = row + k * dy.ld;
-            lanes(dx.s[4], [&]<class V>(i64 c) {
-              store(o + c, load<V>(o + c) + load<V>(g + c) * splat<V>(weight));
-            });
-          }
+    for (i64 w = 0; w < dx.s[3] && !add; ++w)
+      lanes(dx.s[4], [&]<class V>(i64 c) { store(out + w * dx.ld + c, splat<V>(real(0))); });
+    for (i64 i = rd.first; i <= rd.last; ++i) {
+      const f64 wd = axis_weight(i, d, dx.s[1], dy.s[1]);
+      if (wd == 0) continue;
+      for (i64 j = rh.first; j <= rh.last; ++j) {
+        const f64 wh = wd * axis_weight(j, h, dx.s[2], dy.s[2]);
+        if (wh == 0) continue;
+        const real* row = ptr<real>(a, 0) + voxel_at(dy, n, i, j) * dy.ld;
+        for (i64 k = 0; k < dy.s[3]; ++k) {
+          const AxisTap tap = axis_tap(k, dx.s[3], dy.s[3]);
+          const real near = static_cast<real>(wh * (1 - tap.f)), far = static_cast<real>(wh * tap.f);
+          const real* g = row + k * dy.ld;
+          real* o = out + tap.i * dx.ld;
+          lanes(dx.s[4], [&]<class V>(i64 c) {
+            const V v = load<V>(g + c);
+            store(o + c, load<V>(o + c) + v * splat<V>(near));
+            if (tap.f != 0) store(o + dx.ld + c, load<V>(o + dx.ld + c) + v * splat<V>(far));
+          });
         }
       }
     }
