@@ -23,6 +23,7 @@ export const NO_CHANGE: SpatialChange = {
 };
 
 type Matrix = number[][];
+const GRID = 2 ** 36;
 
 const multiply = (a: Matrix, b: Matrix): Matrix =>
   a.map((row) => [0, 1, 2].map((j) => row.reduce((sum, x, k) => sum + x * (b[k]![j] as number), 0)));
@@ -52,7 +53,9 @@ export function patchAffine(patch: Triple, start: Triple, spacingMm: Triple, cha
     const offset = start[i as 0] + (patch[i as 0] - 1) / 2 + change.shift[i as 0] - centre;
     return [...linear, offset];
   });
-  return rows.flat();
+  // Multiples of 2^-36: positions and their shifts by whole voxels are then exact, so that a box of a volume gives the
+  // same bits as the whole.
+  return rows.flat().map((x) => (Math.round(x * GRID) || 0) / GRID);
 }
 
 /** Where a point of the output lies in the volume. */

@@ -1,4 +1,5 @@
 /** Fine-tuning: from labelled cases, and maybe a pre-trained network, to a model that segments. */
+import { resolve } from 'node:path';
 import type { Backend } from '../backend/types.js';
 import { describePlan } from '../config/index.js';
 import type { FinetuneConfig, FinetuneConfigInput } from '../config/types.js';
@@ -71,7 +72,6 @@ async function run(options: FinetuneOptions, folder: RunFolder, backend: Backend
     const init = options.init === undefined ? null : await loadModel(options.init);
     dataset = await openData(options);
     record = await begin(options, input, dataset, backend, init);
-    await folder.writeConfig(record);
   }
   const training = await prepareCases(dataset, record.cases.train, record, 'required', options);
   const held =
@@ -117,7 +117,8 @@ async function begin(
     },
     channels: plan.channels,
     device: { backend: backend.info.name, isa: backend.info.isa },
-    init: options.init ?? null,
+    // A resume may run from another folder.
+    init: options.init === undefined ? null : resolve(options.init),
   };
 }
 
@@ -146,7 +147,6 @@ async function assemble(
   checkMemory([program, ...others], backend);
   const { cases } = prepared;
   const sampler = samplerFor(config, cases, { foreground: await foregroundOf(cases) });
-  const rotates = augment.rotation.some((r) => r > 0);
   return {
     record,
     state: net.state,
@@ -163,12 +163,8 @@ async function assemble(
     others,
     results: ['loss', 'loss.ce', ...(config.loss.name === 'ce+dice' ? ['loss.dice'] : []), 'gradnorm'],
     cases,
-    boxVoxels: largestBox(
-      patch,
-      Math.max(1, 1 / augment.scale[0], augment.scale[1]),
-      augment.translation * Math.max(...patch),
-      rotates,
-    ),
+    boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
+    checkpointEvery: options.config?.train?.checkpointEvery ?? config.train.checkpointEvery,
     feed(executor, store) {
       const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
       return async (at) => {
@@ -177,7 +173,7 @@ async function assemble(
         writer.flush();
       };
     },
-    validation: async (executor, folder) =>
+    validation: async (executor, folder, resumed) =>
       held && inference
         ? openValidation({
             executor,
@@ -186,6 +182,7 @@ async function assemble(
             state: net.state,
             cases: held.cases,
             folder,
+            resumed,
             onEvent: options.onEvent,
             signal: options.signal,
           })

@@ -38,14 +38,20 @@ export interface Loop {
   /** Names of float64 scalars to read after each step. */
   readonly results: readonly string[];
   readonly checkpointEvery: number;
-  /** Metadata of a checkpoint (configuration and so on); the loop adds step and skipped. */
+  /** Metadata of a checkpoint (configuration and so on); the loop adds what it knows itself. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Steps skipped before this run went on. */
+  readonly skipped?: number;
   readonly folder: RunFolder;
   /** Writes the step's input (all but `lr`). */
   writeInput(step: number): void | Promise<void>;
-  /** Called after every `validateEvery` steps and after the last. */
+  /** Called after every `validateEvery` steps and after the last, before the checkpoint of that step. */
   readonly validate?: ((step: number) => Promise<void>) | undefined;
   readonly validateEvery?: number;
+  /** The last step that was validated before this run began or went on. */
+  readonly validatedStep?: number;
+  /** More of a checkpoint's metadata, as it is now. */
+  progress?(): Readonly<Record<string, string>>;
   onStep?(record: StepRecord): void;
   onWarning?(message: string): void;
   readonly signal?: AbortSignal | undefined;
@@ -55,13 +61,24 @@ export interface Loop {
 export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
   const { executor, program, schedule, folder } = loop;
   const watch = new Watchdog(loop.onWarning ?? (() => undefined));
-  let skipped = Number(loop.metadata['skipped'] ?? 0);
+  let skipped = loop.skipped ?? 0;
   let skippedInARow = 0;
   let done = loop.startStep;
-  const save = () => saveCheckpoint(loop, done, skipped);
+  let validated = loop.validatedStep ?? 0;
+  const save = () => saveCheckpoint(loop, done, { skipped: String(skipped), validated: String(validated) });
+  const validateIfDue = async (): Promise<void> => {
+    const due = loop.validateEvery && (done % loop.validateEvery === 0 || done === schedule.steps);
+    if (!due || !loop.validate || done <= validated) return;
+    await loop.validate(done);
+    validated = done;
+    // An older checkpoint of this step does not know of it.
+    saved = -1;
+  };
   const pace = new Pace(loop.batch);
   let saved = loop.startStep;
   try {
+    // A run that was stopped inside a validation goes on with it.
+    await validateIfDue();
     while (done < schedule.steps) {
       if (loop.signal?.aborted) throw new MaclError('aborted', 'stopped by a signal');
       const lr = learningRate(schedule, done);
@@ -89,12 +106,11 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
         );
       }
       watch.look(results, done);
+      await validateIfDue();
       if (done % loop.checkpointEvery === 0 && done < schedule.steps) {
         await save();
         saved = done;
       }
-      const due = loop.validateEvery && (done % loop.validateEvery === 0 || done === schedule.steps);
-      if (due) await loop.validate?.(done);
     }
     await save();
     return { skipped };
@@ -107,14 +123,15 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
   }
 }
 
-async function saveCheckpoint(loop: Loop, step: number, skipped: number): Promise<void> {
+async function saveCheckpoint(loop: Loop, step: number, more: Readonly<Record<string, string>>): Promise<void> {
   const tensors = stateTensors(loop.state, loop.executor.readState(), ['parameter', 'statistic', 'moment', 'counter']);
   for (const [name, { dtype, bytes }] of tensors) {
     const values = dtype === 'F64' ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
     if (!values.every(Number.isFinite))
       throw new MaclError('nonfinite', `${name} is not finite after step ${step}: nothing was saved`);
   }
-  await loop.folder.saveCheckpoint(step, tensors, { ...loop.metadata, step: String(step), skipped: String(skipped) });
+  const metadata = { ...loop.metadata, ...loop.progress?.(), ...more, step: String(step) };
+  await loop.folder.saveCheckpoint(step, tensors, metadata);
 }
 
 const round = (x: number): number => Number(x.toPrecision(4));

@@ -1,5 +1,5 @@
 /** `macl predict`: files or a folder in, label volumes on their own grids out. */
-import { readdir, stat } from 'node:fs/promises';
+import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Backend } from '../backend/types.js';
 import { asFileError, makeFolder } from '../data/files.js';
@@ -90,6 +90,7 @@ export async function predictFiles(
 ): Promise<{ id: string; file: string }[]> {
   const cases = await listCases(options.input, model.config.model.inChannels, options.onNote ?? (() => undefined));
   await makeFolder(options.out);
+  await mustNotReplaceInputs(cases, options.out);
   const predictor = await Predictor.open(model, backend);
   const written: { id: string; file: string }[] = [];
   try {
@@ -104,6 +105,18 @@ export async function predictFiles(
   } finally {
     await predictor.close();
   }
+}
+
+/** A result has its image's name: into the same folder it would replace the image. */
+async function mustNotReplaceInputs(cases: readonly PredictCase[], out: string): Promise<void> {
+  const real = await realpath(out);
+  for (const { files, output } of cases)
+    for (const file of files)
+      if ((await realpath(file)) === join(real, output))
+        throw new MaclError('config', `${file}: the result would replace it: give another --out than its folder`, {
+          file,
+          field: 'out',
+        });
 }
 
 async function predictCase(

@@ -3,7 +3,7 @@
  * are typed arrays with a grid; files are in `predict.ts`.
  */
 import type { Backend } from '../backend/types.js';
-import { axisOrder, permuteTriple, permuteVoxels, prepareVolume } from '../data/prepare-volume.js';
+import { axisOrder, permuteVoxels, prepareVolume } from '../data/prepare-volume.js';
 import { Breather } from '../data/breathe.js';
 import type { Triple, Volume } from '../data/volume.js';
 import { MaclError } from '../errors.js';
@@ -62,6 +62,13 @@ export class Predictor {
     const { sliceAxis, spacingMm } = config.data;
     const tile = config.data.patch;
     const { signal } = options;
+    const expected = this.model.channelNames.length;
+    if (volume.channels !== expected)
+      throw new MaclError(
+        'dataset',
+        `${options.name ?? 'volume'}: channels: the model takes ${expected} (${this.model.channelNames.join(', ')}), found ${volume.channels}`,
+        { field: 'channels', expected, found: volume.channels, ...(options.name ? { file: options.name } : {}) },
+      );
     const rules = volume.channels === 1 ? normalization.slice(0, 1) : normalization;
     const settings = { spacingMm, normalize: rules, sliceAxis };
     const prepared = await prepareVolume(volume, settings, options.name ?? 'volume', signal);

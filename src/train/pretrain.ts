@@ -60,10 +60,9 @@ async function run(options: PretrainOptions, folder: RunFolder, backend: Backend
   } else {
     dataset = await openData(options);
     record = await begin(options, input, dataset, backend);
-    await folder.writeConfig(record);
   }
   const prepared = await prepareCases(dataset, record.cases.train, record, 'none', options);
-  return train(assemble(record, prepared, backend), backend, folder, options);
+  return train(assemble(record, prepared, backend, options), backend, folder, options);
 }
 
 /** A resume of a finished run changes nothing. */
@@ -113,6 +112,7 @@ function assemble(
   record: RunRecord<PretrainConfig>,
   prepared: PreparedDataset,
   backend: Backend,
+  options: PretrainOptions,
 ): Training<PretrainConfig> {
   const { config } = record;
   const { patch } = config.data;
@@ -130,7 +130,6 @@ function assemble(
   const { cases } = prepared;
   const sampler = samplerFor(config, cases);
   const names = identity ? (['i', 'v1', 'v2'] as const) : (['i1', 'i2', 'v1', 'v2'] as const);
-  const rotates = augment.rotation.some((r) => r > 0);
   return {
     record,
     state: net.state,
@@ -139,12 +138,8 @@ function assemble(
     others: [],
     results: PRETRAIN_RESULTS.filter((n) => n !== 'guard'),
     cases,
-    boxVoxels: largestBox(
-      patch,
-      Math.max(1, 1 / augment.scale[0], augment.scale[1]),
-      augment.translation * Math.max(...patch),
-      rotates,
-    ),
+    boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
+    checkpointEvery: options.config?.train?.checkpointEvery ?? config.train.checkpointEvery,
     feed(executor, store) {
       const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
       return async (at) => {

@@ -2,7 +2,7 @@
  * A run's folder: `config.json`, `log.jsonl`, `checkpoints/`, `model.safetensors`, and a lock that keeps two runs apart.
  * It knows files, not what is trained.
  */
-import { open, readFile, readdir, rename, stat, truncate, unlink, type FileHandle } from 'node:fs/promises';
+import { open, readFile, readdir, stat, truncate, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   asFileError,
@@ -14,8 +14,8 @@ import {
 } from '../data/files.js';
 import type { RawTensor, Safetensors } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
+import { isLock, takeLock } from './run-lock.js';
 
-const LOCK = 'lock';
 /** Kept besides the newest, so that a damaged disk block does not take the run. */
 const KEPT_CHECKPOINTS = 2;
 const CHECKPOINT = /^step-(\d{9})\.safetensors$/;
@@ -30,7 +30,10 @@ export class RunFolder {
   private log: FileHandle | null = null;
   private pendingLog = '';
 
-  private constructor(readonly path: string) {}
+  private constructor(
+    readonly path: string,
+    private readonly lock: string,
+  ) {}
 
   /**
    * Takes a folder for a new run (it must be empty or absent) or, with `resume`, for one that goes on.
@@ -38,29 +41,25 @@ export class RunFolder {
    */
   static async open(path: string, options: { resume: boolean }): Promise<RunFolder> {
     await makeFolder(path);
-    const names = (await readdir(path)).filter((n) => n !== LOCK && !n.startsWith('.'));
-    if (names.length > 0 && !options.resume) {
-      throw new MaclError(
-        'state',
-        `${path} is not empty: give another --out, or --resume to go on with what is there`,
-        { file: path },
-      );
-    }
-    await takeLock(join(path, LOCK));
+    // Before the lock, so that nothing is written into a folder of something else; and after it, for another run's.
+    if (!options.resume) await mustBeEmpty(path);
+    const lock = await takeLock(path);
     try {
-      await makeFolder(join(path, 'checkpoints'));
+      if (!options.resume) await mustBeEmpty(path);
     } catch (error) {
-      await unlink(join(path, LOCK)).catch(() => undefined);
+      await unlink(lock).catch(() => undefined);
       throw error;
     }
-    return new RunFolder(path);
+    return new RunFolder(path, lock);
   }
 
   file(name: string): string {
     return join(this.path, name);
   }
 
+  /** Begins the run on disk: a start that failed before this leaves the folder empty, ready for another try. */
   async writeConfig(config: unknown): Promise<void> {
+    await makeFolder(this.file('checkpoints'));
     await writeFileAtomic(this.file('config.json'), JSON.stringify(config, null, 2) + '\n');
   }
 
@@ -93,6 +92,7 @@ export class RunFolder {
     metadata: Record<string, string>,
   ): Promise<void> {
     await this.flushLog();
+    await makeFolder(this.file('checkpoints'));
     await writeSafetensorsFile(
       join(this.path, 'checkpoints', `step-${String(step).padStart(9, '0')}.safetensors`),
       tensors,
@@ -117,7 +117,7 @@ export class RunFolder {
   /** The newest checkpoint that loads whole; damaged ones are reported and passed over. Leftovers of a killed save go. */
   async newestCheckpoint(onDamaged: (error: MaclError) => void): Promise<LoadedCheckpoint | null> {
     const folder = join(this.path, 'checkpoints');
-    for (const n of await readdir(folder))
+    for (const n of await readdir(folder).catch(() => [] as string[]))
       if (n.startsWith('.') && n.endsWith('.tmp')) await unlink(join(folder, n)).catch(() => undefined);
     for (const { step, file } of await this.checkpointSteps()) {
       try {
@@ -147,8 +147,8 @@ export class RunFolder {
     }
   }
 
-  /** Cuts the log back to the records up to and including a step (and a torn last line off). */
-  async cutLog(step: number): Promise<void> {
+  /** Cuts the log back to the first record that is not kept (and a torn last line off). */
+  async cutLog(keeps: (record: Readonly<Record<string, unknown>>) => boolean): Promise<void> {
     const path = this.file('log.jsonl');
     const text = await readFile(path, 'utf8').catch(() => null);
     if (text === null) return;
@@ -156,13 +156,13 @@ export class RunFolder {
     for (let at = 0; at < text.length;) {
       const end = text.indexOf('\n', at);
       if (end < 0) break;
-      let record: { step?: unknown };
+      let record: unknown;
       try {
-        record = JSON.parse(text.slice(at, end)) as { step?: unknown };
+        record = JSON.parse(text.slice(at, end));
       } catch {
         break;
       }
-      if (typeof record.step === 'number' && record.step > step) break;
+      if (typeof record !== 'object' || record === null || !keeps(record as Record<string, unknown>)) break;
       at = end + 1;
       keep = at;
     }
@@ -180,7 +180,7 @@ export class RunFolder {
     } finally {
       await this.log?.close().catch(() => undefined);
       this.log = null;
-      await unlink(join(this.path, LOCK)).catch(() => undefined);
+      await unlink(this.lock).catch(() => undefined);
     }
   }
 }
@@ -189,51 +189,11 @@ function finiteOrNull(_key: string, value: unknown): unknown {
   return typeof value === 'number' && !Number.isFinite(value) ? null : value;
 }
 
-interface Owner {
-  readonly pid: number;
-  /** Start time of the process, so that a reused pid is not taken for it. */
-  readonly start: string;
-}
-
-async function startTimeOf(pid: number): Promise<string | null> {
-  try {
-    const text = await readFile(`/proc/${pid}/stat`, 'utf8');
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
-  } catch {
-    try {
-      process.kill(pid, 0);
-      return 'unknown';
-    } catch (error) {
-      return systemCode(error) === 'EPERM' ? 'unknown' : null;
-    }
-  }
-}
-
-/** A dead owner's lock is taken over, by renaming it away first so that only one of several takers wins. */
-async function takeLock(path: string): Promise<void> {
-  const self: Owner = { pid: process.pid, start: (await startTimeOf(process.pid)) ?? 'unknown' };
-  for (let attempt = 0; attempt < 5; attempt++) {
-    try {
-      const handle = await open(path, 'wx');
-      await handle.writeFile(JSON.stringify(self));
-      await handle.close();
-      return;
-    } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw asFileError(error, path, 'write');
-    }
-    const text = await readFile(path, 'utf8').catch(() => '');
-    let owner: Partial<Owner> = {};
-    try {
-      owner = JSON.parse(text) as Partial<Owner>;
-    } catch {
-      // A lock that was being written when its owner died.
-    }
-    const alive = typeof owner.pid === 'number' && owner.pid > 0 ? await startTimeOf(owner.pid) : null;
-    if (alive !== null && (alive === owner.start || alive === 'unknown')) {
-      throw new MaclError('locked', `${path}: process ${owner.pid} is writing to this run`, { file: path });
-    }
-    await rename(path, `${path}.${self.pid}.stale`).catch(() => undefined);
-    await unlink(`${path}.${self.pid}.stale`).catch(() => undefined);
-  }
-  throw new MaclError('locked', `${path}: could not be taken`, { file: path });
+async function mustBeEmpty(path: string): Promise<void> {
+  const names = (await readdir(path)).filter((n) => !isLock(n) && !n.startsWith('.'));
+  if (names.length === 0) return;
+  throw new MaclError('state', `${path} is not empty: give another --out, or --resume to go on with what is there`, {
+    file: path,
+    found: names.slice(0, 8),
+  });
 }

@@ -15,7 +15,7 @@ export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends Mo
   readonly channels: 'same' | 'sum' | 'repeat';
   /** What computed it: other instruction sets give other bits. */
   readonly device: { readonly backend: string; readonly isa: string };
-  /** The model that fine-tuning started from, as given. */
+  /** The model that fine-tuning started from, as an absolute path. */
   readonly init: string | null;
 }
 

@@ -58,12 +58,20 @@ export interface Training<C extends ResolvedConfig> {
   readonly boxVoxels: StoreOptions['boxVoxels'];
   /** Makes what writes each step's input. */
   feed(executor: Executor, store: VolumeStore): (step: number) => void | Promise<void>;
-  /** Returns a validation, if there are cases for it. */
-  validation?(executor: Executor, folder: RunFolder): Promise<Validation | null>;
+  /** Returns a validation, if there are cases for it. `resumed` is the metadata of the checkpoint that a run goes on from. */
+  validation?(
+    executor: Executor,
+    folder: RunFolder,
+    resumed: Readonly<Record<string, string>> | null,
+  ): Promise<Validation | null>;
+  /** Steps between checkpoints. A resume may change it: it says nothing about the result. */
+  readonly checkpointEvery: number;
 }
 
 export interface Validation {
   run(step: number): Promise<void>;
+  /** What a checkpoint has to remember of it. */
+  progress(): Readonly<Record<string, string>>;
   /** Weights to keep at the end instead of the last ones. */
   best(): Promise<Uint8Array | null>;
 }
@@ -91,7 +99,11 @@ export async function train<C extends ResolvedConfig>(
     : null;
   if (options.resume && !checkpoint)
     onEvent({ kind: 'note', message: `${folder.path}: no whole checkpoint: starting at step 0` });
-  await folder.cutLog(checkpoint?.step ?? 0);
+  const startStep = checkpoint?.step ?? 0;
+  const resumed = checkpoint?.contents.metadata ?? null;
+  const validatedStep = Number(resumed?.['validated'] ?? 0);
+  const isDone = (record: Readonly<Record<string, unknown>>): boolean =>
+    typeof record['step'] === 'number' && record['step'] <= ('validationDice' in record ? validatedStep : startStep);
 
   const programs = [program, ...t.others];
   const fixed = sessionSizes(programs);
@@ -107,9 +119,11 @@ export async function train<C extends ResolvedConfig>(
   const executor = await Executor.open(backend, programs, initial, storePlan.bytes);
   try {
     const store = await VolumeStore.open(executor.session, t.cases, storePlan, options.signal);
-    const validation = (await t.validation?.(executor, folder)) ?? null;
+    const validation = (await t.validation?.(executor, folder, resumed)) ?? null;
+    // From here on the folder holds a run; whatever stops it before leaves none.
+    if ((await folder.readConfig()) === null) await folder.writeConfig(record);
+    await folder.cutLog(isDone);
     let last: Readonly<Record<string, number>> = {};
-    const startStep = checkpoint?.step ?? 0;
     const { skipped } = await trainLoop({
       executor,
       program,
@@ -123,12 +137,15 @@ export async function train<C extends ResolvedConfig>(
       batch: config.train.batch,
       startStep,
       results: t.results,
-      checkpointEvery: config.train.checkpointEvery,
-      metadata: { ...modelMetadata(record), skipped: checkpoint?.contents.metadata['skipped'] ?? '0' },
+      checkpointEvery: t.checkpointEvery,
+      metadata: modelMetadata(record),
+      skipped: Number(resumed?.['skipped'] ?? 0),
       folder,
       writeInput: t.feed(executor, store),
       validate: validation ? (step) => validation.run(step) : undefined,
       ...(validation ? { validateEvery: config.train.valEvery > 0 ? config.train.valEvery : config.train.steps } : {}),
+      validatedStep,
+      ...(validation ? { progress: () => validation.progress() } : {}),
       onStep: (step) => {
         last = step.results;
         onEvent({ kind: 'step', steps: config.train.steps, ...step });

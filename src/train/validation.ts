@@ -25,15 +25,17 @@ export interface ValidationOptions {
   readonly state: StateTable;
   readonly cases: readonly PreparedCase[];
   readonly folder: RunFolder;
+  /** Metadata of the checkpoint that the run goes on from. */
+  readonly resumed?: Readonly<Record<string, string>> | null;
   readonly onEvent?: OnEvent | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 export async function openValidation(o: ValidationOptions): Promise<Validation> {
   const file = o.folder.file('checkpoints/best.safetensors');
-  const known = await readSafetensorsFile(file).catch(() => null);
-  // After a kill the best may be of a step that the run has still to repeat: it will come to the same figure again.
-  let best = known ? Number(known.metadata['dice'] ?? -Infinity) : -Infinity;
+  // The checkpoint says what was best, not the file: after a kill that may be of a step that the run has still to repeat,
+  // and it will be written again.
+  let best = Number(o.resumed?.['bestDice'] ?? -Infinity);
   return {
     async run(step) {
       const dice = await meanDice(o);
@@ -45,8 +47,16 @@ export async function openValidation(o: ValidationOptions): Promise<Validation> 
       const tensors = stateTensors(o.state, o.executor.readState(), ['parameter', 'statistic']);
       await writeSafetensorsFile(file, tensors, { ...modelMetadata(o.record), step: String(step), dice: String(dice) });
     },
+    progress: (): Record<string, string> => (Number.isFinite(best) ? { bestDice: String(best) } : {}),
     async best() {
-      const kept = await readSafetensorsFile(file).catch(() => null);
+      if (!Number.isFinite(best)) return null;
+      const kept = await readSafetensorsFile(file).catch((error: Error) => {
+        o.onEvent?.({
+          kind: 'warning',
+          message: `the best weights are lost, the last ones are kept: ${error.message}`,
+        });
+        return null;
+      });
       if (!kept) return null;
       const bytes = new Uint8Array(o.state.bytes);
       loadAll(o.state, bytes, kept.tensors, ['parameter', 'statistic'], file);

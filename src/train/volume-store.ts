@@ -3,6 +3,7 @@
  * is read from disk into a slot of its own for the step. The program cannot tell the difference: it sees descriptors.
  */
 import type { Session } from '../backend/types.js';
+import type { AugmentConfig } from '../config/types.js';
 import type { LoadedCase, PreparedCase } from '../data/prepared-case.js';
 import { boxOf, TAPS } from '../data/sampling-affine.js';
 import type { Triple } from '../data/volume.js';
@@ -30,8 +31,8 @@ export interface StorePlan {
 export interface StoreOptions {
   /** Samples a step. */
   readonly slots: number;
-  /** The largest box that a sample's views can need, in voxels. */
-  readonly boxVoxels: Triple;
+  /** The largest box that a sample's views can need, in voxels of a case with that spacing. */
+  readonly boxVoxels: (spacingMm: Triple) => Triple;
   readonly budgetBytes: number;
 }
 
@@ -47,7 +48,8 @@ export function planStore(cases: readonly PreparedCase[], options: StoreOptions)
   if (total <= options.budgetBytes) return { resident: true, bytes: total, slotBytes: 0 };
   const slotBytes = Math.max(
     ...cases.map((c) => {
-      const box = c.shape.map((s, a) => Math.min(s, options.boxVoxels[a] as number)) as unknown as Triple;
+      const most = options.boxVoxels(c.spacingMm);
+      const box = c.shape.map((s, a) => Math.min(s, most[a] as number)) as unknown as Triple;
       const { image, labels } = volumeBytes(box, c);
       return image + labels;
     }),
@@ -142,9 +144,22 @@ function boxOfAll(
   return { start: start as unknown as Triple, size: end.map((e, a) => e - (start[a] as number)) as unknown as Triple };
 }
 
-/** The largest box that views of a patch can need under any rotation, up to a scale and a shift in voxels. */
-export function largestBox(patch: Triple, scale: number, shift: number, rotates: boolean): Triple {
-  const diagonal = Math.hypot(...patch.map((n) => n - 1));
-  const side = (n: number) => Math.ceil((rotates ? diagonal : n - 1) * scale + 2 * shift) + 2 * TAPS.cubic + 3;
-  return [side(patch[0]), side(patch[1]), side(patch[2])];
+/** The largest box that the views of a patch can need: any rotation that is allowed, the smallest scale, every shift. */
+export function largestBox(
+  patch: Triple,
+  augment: Pick<AugmentConfig, 'rotation' | 'scale' | 'translation'>,
+  spacingMm: Triple,
+): Triple {
+  const lengthMm = patch.map((n, a) => (n - 1) * (spacingMm[a] as number));
+  const turned = [0, 1, 2].filter((a) => (augment.rotation[a] as number) > 0);
+  const side = (axis: number): number => {
+    // About one axis alone, that axis stays and the other two mix; lengths mix in mm, not in voxels.
+    const still = turned.length === 0 || (turned.length === 1 && turned[0] === axis);
+    const mixed = turned.length > 1 ? [0, 1, 2] : [0, 1, 2].filter((a) => a !== turned[0]);
+    const mm = still ? (lengthMm[axis] as number) : Math.hypot(...mixed.map((a) => lengthMm[a] as number));
+    const voxels = (mm / (spacingMm[axis] as number)) * Math.max(1, 1 / augment.scale[0]);
+    const shift = augment.translation * (patch[axis] as number);
+    return Math.ceil(voxels + 2 * shift) + 2 * TAPS.cubic + 3;
+  };
+  return [side(0), side(1), side(2)];
 }
