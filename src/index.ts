@@ -26,6 +26,14 @@ export { configSchema, PRESETS, resolveConfig } from './config/index.js';
 export { pretrain, type PretrainOptions } from './train/pretrain.js';
 export { finetune, type FinetuneOptions } from './train/finetune.js';
 export type { RunSummary } from './train/trainer.js';
+export {
+  quickstart,
+  type QuickstartEvent,
+  type QuickstartOptions,
+  type QuickstartReport,
+  type QuickstartRow,
+} from './train/quickstart.js';
+export type { QuickstartSizes } from './train/quickstart-settings.js';
 export { prepare, type PrepareOptions, type PrepareSummary } from './train/prepare-command.js';
 export { step, type StepOptions } from './train/step-files.js';
 export {

@@ -1,7 +1,5 @@
 /** macl quickstart: the whole path on built-in synthetic volumes. */
 import type { DeviceName } from '../../backend/types.js';
-import { MaclError } from '../../errors.js';
-import type { TrainEvent } from '../../train/events.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
 import { count, deviceFlags, text, toggle } from '../flags.js';
@@ -17,12 +15,10 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const api: object = await import('../../index.js');
-    if (!('quickstart' in api)) throw new MaclError('state', 'quickstart: not in this build');
-    const quickstart = api.quickstart as (options: QuickstartOptions) => Promise<QuickstartSummary>;
+    const { quickstart } = await import('../../train/quickstart.js');
     const progress = await openProgress(context);
     try {
-      const summary = await quickstart({
+      const report = await quickstart({
         out: word(flags, 'out'),
         seed: flags['seed'] as number | undefined,
         device: word(flags, 'device') as DeviceName | undefined,
@@ -31,25 +27,10 @@ export const command: Command = {
         onEvent: progress.onEvent,
       });
       progress.done();
-      if (isSet(flags, 'json')) printJson(context, summary);
-      else context.print(summary.table);
+      if (isSet(flags, 'json')) printJson(context, report);
+      else context.print(report.table);
     } finally {
       progress.done();
     }
   },
 };
-
-/** What the command gives to and takes from `quickstart`. */
-export interface QuickstartOptions {
-  readonly out: string | undefined;
-  readonly seed: number | undefined;
-  readonly device: DeviceName | undefined;
-  readonly threads: number | undefined;
-  readonly signal: AbortSignal;
-  readonly onEvent: (event: TrainEvent) => void;
-}
-
-export interface QuickstartSummary {
-  /** The comparison, for people: rows `scratch` and `pre-trained`. */
-  readonly table: string;
-}

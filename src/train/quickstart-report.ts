@@ -1,0 +1,60 @@
+/**
+ * What a quickstart says at its end: the table of both models with intervals, and the comparison in words that claim no
+ * more than was measured. Pure text.
+ */
+import { alignColumns } from '../segment/evaluate-table.js';
+import type { EvaluationDocument } from '../segment/evaluate.js';
+
+export type Interval = readonly [number, number];
+
+/** A mean over test cases with its 95% interval; null where nothing was defined. */
+export interface Measured {
+  readonly dice: number | null;
+  readonly ci95: Interval | null;
+}
+
+/** `all` (classes averaged within a case) of the metric Dice. */
+export function overall(part: Pick<EvaluationDocument, 'mean' | 'ci95'>): Measured {
+  return { dice: part.mean['all']?.dice ?? null, ci95: part.ci95['all']?.dice ?? null };
+}
+
+function cell(value: number | null, interval: Interval | null, places: number, sign = false): string {
+  if (value === null) return '-';
+  const show = (x: number): string => `${sign && x >= 0 ? '+' : ''}${x.toFixed(places)}`;
+  return interval ? `${show(value)} [${show(interval[0])}, ${show(interval[1])}]` : show(value);
+}
+
+type Part = Pick<EvaluationDocument, 'mean' | 'ci95'>;
+
+function row(name: string, part: Part, keys: readonly string[], sign = false): string[] {
+  return [
+    name,
+    ...keys.map((key) => cell(part.mean[key]!.dice, part.ci95[key]!.dice, 3, sign)),
+    cell(part.mean['all']!.assd, part.ci95['all']!.assd, 2, sign),
+  ];
+}
+
+/** Rows `scratch`, `pre-trained` and their difference; a column a class, all classes, and the surface distance. */
+export function comparisonTable(scratch: EvaluationDocument, pretrained: EvaluationDocument): string {
+  const keys = Object.keys(scratch.mean);
+  const heads = keys.map((key) => `Dice ${key === 'all' ? 'mean' : (scratch.classes[key] ?? key)}`);
+  const rows = [['', ...heads, 'ASSD (mm)'], row('scratch', scratch, keys), row('pre-trained', pretrained, keys)];
+  if (pretrained.against) rows.push(row('difference', pretrained.against, keys, true));
+  return alignColumns(rows);
+}
+
+/** The comparison in a sentence, whichever way it went. */
+export function verdict(difference: Measured, testCases: number): string {
+  const { dice, ci95 } = difference;
+  const over = `over ${testCases} unseen volumes`;
+  if (dice === null || ci95 === null) return `The difference is not defined ${over}.`;
+  const by = `${Math.abs(dice).toFixed(3)} Dice`;
+  const interval = `95% interval ${ci95.map((x) => `${x >= 0 ? '+' : ''}${x.toFixed(3)}`).join(' to ')}`;
+  if (ci95[0] > 0) return `Pre-training helped in this run: ${by} more ${over} (${interval}).`;
+  if (ci95[1] < 0) return `Pre-training did harm in this run: ${by} less ${over} (${interval}).`;
+  const way = dice >= 0 ? 'more' : 'less';
+  return `This run shows no difference: ${by} ${way} with pre-training ${over}, and the ${interval} holds 0.`;
+}
+
+export const CAVEAT =
+  'One run with one seed on synthetic volumes: it shows that every part works, and says nothing about real data.';
