@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
     std::vector<double> rate(static_cast<size_t>(threads));
     std::vector<std::thread> pool;
     for (int t = 0; t < threads; ++t)
-      pool.emplace_back([&, t] { rate[static_cast<size_t>(t)] = macl::bench::ceiling(k == 0 ? 128 : k == 1 ? 256 : 512); });
+      pool.emplace_back([&, t] { rate[static_cast<size_t>(t)] = macl::bench::ceiling(128 << k); });
     for (auto& t : pool) t.join();
     for (double r : rate) sum[k] += r;
   }

@@ -1,5 +1,5 @@
-// The fp32 multiply-add ceiling of one core, measured: independent FMA chains in inline assembly, so that no compiler can
-// spill or reorder them. 0 where the instruction set is not there.
+// The fp32 multiply-add ceiling of one core, measured: independent FMA chains in inline assembly, so that no compiler
+// can spill or reorder them. 0 where the instruction set is not there.
 #pragma once
 #include <chrono>
 

@@ -1,6 +1,6 @@
 // GFLOP/s of the convolution kernels of one table against the fp32 ceiling measured in the same run (ceiling.h).
-// Usage: conv_bench isa [threads] [filter]. Random data; warm-up apart; best and median of several runs by the clock, and
-// the best by processor time (what a run would reach on a machine that nobody else uses).
+// Usage: conv_bench isa [threads] [filter]. Random data; warm-up apart; best and median of several runs by the clock,
+// and the best by processor time (what a run would reach on a machine that nobody else uses).
 #include <time.h>
 
 #include <algorithm>
@@ -62,7 +62,8 @@ void conv(const KernelTable& table, const Case& c, const char* filter) {
                 c.kh, c.kw);
   if (!std::strstr(shape, filter)) return;
   const double flop = 2. * double(c.n * c.d * c.h * c.w * c.i * c.o * c.kd * c.kh * c.kw);
-  const Conv3dAttrs stats{c.kd, c.kh, c.kw, 1, 1, 1, c.kd * c.kh * c.kw > 1, 0, 0, 0}, none{c.kd, c.kh, c.kw, 1, 1, 1, 0, 0, 0, 0};
+  const Conv3dAttrs stats{c.kd, c.kh, c.kw, 1, 1, 1, c.kd * c.kh * c.kw > 1, 0, 0, 0};
+  const Conv3dAttrs none{c.kd, c.kh, c.kw, 1, 1, 1, 0, 0, 0, 0};
   Call p0(table, "conv3d_pack", false), p1(table, "conv3d_pack", false);
   for (Call* p : {&p0, &p1}) {
     p->attrs(Conv3dPackAttrs{p == &p1, 1, 1, 1});

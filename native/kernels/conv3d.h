@@ -8,8 +8,8 @@ namespace macl {
 namespace {
 
 // One output row [ow][O] of forward or dx; sums in float64, taps in order, then input channels.
-inline void conv3d_plain_row(const ConvShape& s, i64 row, const real* x, i64 ldx, const real* wp, const real* b, real* y,
-                             i64 ldy, bool accumulate, bool act, real slope) {
+inline void conv3d_plain_row(const ConvShape& s, i64 row, const real* x, i64 ldx, const real* wp, const real* b,
+                             real* y, i64 ldy, bool accumulate, bool act, real slope) {
   const i64 h = row % s.oh, d = row / s.oh % s.od, n = row / s.oh / s.od;
   for (i64 w = 0; w < s.ow; ++w)
     for (i64 ob = 0; ob < s.o; ob += kPackLanes) {

@@ -1,5 +1,5 @@
-// conv3d_bwd_w, tuned fp32: dw and db from x and dy. Per chunk of rows, tiles of dw_tile.h over short blocks of rows; then
-// the chunks' partial sums are added in their order. The plain kernel is in conv3d.h.
+// conv3d_bwd_w, tuned fp32: dw and db from x and dy. Per chunk of rows, tiles of dw_tile.h over short blocks of rows;
+// then the chunks' partial sums are added in their order. The plain kernel is in conv3d.h.
 #pragma once
 #include "dw_tile.h"
 
@@ -19,8 +19,8 @@ inline DwConv conv3d_bwd_w_plan(const Args& a) {
 }
 
 // Rows h … h + n of (n, d), positions w0 … w1, are in `buf` (row stride `rowSize`): their share of the task's sums.
-inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const f32* x, i64 ldx, const f32* buf, i64 rowSize,
-                               i64 ow, i64 row, i64 rows, i64 w0, i64 w1, i64 iw) {
+inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const f32* x, i64 ldx, const f32* buf,
+                               i64 rowSize, i64 ow, i64 row, i64 rows, i64 w0, i64 w1, i64 iw) {
   const i64 h0 = row % s.oh, d = row / s.oh % s.od, n = row / s.oh / s.od;
   const bool fused = kDwFuse && s.kw == 3 && s.sw == 1;
   DwArgs t;

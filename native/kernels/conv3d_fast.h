@@ -1,5 +1,5 @@
-// conv3d, tuned fp32: forward and dx over strips (conv3d_tile.h), dw in conv3d_bwd_w_fast.h. The plain kernels, which say
-// the same more simply, are in conv3d.h.
+// conv3d, tuned fp32: forward and dx over strips (conv3d_tile.h), dw in conv3d_bwd_w_fast.h. The plain kernels, which
+// say the same more simply, are in conv3d.h.
 #pragma once
 #include "conv3d_tile.h"
 #include "conv3d_bwd_w_fast.h"
@@ -74,8 +74,8 @@ inline void conv3d_activate(f32* y, i64 step, i64 n, i64 on, f32 slope) {
   }
 }
 
-// A task's statistics in ws: per channel Σ (y − shift) and Σ (y − shift)² in float64, and what is not yet added to them,
-// in fp32: of a few strips at a time. The shift is the task's first value, so that nothing is lost to cancellation.
+// A task's statistics in ws: per channel Σ (y − shift) and Σ (y − shift)² in float64, and what is not yet added to
+// them, in fp32: of a few strips at a time. The shift is the task's first value, so that nothing is lost to cancellation.
 constexpr i64 kStatsFlush = 8;  // strips
 
 struct ConvStats {
@@ -196,8 +196,9 @@ inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
   for (i64 t = begin; t < end; ++t) {
     if (phase == 0) {
       f64* stats = at.stats != 0 ? ptr<f64>(a, 6) : nullptr;
-      conv3d_task(rows, {ptr<const f32>(a, 0), ptr<const f32>(a, 1), optional_ptr<const f32>(a, 2), x.ld, ptr<f32>(a, 3),
-                         y.ld, false, at.act != 0, f32(at.slope), stats}, t);
+      const ConvCall call{ptr<const f32>(a, 0), ptr<const f32>(a, 1), optional_ptr<const f32>(a, 2), x.ld,
+                          ptr<f32>(a, 3), y.ld, false, at.act != 0, f32(at.slope), stats};
+      conv3d_task(rows, call, t);
     } else {
       for (i64 c = t * kPackLanes; c < imin((t + 1) * kPackLanes, y.s[4]); ++c)
         conv3d_stats(rows, ptr<f64>(a, 6), c, ptr<f32>(a, 4), ptr<f32>(a, 5));

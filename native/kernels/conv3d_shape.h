@@ -2,8 +2,8 @@
 // checks. No arithmetic on data here but the packing.
 //
 // Packed weights: [ceil(Out/16)][kD·kH][In][kW][16], zeros where Out is no multiple of 16; the same for every
-// instruction set. Out, In are the outputs and inputs of the kernel that reads it: O, I in mode 0 (forward); I, O in mode
-// 1 (dx), with the taps flipped, so that dx is the forward kernel over dy.
+// instruction set. Out, In are the outputs and inputs of the kernel that reads it: O, I in mode 0 (forward); I, O in
+// mode 1 (dx), with the taps flipped, so that dx is the forward kernel over dy.
 #pragma once
 #include "../ops/conv3d.h"
 #include "vec.h"
@@ -13,8 +13,8 @@ namespace {
 
 constexpr i64 kPackLanes = 16;
 
-// A convolution as the forward kernel and dx see it: out[p] = Σ_k in[(p·stride + k − pad) / dilation] · wp[k], where only
-// whole quotients inside the input count. Forward: dilation 1; dx: stride 1, dilation = the forward stride.
+// A convolution as the forward kernel and dx see it: out[p] = Σ_k in[(p·stride + k − pad) / dilation] · wp[k], where
+// only whole quotients inside the input count. Forward: dilation 1; dx: stride 1, dilation = the forward stride.
 struct ConvShape {
   i64 n;
   i64 od, oh, ow, o;  // output
@@ -102,7 +102,8 @@ inline i32 conv3d_bwd_x_check(const Args& a) {
   const auto& at = attrs<Conv3dAttrs>(a);
   if (!all_real(a, 0, 0) || !all_real(a, 2, 2)) return kBadDType;
   const Tensor &dy = a.t[0], &dx = a.t[2];
-  if (!is_opaque(a, 1, conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real)))) return kBadShape;
+  const i64 packed = conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw);
+  if (!is_opaque(a, 1, packed * i64(sizeof(real)))) return kBadShape;
   return conv3d_check(dx, dy, at);
 }
 

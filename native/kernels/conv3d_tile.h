@@ -2,10 +2,10 @@
 // rows and weights (conv3d_fast.h, upconv3d_fast.h).
 //
 // A strip is up to 24 neighbouring outputs of a row. The input rows it needs are copied to a small padded buffer
-// [row][block of 16 channels][position][16], zeros at the edges: so the tile has constant strides, no branches for padding,
-// and reads L1. The tile holds TW positions × TC vectors of output channels in registers and walks rows, channels and the
-// taps of kW. It reads and writes the output itself where it fits, else (it overshoots, or the last channels do not fill a
-// vector) a small buffer of sums, of which only what belongs to the strip is stored.
+// [row][block of 16 channels][position][16], zeros at the edges: so the tile has constant strides, no branches for
+// padding, and reads L1. The tile holds TW positions × TC vectors of output channels in registers and walks rows,
+// channels and the taps of kW. It reads and writes the output itself where it fits, else (it overshoots, or the last
+// channels do not fill a vector) a small buffer of sums, of which only what belongs to the strip is stored.
 #pragma once
 #include "conv3d_shape.h"
 
@@ -15,7 +15,8 @@ namespace {
 constexpr i64 kStripMax = 24;      // outputs
 constexpr i64 kStripCover = 32;    // the same with a tile's overshoot
 constexpr i64 kStripOut = 64;      // output channels at a time
-constexpr i64 kStripBuffer = 27 * 25 * 16;  // floats of input rows; 27 rows: kW taken apart (stride 2); 25: a tile's overshoot
+// Floats of input rows: 27 of them where kW is taken apart (stride 2), 24 positions and a tile's overshoot.
+constexpr i64 kStripBuffer = 27 * 25 * 16;
 constexpr int kMaxRows = 27;
 #if defined(MACL_ISA_AVX512)
 constexpr i64 kChunk = 32;  // input channels at a time

@@ -109,8 +109,8 @@ inline void dw_block(DwArgs t, i64 in, i64 on) {
   }
 }
 
-// How the work on a gradient [in, out, taps] is cut: chunks of rows × groups of output and input channels, each with its
-// partial sums [taps / K][iw][K][ow] in ws. db's partial sums, float64 [chunks][out], come first.
+// How the work on a gradient [in, out, taps] is cut: chunks of rows × groups of output and input channels, each with
+// its partial sums [taps / K][iw][K][ow] in ws. db's partial sums, float64 [chunks][out], come first.
 struct DwPlan {
   i64 in, out, taps, kw;  // kw: taps that lie together (K in the layout)
   i64 rows;

@@ -49,7 +49,8 @@ inline i32 upconv3d_bwd_x_check(const Args& a) {
   const auto& at = attrs<Upconv3dAttrs>(a);
   if (!all_real(a, 0, 0) || !all_real(a, 2, 2)) return kBadDType;
   const Tensor &dy = a.t[0], &dx = a.t[2];
-  if (!is_opaque(a, 1, conv3d_pack_count(dx.s[4], dy.s[4], at.sd * at.sh * at.sw) * i64(sizeof(real)))) return kBadShape;
+  const i64 packed = conv3d_pack_count(dx.s[4], dy.s[4], at.sd * at.sh * at.sw);
+  if (!is_opaque(a, 1, packed * i64(sizeof(real)))) return kBadShape;
   return upconv3d_check(dx, dy, at);
 }
 

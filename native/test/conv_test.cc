@@ -1,6 +1,6 @@
 // Convolutions of every kernel table against sums written straight from the equations in native/ops (float64): shapes
-// that are odd, smaller than a tile, no multiple of the vector; channel slices; strides; accumulation; any split of tasks
-// gives the same bits. Usage: conv_test [isa …]; prints "N passed, N failed".
+// that are odd, smaller than a tile, no multiple of the vector; channel slices; strides; accumulation; any split of
+// tasks gives the same bits. Usage: conv_test [isa …]; prints "N passed, N failed".
 #include <cmath>
 #include <functional>
 
@@ -59,7 +59,8 @@ void run_all_ways(const std::string& what, Call& c, const std::vector<int>& outp
   std::vector<std::vector<unsigned char>> before, first;
   for (int o : outputs) before.push_back(c[o].bytes);
   for (int way = 0; way < 4; ++way) {
-    for (size_t i = 0; i < outputs.size(); ++i) std::memcpy(c[outputs[i]].bytes.data(), before[i].data(), before[i].size());
+    for (size_t i = 0; i < outputs.size(); ++i)
+      std::memcpy(c[outputs[i]].bytes.data(), before[i].data(), before[i].size());
     if (way == 3)
       c.run_backwards();
     else
@@ -77,8 +78,10 @@ void run_all_ways(const std::string& what, Call& c, const std::vector<int>& outp
     bool same = true;
     for (i64 v = 0; v < count; ++v)
       for (i64 k = 0; k < b.t.ld; ++k)
-        if (k < offsets[i] || k >= offsets[i] + b.t.s[4])
-          same &= !std::memcmp(&b.bytes[size_t((v * b.t.ld + k) * e)], &before[i][size_t((v * b.t.ld + k) * e)], size_t(e));
+        if (k < offsets[i] || k >= offsets[i] + b.t.s[4]) {
+          const size_t at = size_t((v * b.t.ld + k) * e);
+          same &= !std::memcmp(&b.bytes[at], &before[i][at], size_t(e));
+        }
     expect(what + " neighbours untouched", same ? 0 : 1, 0);
   }
 }
@@ -107,8 +110,8 @@ void conv_case(const KernelTable& table, const Case& c) {
   const bool f64 = !std::strcmp(table.isa, "ref64");
   const double tol = f64 ? 1e-12 : 4e-6;
   char name[160];
-  std::snprintf(name, sizeof name, "%s conv %lldx%lldx%lldx%lld %lld->%lld k%lld%lld%lld s%lld%lld%lld pad%lld", table.isa,
-                c.n, c.d, c.h, c.w, c.i, c.o, c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, c.pad);
+  std::snprintf(name, sizeof name, "%s conv %lldx%lldx%lldx%lld %lld->%lld k%lld%lld%lld s%lld%lld%lld pad%lld",
+                table.isa, c.n, c.d, c.h, c.w, c.i, c.o, c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, c.pad);
   const std::string label = name;
   const i64 od = (c.d - 1) / c.sd + 1, oh = (c.h - 1) / c.sh + 1, ow = (c.w - 1) / c.sw + 1, taps = c.kd * c.kh * c.kw;
   Call pack0(table, "conv3d_pack", f64), pack1(table, "conv3d_pack", f64);
@@ -219,8 +222,8 @@ void upconv_case(const KernelTable& table, const Case& c) {
   const bool f64 = !std::strcmp(table.isa, "ref64");
   const double tol = f64 ? 1e-12 : 4e-6;
   char name[160];
-  std::snprintf(name, sizeof name, "%s upconv %lldx%lldx%lldx%lld %lld->%lld s%lld%lld%lld pad%lld", table.isa, c.n, c.d,
-                c.h, c.w, c.i, c.o, c.sd, c.sh, c.sw, c.pad);
+  std::snprintf(name, sizeof name, "%s upconv %lldx%lldx%lldx%lld %lld->%lld s%lld%lld%lld pad%lld", table.isa, c.n,
+                c.d, c.h, c.w, c.i, c.o, c.sd, c.sh, c.sw, c.pad);
   const std::string label = name;
   const i64 taps = c.sd * c.sh * c.sw, before = c.pad / 2;
   const auto up = [&](const std::function<void(i64, i64, i64)>& f) {
@@ -305,7 +308,8 @@ void linear_case(const KernelTable& table, i64 N, i64 I, i64 O, i64 pad, int add
   const std::string label = std::string(table.isa) + " linear " + std::to_string(I) + "->" + std::to_string(O);
   Call f(table, "linear_fwd", f64), g(table, "linear_bwd_x", f64), h(table, "linear_bwd_w", f64);
   f.attrs(LinearAttrs{0}), g.attrs(LinearAttrs{add}), h.attrs(LinearAttrs{add});
-  f.add(N, 1, 1, 1, I, I + pad), f.add(O, I, 1, 1, 1), add ? f.none() : f.add(O, 1, 1, 1, 1), f.add(N, 1, 1, 1, O, O + pad);
+  f.add(N, 1, 1, 1, I, I + pad), f.add(O, I, 1, 1, 1), add ? f.none() : f.add(O, 1, 1, 1, 1);
+  f.add(N, 1, 1, 1, O, O + pad);
   g.add(N, 1, 1, 1, O, O + pad), g.add(O, I, 1, 1, 1), g.add(N, 1, 1, 1, I, I + pad);
   h.add(N, 1, 1, 1, I, I + pad), h.add(N, 1, 1, 1, O, O + pad), h.add(O, I, 1, 1, 1), h.add(O, 1, 1, 1, 1);
   fill_random(f[0], 1), fill_random(f[1], 2), fill_random(f[3], 4);
@@ -336,6 +340,37 @@ void linear_case(const KernelTable& table, i64 N, i64 I, i64 O, i64 pad, int add
   expect(label + " dx", difference(values(g, 2), dx), tol);
   expect(label + " dw", difference(got, dw), tol);
   expect(label + " db", difference(values(h, 3), db), tol);
+}
+
+// What the checks must refuse.
+void refusals(const KernelTable& table) {
+  const bool f64 = !std::strcmp(table.isa, "ref64");
+  const auto forward = [&](Conv3dAttrs at, i64 width, i64 channels, i64 biases, i64 packed) {
+    Call f(table, "conv3d_fwd", f64);
+    f.attrs(at);
+    f.add(1, 2, 3, 4, 5);
+    const int wp = f.opaque();
+    f[wp].bytes.resize(size_t(packed));
+    f[wp].t = {nullptr, {packed, 1, 1, 1, 1}, 1, kU8, kScratch};
+    f.add(biases, 1, 1, 1, 1), f.add(1, 2, 3, width, channels), f.none(), f.none(), f.opaque();
+    return f.prepare();
+  };
+  const Conv3dAttrs good{3, 3, 3, 1, 1, 1, 0, 0, 0, 0};
+  const i64 packed = 16 * 5 * 27 * 8;
+  const std::string label = std::string(table.isa) + " refuses ";
+  expect(label + "nothing good", forward(good, 4, 6, 6, packed), kOk);
+  Conv3dAttrs bad = good;
+  bad.kh = 2;
+  expect(label + "a kernel of 2", forward(bad, 4, 6, 6, packed) == kBadAttr ? 0 : 1, 0);
+  bad = good;
+  bad.sw = 3;
+  expect(label + "a stride of 3", forward(bad, 4, 6, 6, packed) == kBadAttr ? 0 : 1, 0);
+  bad = good;
+  bad.stats = 1;
+  expect(label + "statistics without a place", forward(bad, 4, 6, 6, packed) == kBadShape ? 0 : 1, 0);
+  expect(label + "a wrong width", forward(good, 3, 6, 6, packed) == kBadShape ? 0 : 1, 0);
+  expect(label + "a wrong bias", forward(good, 4, 6, 5, packed) == kBadShape ? 0 : 1, 0);
+  expect(label + "short weights", forward(good, 4, 6, 6, 16 * 5 * 27 * 4 - 64) == kBadShape ? 0 : 1, 0);
 }
 
 const Case conv_cases[] = {
@@ -375,6 +410,7 @@ int main(int argc, char** argv) {
     if (!wanted) continue;
     for (const Case& c : conv_cases) conv_case(*t, c);
     for (const Case& c : upconv_cases) upconv_case(*t, c);
+    refusals(*t);
     linear_case(*t, 3, 5, 7, 0, 0), linear_case(*t, 4, 33, 18, 2, 1);
     std::printf("%s: %d passed, %d failed so far\n", t->isa, passed, failed);
   }

@@ -1,5 +1,5 @@
-// Calls one kernel of a table outside the engine, for tests and micro-benchmarks: owns its tensors, asks for the sizes of
-// opaque ones, runs phases on some threads or in any split. Not part of the product.
+// Calls one kernel of a table outside the engine, for tests and micro-benchmarks: owns its tensors, asks for the sizes
+// of opaque ones, runs phases on some threads or in any split. Not part of the product.
 #pragma once
 #include <cstdio>
 #include <cstdlib>
