@@ -71,7 +71,8 @@ void control_init(Control& c, u32 threads, void (*onDone)(void*), void* context)
 void worker_loop(Control& c, u32 thread) {
   for (u32 seen = 0;; ++seen) {
     wait_while(&c.job, seen);
-    if (load_word(&c.quit) != 0 || load_word(&c.dead) != 0) return;
+    // A thread that wakes late must still take part in a run that was begun before the quit: the others wait for it.
+    if (load_word(&c.quit) == seen + 1 || load_word(&c.dead) != 0) return;
     walk(c, thread);
     if (load_word(&c.dead) != 0) return;
     // A run has ended once every thread has looked at `stop` for the last time; only then may the next begin.
@@ -95,7 +96,7 @@ void control_run(Control& c, const Program& program) {
 void control_abort(Control& c) { store_word(&c.abort, 1); }
 
 void control_quit(Control& c) {
-  store_word(&c.quit, 1);
+  store_word(&c.quit, load_word(&c.job) + 1);
   add_word(&c.job, 1);
   wake_all(&c.job);
 }

@@ -18,7 +18,7 @@ enum Stop : u32 {
 struct Control {
   alignas(64) u32 job;  // counts runs begun; threads sleep on it
   u32 done;             // counts runs ended; the host sleeps on it
-  u32 quit;             // threads return
+  u32 quit;             // the value of `job` at which threads return; 0: not yet
   u32 dead;             // a thread was lost: the others leave wherever they wait, and nothing runs here again
   u32 abort;
   u32 stop;    // Stop, decided by the last thread to arrive, so that all see the same
