@@ -1,0 +1,161 @@
+/** Faults 24 and 25, and resume after kill -9: processes of their own that die while they save or train. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { Draws } from '../../src/data/philox.js';
+import { RunFolder } from '../../src/train/run-folder.js';
+import { compileSources, ended, firstOutput, type Children } from './child.js';
+import { logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
+
+const root = scratchFolder();
+const cacheDir = join(root, 'cache');
+const KILLS = 50;
+/** Floats of the one tensor of a checkpoint: some chunks of a write. */
+const FLOATS = 1 << 18;
+let children: Children;
+beforeAll(() => {
+  children = compileSources(root);
+});
+
+/** A child that saves checkpoints one after the other, step n full of n, and says so once the first is there. */
+const saver = (out: string) => `
+  import { RunFolder } from '${children.url('train/run-folder')}';
+  const folder = await RunFolder.open(${JSON.stringify(out)}, { resume: true });
+  const known = await folder.newestCheckpoint(() => {});
+  for (let n = (known?.step ?? 0) + 1; ; n++) {
+    folder.record({ step: n });
+    const bytes = new Uint8Array(new Float32Array(${FLOATS}).fill(n).buffer);
+    await folder.saveCheckpoint(n, new Map([['w', { dtype: 'F32', shape: [${FLOATS}], bytes }]]), { step: String(n) });
+    if (n === (known?.step ?? 0) + 1) process.stdout.write(String(n));
+  }`;
+
+describe('a save', () => {
+  it(`killed at ${KILLS} random moments leaves the previous or the new checkpoint whole`, async () => {
+    const out = join(root, 'saves');
+    const draws = new Draws(24, 1, 0, 0);
+    let before = 0;
+    let leftovers = 0;
+    for (let kill = 0; kill < KILLS; kill++) {
+      const child = children.start(saver(out));
+      const first = Number(await firstOutput(child));
+      expect(first).toBe(before + 1);
+      await new Promise((wait) => setTimeout(wait, draws.uniform() * 25));
+      child.kill('SIGKILL');
+      await ended(child);
+      leftovers += readdirSync(join(out, 'checkpoints')).filter((n) => n.endsWith('.tmp')).length;
+      const damaged: string[] = [];
+      // The dead owner's lock is taken over.
+      const folder = await RunFolder.open(out, { resume: true });
+      const newest = (await folder.newestCheckpoint((e) => damaged.push(e.message)))!;
+      await folder.close();
+      expect(damaged).toEqual([]);
+      expect(newest.step).toBeGreaterThanOrEqual(first);
+      const { bytes } = newest.contents.tensors.get('w')!;
+      const values = new Float32Array(bytes.slice().buffer);
+      expect(values.length).toBe(FLOATS);
+      expect(values.every((v) => v === newest.step)).toBe(true);
+      expect(newest.contents.metadata['step']).toBe(String(newest.step));
+      before = newest.step;
+      expect(readdirSync(join(out, 'checkpoints')).every((n) => /^step-\d{9}\.safetensors$/.test(n))).toBe(true);
+    }
+    // Kills did come in the middle of a write.
+    expect(leftovers).toBeGreaterThan(5);
+  });
+
+  it('that the system refuses leaves the old checkpoint and no temporary file', async () => {
+    const out = join(root, 'full');
+    const { status, stdout } = children.run(
+      `
+      import { RunFolder } from '${children.url('train/run-folder')}';
+      const folder = await RunFolder.open(${JSON.stringify(out)}, { resume: false });
+      const tensor = (n) => new Map([['w', { dtype: 'F32', shape: [n], bytes: new Uint8Array(4 * n) }]]);
+      await folder.saveCheckpoint(1, tensor(100), {});
+      const error = await folder.saveCheckpoint(2, tensor(1 << 18), {}).catch((e) => e);
+      await folder.close();
+      process.stdout.write(error.code + ' ' + error.details.file);`,
+      'ulimit -f 64',
+    );
+    expect([status, stdout]).toEqual([0, `file ${join(out, 'checkpoints/step-000000002.safetensors')}`]);
+    expect(readdirSync(join(out, 'checkpoints'))).toEqual(['step-000000001.safetensors']);
+    expect(readdirSync(out)).toEqual(['checkpoints']);
+  });
+});
+
+describe('a training', () => {
+  it.each(['pretrain', 'finetune'] as const)(
+    '%s killed and resumed until done is never having stopped',
+    async (task) => {
+      const data = await toyDataset(join(root, `${task}-data`));
+      const config =
+        task === 'pretrain'
+          ? tinyPretrain({ train: { steps: 20 } })
+          : tinyFinetune({ train: { steps: 20, valEvery: 7 } });
+      const base = { data, cacheDir, device: 'cpu', threads: 1, config, ...(task === 'finetune' ? { val: 0.5 } : {}) };
+      const program = (out: string) => `
+      import { ${task} } from '${children.url(`train/${task}`)}';
+      const val = ${task === 'finetune' ? '"0.5"' : 'undefined'};
+      await ${task}({ ...${JSON.stringify(base)}, val, out: ${JSON.stringify(join(root, out))}, resume: ${out.includes('killed')},
+        onEvent: (e) => e.kind === 'step' && process.stdout.write(e.step + '\\n') });`;
+      expect(children.run(program(`${task}-whole`)).status).toBe(0);
+      const draws = new Draws(3, 0, task.length, 0);
+      const out = `${task}-killed`;
+      let kills = 0;
+      for (;;) {
+        const child = children.start(program(out));
+        const code = ended(child);
+        // A finished run says nothing about steps.
+        const first = await firstOutput(child).catch(() => null);
+        if (first !== null && kills < 6) {
+          await new Promise((wait) => setTimeout(wait, draws.uniform() * 120));
+          child.kill('SIGKILL');
+          kills++;
+        }
+        if ((await code) === 0) break;
+      }
+      expect(kills).toBeGreaterThan(2);
+      const [found, whole] = [runFiles(join(root, out)), runFiles(join(root, `${task}-whole`))];
+      expect(logOf(join(root, out))).toEqual(logOf(join(root, `${task}-whole`)));
+      expect(found).toEqual(whole);
+    },
+  );
+
+  it('that runs out of disk keeps the last checkpoint and says which file', async () => {
+    const data = await toyDataset(join(root, 'disk-data'));
+    const out = join(root, 'disk');
+    const base = { data, cacheDir, device: 'cpu', threads: 1, out };
+    const program = (checkpointEvery: number, resume: boolean) => `
+      import { pretrain } from '${children.url('train/pretrain')}';
+      const config = ${JSON.stringify(tinyPretrain({ model: { filters: 4 }, train: { steps: 20 } }))};
+      config.train.checkpointEvery = ${checkpointEvery};
+      const options = { ...${JSON.stringify(base)}, config, resume: ${resume} };
+      const controller = new AbortController();
+      options.signal = controller.signal;
+      if (!${resume}) options.onEvent = (e) => e.kind === 'step' && e.step === 6 && controller.abort();
+      const error = await pretrain(options).catch((e) => e);
+      process.stdout.write(error.code + ' ' + error.details.file);`;
+    expect(children.run(program(5, false)).stdout).toMatch(/^aborted/);
+    const before = runFiles(out);
+    expect(children.run(program(5, true), 'ulimit -f 16').stdout).toBe(
+      `file ${join(out, 'checkpoints/step-000000010.safetensors')}`,
+    );
+    const after = runFiles(out);
+    expect(Object.keys(after)).toEqual(Object.keys(before));
+    for (const name of Object.keys(before).filter((n) => n !== 'log.jsonl')) expect(after[name]).toBe(before[name]);
+  });
+});
+
+describe('the file of a checkpoint', () => {
+  it('that was cut short or overwritten is passed over for the one before', async () => {
+    const out = join(root, 'damaged');
+    mkdirSync(out);
+    const folder = await RunFolder.open(out, { resume: false });
+    const tensors = new Map([['w', { dtype: 'F32' as const, shape: [2], bytes: new Uint8Array(8) }]]);
+    await folder.saveCheckpoint(1, tensors, { step: '1' });
+    await folder.saveCheckpoint(2, tensors, { step: '2' });
+    writeFileSync(join(out, 'checkpoints/step-000000002.safetensors'), 'not what it was');
+    const damaged: string[] = [];
+    expect((await folder.newestCheckpoint((e) => damaged.push(e.message)))?.step).toBe(1);
+    expect(damaged.join()).toMatch(/step-000000002/);
+    await folder.close();
+  });
+});
