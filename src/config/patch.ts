@@ -16,14 +16,15 @@ const SEARCH_SHAPES = 48;
 const volume = (size: Triple): number => size[0] * size[1] * size[2];
 
 /**
- * The size that a patch ought to have before it is rounded to what the network divides by: all of the largest case,
- * or the median where cases differ much, made smaller along its longest axis (in mm) until the voxels fit.
+ * The size that a patch ought to have before it is rounded to what the network divides by: all of the largest case (and
+ * of those a little larger that were not seen: `headroom` times the median), or the median where cases differ much; made
+ * smaller along its longest axis (in mm) until the voxels fit.
  */
-export function wantedSize(shapes: readonly Triple[], spacingMm: Triple, mostVoxels: number): Triple {
+export function wantedSize(shapes: readonly Triple[], spacingMm: Triple, mostVoxels: number, headroom = 1): Triple {
   const size = mapTriple((axis) => {
     const lengths = shapes.map((s) => s[axis]);
     const [median, largest] = [quantile(lengths, 0.5), Math.max(...lengths)];
-    return largest <= 1.5 * median ? largest : Math.ceil(median);
+    return largest <= 1.5 * median ? Math.max(largest, Math.round(headroom * median)) : Math.ceil(median);
   });
   const out: [number, number, number] = [...size];
   while (volume(out) > mostVoxels) {

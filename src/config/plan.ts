@@ -192,7 +192,7 @@ function dataOf(fingerprint: Fingerprint, given: ConfigInput): DataPlan {
       : typeof normalize === 'string'
         ? channelKinds.map(() => normalize)
         : normalize;
-  const wanted = wantedSize(flat, spacingMm ?? [1, 1, 1], mostVoxels);
+  const wanted = wantedSize(flat, spacingMm ?? [1, 1, 1], mostVoxels, dims === 3 ? 1.25 : 1);
   return { dims, spacingMm, shapes, smallest: along(Math.min), largest: along(Math.max), wanted, kinds };
 }
 

@@ -50,6 +50,9 @@ describe('fine-tuning small volumes', () => {
     expect(plan.config.loss.name).toBe('ce+dice');
     expect(plan.config.augment).toMatchObject({ rotation: [29, 29, 29], scale: [0.8, 1.25] });
   });
+  it('takes the same patch for the few cases of a list, so that larger ones fit too', () => {
+    expect(finetune(fingerprintOf(hippocampi.slice(0, 5))).config.data.patch).toEqual([48, 64, 48]);
+  });
   it('is a configuration that resolves to itself', () => {
     expect(resolveConfig(JSON.parse(JSON.stringify(plan.config)))).toEqual(plan.config);
   });

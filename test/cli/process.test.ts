@@ -1,0 +1,117 @@
+/**
+ * The program as a process: exit codes, signals, closed pipes. It runs from dist, which the test run brings up to date;
+ * where dist is not there these are counted skips.
+ */
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { writeSyntheticDataset } from '../../src/data/synthetic-dataset.js';
+
+const program = path.resolve(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js');
+const test = existsSync(program) ? it : it.skip;
+
+let folder = '';
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'macl-process-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+interface Ended {
+  code: number | null;
+  out: string;
+  err: string;
+}
+
+function start(args: readonly string[]): {
+  child: ChildProcessWithoutNullStreams;
+  ended: Promise<Ended>;
+  err: () => string;
+} {
+  const child = spawn(process.execPath, [program, ...args], { cwd: folder });
+  let [out, err] = ['', ''];
+  child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+  child.stderr.on('data', (data: Buffer) => (err += data.toString()));
+  const ended = new Promise<Ended>((resolve) => child.on('close', (code) => resolve({ code, out, err })));
+  return { child, ended, err: () => err };
+}
+
+async function until(what: () => boolean, ended: Promise<Ended>): Promise<void> {
+  let over: Ended | undefined;
+  void ended.then((e) => (over = e));
+  while (!what()) {
+    if (over) throw new Error(`ended too early (${over.code}): ${over.err}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** A training that would go on for ever. */
+function endless(out: string): ReturnType<typeof start> {
+  const small = [
+    '--set',
+    'model.filters=2',
+    '--set',
+    'model.levels=1',
+    '--patch',
+    '8,8,8',
+    '--batch',
+    '2',
+    '--threads',
+    '1',
+  ];
+  const where = ['--data', 'data', '--out', out, '--cache', 'cache'];
+  return start(['pretrain', ...where, ...small, '--steps', '1000000000', '--checkpoint-every', '1000000000']);
+}
+
+test('exit codes reach the shell', async () => {
+  const [good, flag, wrong] = await Promise.all(
+    [
+      ['config', '--schema'],
+      ['config', '--shema'],
+      ['config', '--config', 'absent.json'],
+    ].map((args) => start(args).ended),
+  );
+  expect([good!.code, flag!.code, wrong!.code]).toEqual([0, 2, 1]);
+  expect(JSON.parse(good!.out)).toHaveProperty('definitions');
+  expect(wrong!.out).toBe('');
+  expect(wrong!.err).toMatch(/absent\.json/);
+  expect(wrong!.err).not.toMatch(/\n\s+at /);
+});
+
+test('a closed pipe is no error', async () => {
+  const { child, ended } = start(['config', '--schema']);
+  child.stdout.destroy();
+  const { code, err } = await ended;
+  expect([code, err]).toEqual([0, '']);
+});
+
+test('SIGTERM saves the last finished step and exits 143, SIGINT 130', async () => {
+  await writeSyntheticDataset(path.join(folder, 'data'), { trainCases: 3, testCases: 0, seed: 1 });
+  for (const [signal, code] of [
+    ['SIGTERM', 143],
+    ['SIGINT', 130],
+  ] as const) {
+    const run = endless(signal);
+    await until(() => /^step \d/m.test(run.err()), run.ended);
+    run.child.kill(signal);
+    const over = await run.ended;
+    expect(over.code, over.err).toBe(code);
+    expect(over.err).toContain(`${signal}: stopping and saving`);
+    const saved = readdirSync(path.join(folder, signal, 'checkpoints')).filter((name) =>
+      /^step-\d+\.safetensors$/.test(name),
+    );
+    expect(saved).toHaveLength(1);
+    expect(existsSync(path.join(folder, signal, 'model.safetensors'))).toBe(false);
+  }
+});
+
+test('a second signal exits at once', async () => {
+  const run = endless('twice');
+  await until(() => /^step \d/m.test(run.err()), run.ended);
+  // Both are on their way before the process turns to the first: it has not saved when the second comes.
+  run.child.kill('SIGINT');
+  run.child.kill('SIGTERM');
+  expect([130, 143]).toContain((await run.ended).code);
+});
