@@ -15,7 +15,7 @@ struct DwConv {
 inline DwConv conv3d_bwd_w_plan(const Args& a) {
   ConvShape s = conv3d_fwd_shape(a.t[0], a.t[1], attrs<Conv3dAttrs>(a));
   const i64 last = conv3d_flatten(s);
-  return {s, last, dw_plan(s.i, s.o, s.taps(), s.kw, s.rows())};
+  return {s, last, dw_plan(s.i, s.o, s.taps(), s.kw, s.rows(), s.ow)};
 }
 
 // Rows h … h + n of (n, d), positions w0 … w1, are in `buf` (row stride `rowSize`): their share of the task's sums.

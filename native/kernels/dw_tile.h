@@ -12,6 +12,7 @@ constexpr i64 kDwPositions = 160;       // of dy in the buffer at a time, with p
 constexpr i64 kDwPad = 2;
 constexpr i64 kDwRows = 32;
 constexpr i64 kDwTasks = 32;            // about so many
+constexpr i64 kDwVoxels = 256;          // of a chunk, at least (while there are 8 tasks)
 constexpr bool kDwFuse = kLanes >= 8;   // the three taps of kW in one tile
 
 struct DwArgs {
@@ -121,10 +122,12 @@ struct DwPlan {
   i64 reduce_tasks() const { return cdiv(out, kPackLanes) * (in + 1); }
 };
 
-inline DwPlan dw_plan(i64 in, i64 out, i64 taps, i64 kw, i64 rows) {
+inline DwPlan dw_plan(i64 in, i64 out, i64 taps, i64 kw, i64 rows, i64 width) {
   const i64 ci = cdiv(in, kDwIn), co = cdiv(out, kDwOut);
+  // Short chunks would spend their time on zeroing and adding up; 8 tasks there are all the same.
+  const i64 most = imax(cdiv(8, ci * co), rows * width / kDwVoxels / 4 * 4);  // even shares for 2 and 4 threads
   return {in, out, taps, kw, rows, imin(in, kDwIn), imin(cdiv(out, kLanes) * kLanes, kDwOut), ci, co,
-          imin(rows, imax(1, cdiv(kDwTasks, ci * co)))};
+          imin(imin(rows, most), cdiv(kDwTasks, ci * co))};
 }
 
 // One task's share.

@@ -102,7 +102,7 @@ inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
 // upconv3d_bwd_w. Phase 0: partial sums (writes ws); phase 1: writes dw and db, or adds where accumulate = 1.
 inline DwPlan upconv3d_bwd_w_plan(const Args& a) {
   const UpShape s = upconv3d_args_shape(a, 0, 1);
-  return dw_plan(s.i, s.o, s.taps(), 1, s.rows());
+  return dw_plan(s.i, s.o, s.taps(), 1, s.rows(), s.w);
 }
 
 inline i64 upconv3d_bwd_w_tasks(const Args& a, i32 phase) {
