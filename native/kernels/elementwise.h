@@ -1,5 +1,5 @@
-// add, copy, concat, fill, wsum, scale. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may be a
-// slice of channels; add, copy and fill take fp32, float64 and int32.
+// add, copy, concat, fill, wsum, scale. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may
+// be a slice of channels; add, copy and fill take fp32, float64 and int32.
 #pragma once
 #include "../ops/elementwise.h"
 #include "math.h"
@@ -70,10 +70,17 @@ inline void add_tensors(const Args& a, i64 begin, i64 end) {
 }
 inline i32 add_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   switch (a.t[0].dtype) {
-    case kF32: add_tensors<f32>(a, begin, end); break;
-    case kF64: add_tensors<f64>(a, begin, end); break;
-    case kI32: add_tensors<i32>(a, begin, end); break;
-    default: return kBadDType;
+    case kF32:
+      add_tensors<f32>(a, begin, end);
+      break;
+    case kF64:
+      add_tensors<f64>(a, begin, end);
+      break;
+    case kI32:
+      add_tensors<i32>(a, begin, end);
+      break;
+    default:
+      return kBadDType;
   }
   return kOk;
 }
@@ -85,10 +92,17 @@ inline i32 copy_fwd_check(const Args& a) {
 }
 inline i32 copy_any(const Tensor& x, const Tensor& y, i64 begin, i64 end, bool add) {
   switch (x.dtype) {
-    case kF32: copy_tensor<f32>(x, y, begin, end, add); break;
-    case kF64: copy_tensor<f64>(x, y, begin, end, add); break;
-    case kI32: copy_tensor<i32>(x, y, begin, end, add); break;
-    default: return kBadDType;
+    case kF32:
+      copy_tensor<f32>(x, y, begin, end, add);
+      break;
+    case kF64:
+      copy_tensor<f64>(x, y, begin, end, add);
+      break;
+    case kI32:
+      copy_tensor<i32>(x, y, begin, end, add);
+      break;
+    default:
+      return kBadDType;
   }
   return kOk;
 }
@@ -117,10 +131,17 @@ inline void concat_tensors(const Tensor& p, const Tensor& q, const Tensor& whole
 }
 inline i32 concat_any(const Tensor& p, const Tensor& q, const Tensor& whole, bool forward, i64 begin, i64 end) {
   switch (whole.dtype) {
-    case kF32: concat_tensors<f32>(p, q, whole, forward, begin, end); break;
-    case kF64: concat_tensors<f64>(p, q, whole, forward, begin, end); break;
-    case kI32: concat_tensors<i32>(p, q, whole, forward, begin, end); break;
-    default: return kBadDType;
+    case kF32:
+      concat_tensors<f32>(p, q, whole, forward, begin, end);
+      break;
+    case kF64:
+      concat_tensors<f64>(p, q, whole, forward, begin, end);
+      break;
+    case kI32:
+      concat_tensors<i32>(p, q, whole, forward, begin, end);
+      break;
+    default:
+      return kBadDType;
   }
   return kOk;
 }
@@ -143,10 +164,17 @@ inline void fill_tensor(const Tensor& y, i64 begin, i64 end, T value) {
 inline i32 fill_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   const f64 value = attrs<FillAttrs>(a).value;
   switch (a.t[0].dtype) {
-    case kF32: fill_tensor<f32>(a.t[0], begin, end, static_cast<f32>(value)); break;
-    case kF64: fill_tensor<f64>(a.t[0], begin, end, value); break;
-    case kI32: fill_tensor<i32>(a.t[0], begin, end, static_cast<i32>(value)); break;
-    default: return kBadDType;
+    case kF32:
+      fill_tensor<f32>(a.t[0], begin, end, static_cast<f32>(value));
+      break;
+    case kF64:
+      fill_tensor<f64>(a.t[0], begin, end, value);
+      break;
+    case kI32:
+      fill_tensor<i32>(a.t[0], begin, end, static_cast<i32>(value));
+      break;
+    default:
+      return kBadDType;
   }
   return kOk;
 }
@@ -177,13 +205,13 @@ inline i32 scale_fwd_run(const Args& a, i32, i64 begin, i64 end) {
 #define ELEMENTWISE_KERNELS                                                                                            \
   {"add_fwd", add_fwd_tensors, AddAttrsFields, 1, tasks_of_0, add_fwd_run, nullptr, add_fwd_check},                    \
       {"copy_fwd", copy_fwd_tensors, CopyAttrsFields, 1, tasks_of_0, copy_fwd_run, nullptr, copy_fwd_check},           \
-      {"concat_fwd", concat_fwd_tensors, ConcatAttrsFields, 1, concat_fwd_tasks, concat_fwd_run, nullptr,              \
-       concat_fwd_check},                                                                                              \
-      {"concat_bwd", concat_bwd_tensors, ConcatAttrsFields, 1, tasks_of_0, concat_bwd_run, nullptr,              \
-       concat_bwd_check},                                                                                              \
+      {"concat_fwd",     concat_fwd_tensors, ConcatAttrsFields, 1,                                                     \
+       concat_fwd_tasks, concat_fwd_run,     nullptr,           concat_fwd_check},                                     \
+      {"concat_bwd", concat_bwd_tensors, ConcatAttrsFields, 1, tasks_of_0, concat_bwd_run, nullptr, concat_bwd_check}, \
       {"fill_fwd", fill_fwd_tensors, FillAttrsFields, 1, tasks_of_0, fill_fwd_run, nullptr, fill_fwd_check},           \
-      {"wsum_fwd", wsum_fwd_tensors, WsumAttrsFields, 1, tasks_one, wsum_fwd_run, nullptr, wsum_fwd_check},            \
-      {"scale_fwd", scale_fwd_tensors, ScaleAttrsFields, 1, tasks_one, scale_fwd_run, nullptr, scale_fwd_check}
+      {"wsum_fwd", wsum_fwd_tensors, WsumAttrsFields, 1, tasks_one, wsum_fwd_run, nullptr, wsum_fwd_check}, {          \
+    "scale_fwd", scale_fwd_tensors, ScaleAttrsFields, 1, tasks_one, scale_fwd_run, nullptr, scale_fwd_check            \
+  }
 
 }  // namespace
 }  // namespace macl

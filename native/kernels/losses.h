@@ -1,6 +1,6 @@
-// l1, softmaxce, dice: each forward, backward, and both in one. Equations: native/ops/losses.h. Activations and gradients
-// may be slices of channels; labels are int32. Forward phases: 0 sums chunks into ws (float64), 1 combines them in order;
-// the fused kernels' phase 2 is the backward kernel's only one.
+// l1, softmaxce, dice: each forward, backward, and both in one. Equations: native/ops/losses.h. Activations and
+// gradients may be slices of channels; labels are int32. Forward phases: 0 sums chunks into ws (float64), 1 combines
+// them in order; the fused kernels' phase 2 is the backward kernel's only one.
 #pragma once
 #include "../ops/losses.h"
 #include "losses_softmax.h"
@@ -115,20 +115,20 @@ inline i32 l1_fwd_run(const Args& a, i32 phase, i64 b, i64 e) { return l1_run(a,
 inline i32 l1_bwd_run(const Args& a, i32, i64 b, i64 e) { return l1_run(a, kL1Bwd, 2, b, e); }
 inline i32 l1_fwdbwd_run(const Args& a, i32 phase, i64 b, i64 e) { return l1_run(a, kL1FwdBwd, phase, b, e); }
 
-#define LOSSES_KERNELS                                                                                                \
-  {"l1_fwd", l1_fwd_tensors, L1AttrsFields, 2, l1_tasks, l1_fwd_run, l1_bytes, l1_fwd_check},                         \
-      {"l1_bwd", l1_bwd_tensors, L1AttrsFields, 1, l1_tasks, l1_bwd_run, nullptr, l1_bwd_check},                      \
-      {"l1_fwdbwd", l1_fwdbwd_tensors, L1AttrsFields, 3, l1_tasks, l1_fwdbwd_run, l1_bytes, l1_fwdbwd_check},         \
-      {"softmaxce_fwd", softmaxce_fwd_tensors, SoftmaxceAttrsFields, 2, softmaxce_tasks, softmaxce_fwd_run,           \
-       softmaxce_bytes, softmaxce_fwd_check},                                                                         \
-      {"softmaxce_bwd", softmaxce_bwd_tensors, SoftmaxceAttrsFields, 1, softmaxce_tasks, softmaxce_bwd_run, nullptr,  \
-       softmaxce_bwd_check},                                                                                          \
-      {"softmaxce_fwdbwd", softmaxce_fwdbwd_tensors, SoftmaxceAttrsFields, 3, softmaxce_tasks, softmaxce_fwdbwd_run,  \
-       softmaxce_bytes, softmaxce_fwdbwd_check},                                                                      \
-      {"dice_fwd", dice_fwd_tensors, DiceAttrsFields, 2, dice_tasks, dice_fwd_run, dice_bytes, dice_fwd_check},       \
-      {"dice_bwd", dice_bwd_tensors, DiceAttrsFields, 1, dice_tasks, dice_bwd_run, nullptr, dice_bwd_check},          \
-      {"dice_fwdbwd", dice_fwdbwd_tensors, DiceAttrsFields, 3, dice_tasks, dice_fwdbwd_run, dice_bytes,               \
-       dice_fwdbwd_check}
+#define LOSSES_KERNELS                                                                                                 \
+  {"l1_fwd", l1_fwd_tensors, L1AttrsFields, 2, l1_tasks, l1_fwd_run, l1_bytes, l1_fwd_check},                          \
+      {"l1_bwd", l1_bwd_tensors, L1AttrsFields, 1, l1_tasks, l1_bwd_run, nullptr, l1_bwd_check},                       \
+      {"l1_fwdbwd", l1_fwdbwd_tensors, L1AttrsFields, 3, l1_tasks, l1_fwdbwd_run, l1_bytes, l1_fwdbwd_check},          \
+      {"softmaxce_fwd", softmaxce_fwd_tensors, SoftmaxceAttrsFields, 2,                                                \
+       softmaxce_tasks, softmaxce_fwd_run,     softmaxce_bytes,      softmaxce_fwd_check},                             \
+      {"softmaxce_bwd", softmaxce_bwd_tensors, SoftmaxceAttrsFields, 1, softmaxce_tasks, softmaxce_bwd_run,            \
+       nullptr,         softmaxce_bwd_check},                                                                          \
+      {"softmaxce_fwdbwd", softmaxce_fwdbwd_tensors, SoftmaxceAttrsFields, 3,                                          \
+       softmaxce_tasks,    softmaxce_fwdbwd_run,     softmaxce_bytes,      softmaxce_fwdbwd_check},                    \
+      {"dice_fwd", dice_fwd_tensors, DiceAttrsFields, 2, dice_tasks, dice_fwd_run, dice_bytes, dice_fwd_check},        \
+      {"dice_bwd", dice_bwd_tensors, DiceAttrsFields, 1, dice_tasks, dice_bwd_run, nullptr, dice_bwd_check}, {         \
+    "dice_fwdbwd", dice_fwdbwd_tensors, DiceAttrsFields, 3, dice_tasks, dice_fwdbwd_run, dice_bytes, dice_fwdbwd_check \
+  }
 
 }  // namespace
 }  // namespace macl

@@ -1,5 +1,5 @@
-// softmaxce and dice: the losses over softmax. A group of kWide voxels is turned so that each class is one vector. Part of
-// losses.h, which has their table entries. At most 256 classes.
+// softmaxce and dice: the losses over softmax. A group of kWide voxels is turned so that each class is one vector. Part
+// of losses.h, which has their table entries. At most 128 classes (stack).
 #pragma once
 #include "../ops/losses.h"
 #include "math.h"
@@ -7,11 +7,11 @@
 namespace macl {
 namespace {
 
-constexpr i64 kMaxClasses = 256;
+constexpr i64 kMaxClasses = 128;
 constexpr i64 kLossChunk = 1024;  // voxels of one task
 
-// kWide voxels: logits, then (softmax) probabilities, class by class; labels as numbers of the element type, −1 where the
-// voxel does not count.
+// kWide voxels: logits, then (softmax) probabilities, class by class; labels as numbers of the element type, −1 where
+// the voxel does not count.
 struct SoftmaxGroup {
   alignas(64) real x[kMaxClasses * kWide];
   alignas(64) real label[kWide];
@@ -270,8 +270,7 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
     probabilities(g, classes);
     // Through the softmax: dx_k = p_k (g_k − Σ_j g_j p_j) with g_k = other_k, plus extra_k where the label is k.
     vr inner = splat<vr>(real(0));
-    for (i64 k = 0; k < classes; ++k)
-      inner += g.at(k) * (splat<vr>(other[k]) + g.where(k, splat<vr>(extra[k])));
+    for (i64 k = 0; k < classes; ++k) inner += g.at(k) * (splat<vr>(other[k]) + g.where(k, splat<vr>(extra[k])));
     for (i64 k = 0; k < classes; ++k) {
       const vr to_p = splat<vr>(other[k]) + g.where(k, splat<vr>(extra[k]));
       store(g.x + k * kWide, g.where_counted(g.at(k) * (to_p - inner)));
@@ -287,8 +286,8 @@ inline i32 dice_run(const Args& a, const DicePlaces& p, int step, i64 begin, i64
     return kOk;
   }
   for (i64 task = begin; task < end; ++task) {
-    const i32 s = step == 0 ? dice_chunk(a, task, ptr<f64>(a, p.ws) + task * a.t[0].s[4] * 3)
-                            : dice_gradient(a, p, task);
+    const i32 s =
+        step == 0 ? dice_chunk(a, task, ptr<f64>(a, p.ws) + task * a.t[0].s[4] * 3) : dice_gradient(a, p, task);
     if (s) return s;
   }
   return kOk;

@@ -217,7 +217,9 @@ MACL_INLINE V vlog(V x) {
 #endif
 }
 template <class V>
-MACL_INLINE V vmax(V a, V b) { return a > b ? a : b; }
+MACL_INLINE V vmax(V a, V b) {
+  return a > b ? a : b;
+}
 // Pooling's maximum so far: the first of equal ones stays, NaN is taken.
 template <class V>
 MACL_INLINE V pool_max(V best, V v) {
@@ -252,8 +254,8 @@ inline bool is_scalar64(const Tensor& t) { return is_flat(t, 1, kF64); }
     if (!(condition)) return status; \
   } while (0)
 
-// Voxels in one task of a kernel that walks over them: 16 KiB of fp32, so that a second pass finds them in cache, and at
-// most 512, so that fp32 sums of a chunk stay good.
+// Voxels in one task of a kernel that walks over them: 16 KiB of fp32, so that a second pass finds them in cache, and
+// at most 512, so that fp32 sums of a chunk stay good.
 inline i64 voxel_chunk(i64 channels) { return imin(512, imax(1, 4096 / imax(1, channels))); }
 inline i64 voxel_chunks(const Tensor& t) { return cdiv(voxels(t), voxel_chunk(t.s[4])); }
 

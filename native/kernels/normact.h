@@ -128,7 +128,7 @@ inline i32 normact_fwd_check(const Args& a) {
 }
 inline i64 normact_fwd_tasks(const Args& a, i32) {
   const NormactAttrs& p = attrs<NormactAttrs>(a);
-  return has(a, 6) ? window_rows(a.t[0], p.sd, p.sh) : voxel_chunks(a.t[0]);
+  return given(a.t[6]) ? window_rows(a.t[0], p.sd, p.sh) : voxel_chunks(a.t[0]);
 }
 inline void normact_rows(const real* x, i64 ldx, real* y, i64 ldy, i64 rows, i64 channels, const NormCoefs& k,
                          f64 slope) {
@@ -182,7 +182,7 @@ inline i32 normact_fwd_run(const Args& a, i32, i64 begin, i64 end) {
     const i64 n = imin(kNormBlock, x.s[4] - c0);
     norm_coefs(a, 1, c0, n, p, k);
     for (i64 task = begin; task < end; ++task) {
-      if (has(a, 6)) {
+      if (given(a.t[6])) {
         normact_pooled(a, window_row(x, p.sd, p.sh, task), c0, n, k, p);
       } else {
         const i64 v0 = task * chunk;
@@ -346,15 +346,17 @@ inline i32 normact_running_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define NORMACT_KERNELS                                                                                               \
-  {"normact_stats", normact_stats_tensors, NormactStatsAttrsFields, 2, normact_stats_tasks, normact_stats_run,        \
-   normact_stats_bytes, normact_stats_check},                                                                         \
-      {"normact_fwd", normact_fwd_tensors, NormactAttrsFields, 1, normact_fwd_tasks, normact_fwd_run, nullptr,        \
-       normact_fwd_check},                                                                                            \
-      {"normact_bwd", normact_bwd_tensors, NormactAttrsFields, 3, normact_bwd_tasks, normact_bwd_run,                 \
-       normact_bwd_bytes, normact_bwd_check},                                                                         \
-      {"normact_running", normact_running_tensors, NormactRunningAttrsFields, 1, normact_running_tasks,               \
-       normact_running_run, nullptr, normact_running_check}
+#define NORMACT_KERNELS                                                                               \
+  {"normact_stats",     normact_stats_tensors, NormactStatsAttrsFields, 2,                            \
+   normact_stats_tasks, normact_stats_run,     normact_stats_bytes,     normact_stats_check},         \
+      {"normact_fwd", normact_fwd_tensors, NormactAttrsFields, 1, normact_fwd_tasks, normact_fwd_run, \
+       nullptr,       normact_fwd_check},                                                             \
+      {"normact_bwd",     normact_bwd_tensors, NormactAttrsFields, 3,                                 \
+       normact_bwd_tasks, normact_bwd_run,     normact_bwd_bytes,  normact_bwd_check},                \
+  {                                                                                                   \
+    "normact_running", normact_running_tensors, NormactRunningAttrsFields, 1, normact_running_tasks,  \
+        normact_running_run, nullptr, normact_running_check                                           \
+  }
 
 }  // namespace
 }  // namespace macl

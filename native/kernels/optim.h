@@ -1,6 +1,6 @@
-// gradnorm, sgd, adam over flat, dense ranges of n elements. Equations: native/ops/optim.h. One task is 16,384 elements.
-// Plain builds compute each element in float64 and round once; the tuned build computes in fp32 with coefficients from
-// float64.
+// gradnorm, sgd, adam over flat, dense ranges of n elements. Equations: native/ops/optim.h. One task is 16,384
+// elements. Plain builds compute each element in float64 and round once; the tuned build computes in fp32 with
+// coefficients from float64.
 #pragma once
 #include "../ops/optim.h"
 #include "math.h"
@@ -65,14 +65,16 @@ inline i32 sgd_step_run(const Args& a, i32, i64 begin, i64 end) {
   real *w = ptr<real>(a, 3) + first, *m = ptr<real>(a, 4) + first;
 #if MACL_PLAIN
   for (i64 i = 0; i < count; ++i) {
-    const f64 step = p.momentum * static_cast<f64>(m[i]) + (clip * static_cast<f64>(g[i]) + p.weightDecay * static_cast<f64>(w[i]));
+    const f64 step =
+        p.momentum * static_cast<f64>(m[i]) + (clip * static_cast<f64>(g[i]) + p.weightDecay * static_cast<f64>(w[i]));
     m[i] = static_cast<real>(step);
     w[i] = static_cast<real>(static_cast<f64>(w[i]) - lr * step);
   }
 #else
   lanes(count, [&]<class V>(i64 i) {
     const V x = load<V>(w + i);
-    const V step = load<V>(m + i) * splat<V>(p.momentum) + (load<V>(g + i) * splat<V>(clip) + x * splat<V>(p.weightDecay));
+    const V step =
+        load<V>(m + i) * splat<V>(p.momentum) + (load<V>(g + i) * splat<V>(clip) + x * splat<V>(p.weightDecay));
     store(m + i, step);
     store(w + i, x - step * splat<V>(lr));
   });
@@ -104,7 +106,7 @@ MACL_INLINE V vsqrt(V x) {
     else
 #endif
 #if defined(__AVX__)
-      if constexpr (Vec<V>::lanes == 8)
+        if constexpr (Vec<V>::lanes == 8)
       return __builtin_ia32_sqrtps256(x);
     else
 #endif
@@ -160,11 +162,12 @@ inline i32 adam_step_run(const Args& a, i32 phase, i64 begin, i64 end) {
   return kOk;
 }
 
-#define OPTIM_KERNELS                                                                                                 \
-  {"gradnorm_fwd", gradnorm_fwd_tensors, GradnormAttrsFields, 2, gradnorm_fwd_tasks, gradnorm_fwd_run,                \
-   gradnorm_fwd_bytes, gradnorm_fwd_check},                                                                           \
-      {"sgd_step", sgd_step_tensors, SgdAttrsFields, 1, optim_tasks, sgd_step_run, nullptr, sgd_step_check},          \
-      {"adam_step", adam_step_tensors, AdamAttrsFields, 2, adam_step_tasks, adam_step_run, nullptr, adam_step_check}
+#define OPTIM_KERNELS                                                                                            \
+  {"gradnorm_fwd",     gradnorm_fwd_tensors, GradnormAttrsFields, 2,                                             \
+   gradnorm_fwd_tasks, gradnorm_fwd_run,     gradnorm_fwd_bytes,  gradnorm_fwd_check},                           \
+      {"sgd_step", sgd_step_tensors, SgdAttrsFields, 1, optim_tasks, sgd_step_run, nullptr, sgd_step_check}, {   \
+    "adam_step", adam_step_tensors, AdamAttrsFields, 2, adam_step_tasks, adam_step_run, nullptr, adam_step_check \
+  }
 
 }  // namespace
 }  // namespace macl

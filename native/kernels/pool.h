@@ -9,9 +9,9 @@ namespace {
 
 // A row of pooling windows over an input grid: windows beyond the last whole one (odd sizes) are there too, cut short.
 struct WindowRow {
-  i64 n, d, h;        // sample and window coordinates
-  i64 d0, d1, h0, h1; // rows of the input
-  bool whole;         // along D and H
+  i64 n, d, h;         // sample and window coordinates
+  i64 d0, d1, h0, h1;  // rows of the input
+  bool whole;          // along D and H
 };
 inline i64 window_rows(const Tensor& x, i64 sd, i64 sh) { return x.s[0] * cdiv(x.s[1], sd) * cdiv(x.s[2], sh); }
 inline WindowRow window_row(const Tensor& x, i64 sd, i64 sh, i64 task) {
@@ -62,8 +62,7 @@ inline i32 maxpool3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
         V best = splat<V>(real(0));
         for (i64 i = 0; i < p.sd; ++i)
           for (i64 j = 0; j < p.sh; ++j) {
-            const real* in =
-                ptr<real>(a, 0) + (voxel_at(x, n, d * p.sd + i, h * p.sh + j) + w * p.sw) * x.ld + c;
+            const real* in = ptr<real>(a, 0) + (voxel_at(x, n, d * p.sd + i, h * p.sh + j) + w * p.sw) * x.ld + c;
             for (i64 k = 0; k < p.sw; ++k) {
               const V v = load<V>(in + k * x.ld);
               best = (i | j | k) == 0 ? v : pool_max(best, v);
@@ -196,15 +195,17 @@ inline i32 avgpool_bwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define POOL_KERNELS                                                                                                   \
-  {"maxpool3d_fwd", maxpool3d_fwd_tensors, Maxpool3dAttrsFields, 1, maxpool3d_fwd_tasks, maxpool3d_fwd_run, nullptr,   \
-   maxpool3d_fwd_check},                                                                                               \
-      {"maxpool3d_bwd", maxpool3d_bwd_tensors, Maxpool3dAttrsFields, 1, maxpool3d_bwd_tasks, maxpool3d_bwd_run,        \
-       nullptr, maxpool3d_bwd_check},                                                                                  \
-      {"avgpool_fwd", avgpool_fwd_tensors, AvgpoolAttrsFields, 2, avgpool_fwd_tasks, avgpool_fwd_run,                  \
-       avgpool_fwd_bytes, avgpool_fwd_check},                                                                          \
-      {"avgpool_bwd", avgpool_bwd_tensors, AvgpoolAttrsFields, 1, avgpool_bwd_tasks, avgpool_bwd_run, nullptr,         \
-       avgpool_bwd_check}
+#define POOL_KERNELS                                                                                            \
+  {"maxpool3d_fwd", maxpool3d_fwd_tensors, Maxpool3dAttrsFields, 1, maxpool3d_fwd_tasks, maxpool3d_fwd_run,     \
+   nullptr,         maxpool3d_fwd_check},                                                                       \
+      {"maxpool3d_bwd", maxpool3d_bwd_tensors, Maxpool3dAttrsFields, 1, maxpool3d_bwd_tasks, maxpool3d_bwd_run, \
+       nullptr,         maxpool3d_bwd_check},                                                                   \
+      {"avgpool_fwd",     avgpool_fwd_tensors, AvgpoolAttrsFields, 2,                                           \
+       avgpool_fwd_tasks, avgpool_fwd_run,     avgpool_fwd_bytes,  avgpool_fwd_check},                          \
+  {                                                                                                             \
+    "avgpool_bwd", avgpool_bwd_tensors, AvgpoolAttrsFields, 1, avgpool_bwd_tasks, avgpool_bwd_run, nullptr,     \
+        avgpool_bwd_check                                                                                       \
+  }
 
 }  // namespace
 }  // namespace macl

@@ -1,5 +1,6 @@
-// resize3d: trilinear with aligned corners, and its transpose. Equation: native/ops/resize3d.h. x, y, dx, dy may be slices
-// of channels. One task is a row along W of the tensor that is written; fwd writes or (accumulate) adds, and so does bwd.
+// resize3d: trilinear with aligned corners, and its transpose. Equation: native/ops/resize3d.h. x, y, dx, dy may be
+// slices of channels. One task is a row along W of the tensor that is written; fwd writes or (accumulate) adds, and so
+// does bwd.
 #pragma once
 #include "../ops/resize3d.h"
 #include "math.h"
@@ -113,11 +114,13 @@ inline i32 resize3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define RESIZE3D_KERNELS                                                                                              \
-  {"resize3d_fwd", resize3d_fwd_tensors, Resize3dAttrsFields, 1, resize3d_tasks, resize3d_fwd_run, nullptr,           \
-   resize3d_check},                                                                                                   \
-      {"resize3d_bwd", resize3d_bwd_tensors, Resize3dAttrsFields, 1, resize3d_tasks, resize3d_bwd_run, nullptr,       \
-       resize3d_check}
+#define RESIZE3D_KERNELS                                                                                     \
+  {"resize3d_fwd", resize3d_fwd_tensors, Resize3dAttrsFields, 1, resize3d_tasks, resize3d_fwd_run,           \
+   nullptr,        resize3d_check},                                                                          \
+  {                                                                                                          \
+    "resize3d_bwd", resize3d_bwd_tensors, Resize3dAttrsFields, 1, resize3d_tasks, resize3d_bwd_run, nullptr, \
+        resize3d_check                                                                                       \
+  }
 
 }  // namespace
 }  // namespace macl

@@ -2,8 +2,8 @@
 // native/ops/supcon.h. z1, z2, dz1, dz2 [B, D, H, W, C] may be slices of channels; 2B ≤ 512.
 //
 // A task is a fixed run of positions with scratch of its own in ws: unit vectors u [2B, Cp] and turned [C, Mp], the
-// similarities [2B, Mp], du [2B, Cp] (Cp, Mp: C, 2B filled up with zeros to whole vectors), 1/|z|, and which samples are
-// positives. Phase 0 walks positions (loss and cosine of each into ws, gradients out); phase 1 adds them in order.
+// similarities [2B, Mp], du [2B, Cp] (Cp, Mp: C, 2B filled up with zeros to whole vectors), 1/|z|, and which samples
+// are positives. Phase 0 walks positions (loss and cosine of each into ws, gradients out); phase 1 adds them in order.
 // A sample's own other view always is a positive.
 #pragma once
 #include "../ops/supcon.h"
@@ -106,10 +106,12 @@ struct SupconTask {
   f64* inverse() const { return reinterpret_cast<f64*>(scratch + s.inverse); }
   real* positives() const { return reinterpret_cast<real*>(scratch + s.positives); }
 
-  i64 at(const Tensor& t, i64 i, i64 position) const { return ((i < s.batch ? i : i - s.batch) * s.positions + position) * t.ld; }
+  i64 at(const Tensor& t, i64 i, i64 position) const {
+    return ((i < s.batch ? i : i - s.batch) * s.positions + position) * t.ld;
+  }
 
-  // A vector's next position lies behind it, and the vectors of one position lie far apart: asked for one position early
-  // (an address past the end does no harm).
+  // A vector's next position lies behind it, and the vectors of one position lie far apart: asked for one position
+  // early (an address past the end does no harm).
   void ask_for(const real* next) const {
     for (i64 c = 0; c < s.channels; c += 64 / i64(sizeof(real))) __builtin_prefetch(next + c);
   }
@@ -192,8 +194,8 @@ struct SupconTask {
         g[i * s.mp + j] = g[j * s.mp + i] = both;
       }
     matmul(g, s.mp, u(), s.cp, du(), s.cp, s.vectors, s.cp, s.vectors);
-    const f64 factor = *ptr<f64>(a, p.dloss) * attr.scale / attr.tau /
-                       (static_cast<f64>(s.vectors) * static_cast<f64>(s.positions));
+    const f64 factor =
+        *ptr<f64>(a, p.dloss) * attr.scale / attr.tau / (static_cast<f64>(s.vectors) * static_cast<f64>(s.positions));
     for (i64 i = 0; i < s.vectors; ++i) write_gradient(position, i, factor, attr.accumulate != 0);
   }
 
@@ -252,13 +254,15 @@ inline i32 supcon_fwdbwd_run(const Args& a, i32 phase, i64 b, i64 e) {
   return supcon_run(a, kSupconFwdBwd, phase, b, e);
 }
 
-#define SUPCON_KERNELS                                                                                                \
-  {"supcon_fwd", supcon_fwd_tensors, SupconAttrsFields, 2, supcon_tasks, supcon_fwd_run, supcon_bytes,                \
-   supcon_fwd_check},                                                                                                 \
-      {"supcon_bwd", supcon_bwd_tensors, SupconAttrsFields, 1, supcon_tasks, supcon_bwd_run, supcon_bytes,            \
-       supcon_bwd_check},                                                                                             \
-      {"supcon_fwdbwd", supcon_fwdbwd_tensors, SupconAttrsFields, 2, supcon_tasks, supcon_fwdbwd_run, supcon_bytes,   \
-       supcon_fwdbwd_check}
+#define SUPCON_KERNELS                                                                                           \
+  {"supcon_fwd", supcon_fwd_tensors, SupconAttrsFields, 2,                                                       \
+   supcon_tasks, supcon_fwd_run,     supcon_bytes,      supcon_fwd_check},                                       \
+      {"supcon_bwd", supcon_bwd_tensors, SupconAttrsFields, 1,                                                   \
+       supcon_tasks, supcon_bwd_run,     supcon_bytes,      supcon_bwd_check},                                   \
+  {                                                                                                              \
+    "supcon_fwdbwd", supcon_fwdbwd_tensors, SupconAttrsFields, 2, supcon_tasks, supcon_fwdbwd_run, supcon_bytes, \
+        supcon_fwdbwd_check                                                                                      \
+  }
 
 }  // namespace
 }  // namespace macl

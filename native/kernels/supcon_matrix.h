@@ -1,5 +1,5 @@
-// Small dense matrix products for supcon: c [m, n] = a [m, k] · b [k, n], n a multiple of kWide, all rows in one scratch.
-// Tiles of 4 rows by 2 vectors stay in registers. Not a general product: nothing is blocked for cache.
+// Small dense matrix products for supcon: c [m, n] = a [m, k] · b [k, n], n a multiple of kWide, all rows in one
+// scratch. Tiles of 4 rows by 2 vectors stay in registers. Not a general product: nothing is blocked for cache.
 #pragma once
 #include "math.h"
 

@@ -1,8 +1,8 @@
 // warp3d: y [N, D, H, W, C] sampled from volumes in the store segment through descriptors. Equation and descriptor:
 // native/ops/warp3d.h. y may be a slice of channels; it is the element type, or (nearest only) int32.
 //
-// A task is a run of rows along W of one sample (about 1,024 voxels). Coordinates are float64: at 512 voxels fp32 would be
-// off by 1e-5 of a voxel. Uniforms of the noise are (word + ½) / 2^32.
+// A task is a run of rows along W of one sample (about 1,024 voxels). Coordinates are float64: at 512 voxels fp32 would
+// be off by 1e-5 of a voxel. Uniforms of the noise are (word + ½) / 2^32.
 #pragma once
 #include "../ops/warp3d.h"
 #include "math.h"
@@ -11,7 +11,9 @@
 namespace macl {
 namespace {
 
-inline bool is_whole(f64 x, f64 low, f64 high) { return x >= low && x <= high && static_cast<f64>(static_cast<i64>(x)) == x; }
+inline bool is_whole(f64 x, f64 low, f64 high) {
+  return x >= low && x <= high && static_cast<f64>(static_cast<i64>(x)) == x;
+}
 inline i64 stored_bytes(i64 dtype) { return dtype == kU8 ? 1 : (dtype == kF32 ? 4 : 2); }
 
 // Reads and checks one descriptor; false where any number is out of bounds or the volume leaves the store.
@@ -46,7 +48,8 @@ inline bool read_descriptor(const f64* w, const Segment& store, WarpSource& s) {
   return true;
 }
 
-// Noise of unit deviation for the voxels first, first + 1, … of channel c: a sum of four uniforms, so that no libm is in it.
+// Noise of unit deviation for the voxels first, first + 1, … of channel c: a sum of four uniforms, so that no libm is
+// in it.
 inline void philox_noise(u32 key0, u32 key1, u64 first, u32 channel, i64 n, f64* out) {
   for (i64 i = 0; i < n; ++i) {
     u32 c0 = static_cast<u32>(first + static_cast<u64>(i)), c1 = channel, c2 = 0, c3 = 0, k0 = key0, k1 = key1;
@@ -75,8 +78,9 @@ inline i32 warp3d_fwd_check(const Args& a) {
   MACL_NEED(interp >= 0 && interp <= 2, kBadAttr);
   MACL_NEED(given(y) && (y.dtype == kReal || (y.dtype == kI32 && interp == 0)), kBadDType);
   MACL_NEED(elements(y) > 0 && y.ld >= y.s[4], kBadShape);
-  MACL_NEED(is_flat(desc, y.s[0] * y.s[4] * kWarpWords, kF64) || (given(desc) && desc.dtype == kF64 &&
-            elements(desc) == y.s[0] * y.s[4] * kWarpWords), kBadShape);
+  MACL_NEED(is_flat(desc, y.s[0] * y.s[4] * kWarpWords, kF64) ||
+                (given(desc) && desc.dtype == kF64 && elements(desc) == y.s[0] * y.s[4] * kWarpWords),
+            kBadShape);
   return kOk;
 }
 inline i64 warp3d_fwd_tasks(const Args& a, i32) { return a.t[1].s[0] * warp_tasks_of_sample(a.t[1]); }
@@ -91,7 +95,8 @@ inline void warp_finish(const Tensor& y, const WarpSource& s, const f64* values,
     const i64 at = (voxel + i) * y.ld + c;
     if (y.dtype == kI32) {
       const f64 r = floor64(v + 0.5);
-      static_cast<i32*>(y.data)[at] = r > -2147483648.0 ? (r < 2147483647.0 ? static_cast<i32>(r) : 2147483647) : -2147483647 - 1;
+      static_cast<i32*>(y.data)[at] =
+          r > -2147483648.0 ? (r < 2147483647.0 ? static_cast<i32>(r) : 2147483647) : -2147483647 - 1;
     } else {
       static_cast<real*>(y.data)[at] = static_cast<real>(v);
     }
@@ -120,11 +125,8 @@ inline i32 warp3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define WARP3D_KERNELS                                                                                         \
-  {                                                                                                            \
-    "warp3d_fwd", warp3d_fwd_tensors, Warp3dAttrsFields, 1, warp3d_fwd_tasks, warp3d_fwd_run, nullptr, \
-        warp3d_fwd_check                                                                                       \
-  }
+#define WARP3D_KERNELS \
+  {"warp3d_fwd", warp3d_fwd_tensors, Warp3dAttrsFields, 1, warp3d_fwd_tasks, warp3d_fwd_run, nullptr, warp3d_fwd_check}
 
 }  // namespace
 }  // namespace macl

@@ -25,7 +25,11 @@ inline f64 floor64(f64 x) {
 struct Half {
   u16 bits;
 };
-#if defined(__F16C__)
+#if defined(__aarch64__)
+MACL_INLINE f32 half_value(u16 h) { return static_cast<f32>(as_float<__fp16>(h)); }
+#elif defined(__F16C__) && defined(__clang__)
+MACL_INLINE f32 half_value(u16 h) { return static_cast<f32>(as_float<_Float16>(h)); }
+#elif defined(__F16C__)
 typedef i16 half8 __attribute__((vector_size(16)));
 MACL_INLINE f32 half_value(u16 h) {
   return __builtin_ia32_vcvtph2ps(half8{static_cast<i16>(h), 0, 0, 0, 0, 0, 0, 0})[0];
@@ -196,7 +200,8 @@ inline void linear_row(const WarpSource& s, const WarpLine& l, i64 w0, i64 n, f6
   for (i64 k = 0; k < n; ++k) {
     const f64 w = static_cast<f64>(w0 + k);
     const f64 x[3] = {l.start[0] + l.step[0] * w, l.start[1] + l.step[1] * w, l.start[2] + l.step[2] * w};
-    const bool inside = (x[0] >= 0) & (x[0] <= top[0]) & (x[1] >= 0) & (x[1] <= top[1]) & (x[2] >= 0) & (x[2] <= top[2]);
+    const bool inside =
+        (x[0] >= 0) & (x[0] <= top[0]) & (x[1] >= 0) & (x[1] <= top[1]) & (x[2] >= 0) & (x[2] <= top[2]);
     if (!inside) {
       out[k] = sample_taps<T, 2>(s, x);
       continue;
@@ -229,10 +234,14 @@ inline void warp_row_of(const WarpSource& s, i64 interp, const WarpLine& l, i64 
 inline void warp_row(const WarpSource& s, i64 interp, f64 d, f64 h, i64 w0, i64 n, f64* out) {
   const WarpLine l = warp_line(s, d, h);
   switch (s.dtype) {
-    case kU8: return warp_row_of<u8>(s, interp, l, w0, n, out);
-    case kI16: return warp_row_of<i16>(s, interp, l, w0, n, out);
-    case kF16: return warp_row_of<Half>(s, interp, l, w0, n, out);
-    default: return warp_row_of<f32>(s, interp, l, w0, n, out);
+    case kU8:
+      return warp_row_of<u8>(s, interp, l, w0, n, out);
+    case kI16:
+      return warp_row_of<i16>(s, interp, l, w0, n, out);
+    case kF16:
+      return warp_row_of<Half>(s, interp, l, w0, n, out);
+    default:
+      return warp_row_of<f32>(s, interp, l, w0, n, out);
   }
 }
 

@@ -46,7 +46,8 @@ inline int bytes_of(i32 dtype) { return dtype == kF64 ? 8 : (dtype == kU8 ? 1 : 
 inline void put(unsigned char* p, i32 dtype, double v) {
   const float f = float(v);
   const i32 i = i32(v);
-  std::memcpy(p, dtype == kF64 ? (const void*)&v : (dtype == kI32 ? (const void*)&i : (const void*)&f), size_t(bytes_of(dtype)));
+  std::memcpy(p, dtype == kF64 ? (const void*)&v : (dtype == kI32 ? (const void*)&i : (const void*)&f),
+              size_t(bytes_of(dtype)));
 }
 inline double get(const unsigned char* p, i32 dtype) {
   double d;

@@ -1,7 +1,7 @@
 // Every kernel table against the float64 reference (and that against sums written from the equations, where they are
-// short): normact, pooling, resize3d, supcon, losses, elementwise, warp3d, optim. Odd sizes, D = 1, channels that are no
-// multiple of a vector, slices, accumulation; any split of the tasks gives the same bits. Prints "N passed, N failed".
-// The reference itself is held against PyTorch's values by test/golden.
+// short): normact, pooling, resize3d, supcon, losses, elementwise, warp3d, optim. Odd sizes, D = 1, channels that are
+// no multiple of a vector, slices, accumulation; any split of the tasks gives the same bits. Prints "N passed, N
+// failed". The reference itself is held against PyTorch's values by test/golden.
 #include "../ops/elementwise.h"
 #include "../ops/losses.h"
 #include "../ops/normact.h"
@@ -58,7 +58,8 @@ std::vector<Values> compare(const std::string& what, const char* name, const A& 
     expect(one.guards, label + ": wrote outside its tensors");
     for (size_t i = 0; i < one.outputs.size(); ++i) {
       const double e = difference(one.outputs[i], reference.outputs[i]);
-      expect(e <= tolerance, label + ": output " + std::to_string(i) + " differs by " + std::to_string(e * 1e6) + "e-6");
+      expect(e <= tolerance,
+             label + ": output " + std::to_string(i) + " differs by " + std::to_string(e * 1e6) + "e-6");
     }
     for (i64 split : {2, 7, 1000}) {
       const Result other = run(*table, name, attrs, ports, split, segments);
@@ -68,7 +69,7 @@ std::vector<Values> compare(const std::string& what, const char* name, const A& 
   return reference.outputs;
 }
 
-const Shape kShapes[] = {{2, 3, 5, 7, 1},  {1, 4, 6, 5, 3},   {3, 1, 9, 4, 5},  {2, 4, 4, 6, 17},
+const Shape kShapes[] = {{2, 3, 5, 7, 1},  {1, 4, 6, 5, 3},  {3, 1, 9, 4, 5}, {2, 4, 4, 6, 17},
                          {1, 3, 7, 5, 20}, {2, 5, 2, 9, 33}, {1, 2, 3, 4, 8}, {1, 6, 12, 11, 12}};
 std::string show(const Shape& s) {
   return std::to_string(s.n) + "x" + std::to_string(s.d) + "x" + std::to_string(s.h) + "x" + std::to_string(s.w) + "x" +
@@ -131,9 +132,10 @@ void test_pool_and_resize(const Shape& s, unsigned seed) {
       compare("maxpool3d_bwd" + at, "maxpool3d_bwd", a, {in(s, x), in(p, r.values(p.count())), result_port(s, add, r)});
     }
     const Shape one{s.n, 1, 1, 1, s.c};
-    compare("avgpool_bwd" + at, "avgpool_bwd", AvgpoolAttrs{add}, {in(one, r.values(one.count())), result_port(s, add, r)});
-    for (const Shape& to : {Shape{s.n, s.d * 2, s.h, s.w + 3, s.c}, Shape{s.n, 1, 2, s.w / 2, s.c},
-                            Shape{s.n, 3, s.h * 2, 1, s.c}}) {
+    compare("avgpool_bwd" + at, "avgpool_bwd", AvgpoolAttrs{add},
+            {in(one, r.values(one.count())), result_port(s, add, r)});
+    for (const Shape& to :
+         {Shape{s.n, s.d * 2, s.h, s.w + 3, s.c}, Shape{s.n, 1, 2, s.w / 2, s.c}, Shape{s.n, 3, s.h * 2, 1, s.c}}) {
       const Resize3dAttrs a{add};
       compare("resize3d_fwd" + at, "resize3d_fwd", a, {in(s, r.values(s.count())), result_port(to, add, r)});
       compare("resize3d_bwd" + at, "resize3d_bwd", a, {in(to, r.values(to.count())), result_port(s, add, r)});
@@ -156,8 +158,8 @@ void test_elementwise(const Shape& s, unsigned seed) {
   expect(parts[0] == x && parts[1] == y, "concat and back" + at);
   const auto filled = compare("fill_fwd" + at, "fill_fwd", FillAttrs{2.5}, {out(s)});
   expect(filled[0].back() == 2.5, "fill_fwd" + at);
-  const auto total = compare("wsum_fwd", "wsum_fwd", WsumAttrs{0.5, 0, 2, 0},
-                             {scalar(2), none(), scalar(3), none(), out_scalar()});
+  const auto total =
+      compare("wsum_fwd", "wsum_fwd", WsumAttrs{0.5, 0, 2, 0}, {scalar(2), none(), scalar(3), none(), out_scalar()});
   expect(total[0][0] == 7, "wsum_fwd");
   expect(compare("scale_fwd", "scale_fwd", ScaleAttrs{0.25}, {scalar(2), out_scalar()})[0][0] == 0.5, "scale_fwd");
 }
@@ -169,35 +171,44 @@ void test_losses(const Shape& s, unsigned seed) {
   for (i64 add = 0; add < 2; ++add)
     for (i64 relative = 0; relative < 2; ++relative) {
       const L1Attrs l{relative, add};
-      const auto f = compare("l1_fwd" + at, "l1_fwd", l, {in(s, a), in(s, b), out_scalar(), out_flat(2, kF64), out_scalar(), ws()});
+      const auto f = compare("l1_fwd" + at, "l1_fwd", l,
+                             {in(s, a), in(s, b), out_scalar(), out_flat(2, kF64), out_scalar(), ws()});
       const Port da = result_port(s, add, r), db = result_port(s, add, r);
-      const auto back = compare("l1_bwd" + at, "l1_bwd", l, {in(s, a), in(s, b), flat(f[1], kF64), scalar(1.7), da, db});
-      const auto fused = compare("l1_fwdbwd" + at, "l1_fwdbwd", l, {in(s, a), in(s, b), scalar(1.7), out_scalar(),
-                                 out_flat(2, kF64), none(), da, db, ws()});
+      const auto back =
+          compare("l1_bwd" + at, "l1_bwd", l, {in(s, a), in(s, b), flat(f[1], kF64), scalar(1.7), da, db});
+      const auto fused =
+          compare("l1_fwdbwd" + at, "l1_fwdbwd", l,
+                  {in(s, a), in(s, b), scalar(1.7), out_scalar(), out_flat(2, kF64), none(), da, db, ws()});
       expect(fused[0] == f[0] && fused[2] == back[0] && fused[3] == back[1], "l1 fused" + at);
     }
   if (s.c < 2) return;
   const Shape one{s.n, s.d, s.h, s.w, 1};
-  const Values logits = r.values(s.count(), -6, 6), y = r.labels(one.count(), int(s.c)), weights = r.values(s.c, 0.5, 2);
+  const Values logits = r.values(s.count(), -6, 6), y = r.labels(one.count(), int(s.c)),
+               weights = r.values(s.c, 0.5, 2);
   const auto label = [&](const Values& v) { return port(Role::kIn, one, v, kI32, false); };
   for (i64 add = 0; add < 2; ++add)
     for (int weighted = 0; weighted < 2; ++weighted) {
       const SoftmaxceAttrs l{255, add};
       const Port cw = weighted ? flat(weights, kF64) : none(), dx = result_port(s, add, r);
-      const auto f = compare("softmaxce_fwd" + at, "softmaxce_fwd", l, {in(s, logits), label(y), cw, out_scalar(), out_scalar(), ws()});
-      const auto back = compare("softmaxce_bwd" + at, "softmaxce_bwd", l, {in(s, logits), label(y), cw, flat(f[1], kF64), scalar(0.7), dx});
+      const auto f = compare("softmaxce_fwd" + at, "softmaxce_fwd", l,
+                             {in(s, logits), label(y), cw, out_scalar(), out_scalar(), ws()});
+      const auto back = compare("softmaxce_bwd" + at, "softmaxce_bwd", l,
+                                {in(s, logits), label(y), cw, flat(f[1], kF64), scalar(0.7), dx});
       const auto fused = compare("softmaxce_fwdbwd" + at, "softmaxce_fwdbwd", l,
                                  {in(s, logits), label(y), cw, scalar(0.7), out_scalar(), out_scalar(), dx, ws()});
       expect(fused[0] == f[0] && fused[2] == back[0], "softmaxce fused" + at);
       Values bad = y;
       bad[bad.size() / 2] = double(s.c);
       for (const KernelTable* t : tables)
-        expect(run(*t, "softmaxce_fwd", l, {in(s, logits), label(bad), cw, out_scalar(), out_scalar(), ws()}).status == kBadLabel,
+        expect(run(*t, "softmaxce_fwd", l, {in(s, logits), label(bad), cw, out_scalar(), out_scalar(), ws()}).status ==
+                   kBadLabel,
                "softmaxce: a label outside the classes" + at);
       const DiceAttrs d{255, weighted, 1e-5, add};
       const i64 n = (weighted ? s.n : 1) * s.c * 3;
-      const auto g = compare("dice_fwd" + at, "dice_fwd", d, {in(s, logits), label(y), out_scalar(), out_flat(n, kF64), ws()});
-      const auto gb = compare("dice_bwd" + at, "dice_bwd", d, {in(s, logits), label(y), flat(g[1], kF64), scalar(0.7), dx});
+      const auto g =
+          compare("dice_fwd" + at, "dice_fwd", d, {in(s, logits), label(y), out_scalar(), out_flat(n, kF64), ws()});
+      const auto gb =
+          compare("dice_bwd" + at, "dice_bwd", d, {in(s, logits), label(y), flat(g[1], kF64), scalar(0.7), dx});
       const auto gf = compare("dice_fwdbwd" + at, "dice_fwdbwd", d,
                               {in(s, logits), label(y), scalar(0.7), out_scalar(), out_flat(n, kF64), dx, ws()});
       expect(gf[0] == g[0] && gf[2] == gb[0], "dice fused" + at);
@@ -214,27 +225,34 @@ void test_supcon(const Shape& s, i64 axes, unsigned seed) {
     const SupconAttrs a{0.1, 1.3, 0.3, 0.4, 0.5, add};
     const Port d1 = result_port(s, add, r), d2 = result_port(s, add, r);
     // One at a time, or an error near 0 of a scalar would count too much.
-    const auto f = compare("supcon_fwd" + at, "supcon_fwd", a, {in(s, z1), in(s, z2), pos, out_scalar(), out_scalar(), ws()}, 2e-5);
+    const auto f = compare("supcon_fwd" + at, "supcon_fwd", a,
+                           {in(s, z1), in(s, z2), pos, out_scalar(), out_scalar(), ws()}, 2e-5);
     // A gradient of the zero vector is 1e12 times the others: they are compared where it is absent, below.
     Values w1 = z1;
     for (i64 c = 0; c < s.c; ++c) w1[size_t(c)] = 0.25 * double(c + 1);
-    const auto b = compare("supcon_bwd" + at, "supcon_bwd", a, {in(s, w1), in(s, z2), pos, scalar(0.6), d1, d2, ws()}, 2e-5);
+    const auto b =
+        compare("supcon_bwd" + at, "supcon_bwd", a, {in(s, w1), in(s, z2), pos, scalar(0.6), d1, d2, ws()}, 2e-5);
     const auto fb = compare("supcon_fwdbwd" + at, "supcon_fwdbwd", a,
                             {in(s, w1), in(s, z2), pos, scalar(0.6), out_scalar(), out_scalar(), d1, d2, ws()}, 2e-5);
     expect(fb[2] == b[0] && fb[3] == b[1] && f[0].size() == 1, "supcon fused" + at);
-    compare("supcon_bwd of a zero vector" + at, "supcon_bwd", a, {in(s, z1), in(s, z2), pos, scalar(0.6), d1, d2, ws()}, 2e-5);
+    compare("supcon_bwd of a zero vector" + at, "supcon_bwd", a, {in(s, z1), in(s, z2), pos, scalar(0.6), d1, d2, ws()},
+            2e-5);
   }
 }
 
 void test_optim(i64 n, unsigned seed) {
   Random r(seed);
   const std::string at = " " + std::to_string(n);
-  const auto state = [&](float low, float high) { return port(Role::kInOut, {1, 1, 1, 1, n}, r.values(n, low, high), -1, false); };
+  const auto state = [&](float low, float high) {
+    return port(Role::kInOut, {1, 1, 1, 1, n}, r.values(n, low, high), -1, false);
+  };
   const Port g = flat(r.values(n)), lr = scalar(0.01), clip = scalar(0.5);
   compare("sgd_step" + at, "sgd_step", SgdAttrs{0.9, 1e-2}, {g, lr, clip, state(-1, 1), state(-1, 1)}, 1e-6);
   for (i64 decoupled = 0; decoupled < 2; ++decoupled) {
-    const auto t = compare("adam_step" + at, "adam_step", AdamAttrs{0.9, 0.999, 1e-8, 1e-2, decoupled},
-                           {g, lr, clip, state(-1, 1), state(-1, 1), state(0, 1), port(Role::kInOut, {1, 1, 1, 1, 1}, {3}, kF64, false)}, 1e-6);
+    const auto t = compare(
+        "adam_step" + at, "adam_step", AdamAttrs{0.9, 0.999, 1e-8, 1e-2, decoupled},
+        {g, lr, clip, state(-1, 1), state(-1, 1), state(0, 1), port(Role::kInOut, {1, 1, 1, 1, 1}, {3}, kF64, false)},
+        1e-6);
     expect(t[3][0] == 4, "adam counts its steps");
   }
   const auto norm = [&](const Port& grad, double loss, double limit) {
@@ -248,8 +266,14 @@ void test_optim(i64 n, unsigned seed) {
   bad.values.back() = INFINITY;
   for (const KernelTable* t : tables) {
     const std::vector<Port> rest = {scalar(1), out_scalar(), out_scalar(), out_flat(1, kI32), ws()};
-    expect(run(*t, "gradnorm_fwd", GradnormAttrs{0}, {bad, rest[0], rest[1], rest[2], rest[3], rest[4]}).outputs[2][0] == 1, "guard: gradient");
-    expect(run(*t, "gradnorm_fwd", GradnormAttrs{0}, {g, scalar(NAN), rest[1], rest[2], rest[3], rest[4]}).outputs[2][0] == 1, "guard: loss");
+    expect(
+        run(*t, "gradnorm_fwd", GradnormAttrs{0}, {bad, rest[0], rest[1], rest[2], rest[3], rest[4]}).outputs[2][0] ==
+            1,
+        "guard: gradient");
+    expect(
+        run(*t, "gradnorm_fwd", GradnormAttrs{0}, {g, scalar(NAN), rest[1], rest[2], rest[3], rest[4]}).outputs[2][0] ==
+            1,
+        "guard: loss");
   }
 }
 
@@ -267,7 +291,9 @@ void test_warp(unsigned seed) {
     for (i64 i = 0; i < size[0] * size[1] * size[2]; ++i) {  // ordinary numbers, no NaN
       const float f = float(i % 37) - 11.5f;
       const u16 half = u16(0x3c00 + i * 7 % 0x1800) | u16(i % 2 << 15), low = u16(i * 331);
-      std::memcpy(store.data() + base + i * item, dtype == kF32 ? (const void*)&f : (dtype == kF16 ? (const void*)&half : (const void*)&low), size_t(item));
+      std::memcpy(store.data() + base + i * item,
+                  dtype == kF32 ? (const void*)&f : (dtype == kF16 ? (const void*)&half : (const void*)&low),
+                  size_t(item));
     }
     words.assign(size_t(y.n * y.c * kWarpWords), 0);
     for (i64 k = 0; k < y.n * y.c; ++k) {
@@ -280,16 +306,24 @@ void test_warp(unsigned seed) {
       std::memcpy(w + 22, tail, sizeof tail);
     }
     for (i64 interp = 0; interp < 3; ++interp)
-      compare("warp3d_fwd " + std::to_string(dtype) + " " + std::to_string(interp), "warp3d_fwd", Warp3dAttrs{interp}, {desc(words), out(y)}, 2e-6, segments);
-    compare("warp3d_fwd of labels", "warp3d_fwd", Warp3dAttrs{0}, {desc(words), port(Role::kOut, y, {}, kI32)}, 1e-5, segments);
+      compare("warp3d_fwd " + std::to_string(dtype) + " " + std::to_string(interp), "warp3d_fwd", Warp3dAttrs{interp},
+              {desc(words), out(y)}, 2e-6, segments);
+    compare("warp3d_fwd of labels", "warp3d_fwd", Warp3dAttrs{0}, {desc(words), port(Role::kOut, y, {}, kI32)}, 1e-5,
+            segments);
   }
-  const std::pair<int, double> bad[] = {{0, NAN}, {0, -1}, {0, 4000}, {0, 1e18}, {0, 0.5}, {1, 0}, {2, INFINITY}, {3, 1000}, {4, 4503599627370496.0},
-                                        {6, -1}, {6, 1e300}, {7, 5}, {7, 1}, {10, NAN}, {21, INFINITY}, {22, NAN}, {25, -1}, {26, 4294967296.0}, {27, NAN}};
+  const std::pair<int, double> bad[] = {{0, NAN},      {0, -1},    {0, 4000},
+                                        {0, 1e18},     {0, 0.5},   {1, 0},
+                                        {2, INFINITY}, {3, 1000},  {4, 4503599627370496.0},
+                                        {6, -1},       {6, 1e300}, {7, 5},
+                                        {7, 1},        {10, NAN},  {21, INFINITY},
+                                        {22, NAN},     {25, -1},   {26, 4294967296.0},
+                                        {27, NAN}};
   for (const auto& [i, v] : bad) {
     Values w = words;
     w[size_t((y.n * y.c - 1) * kWarpWords + i)] = v;
     for (const KernelTable* t : tables)
-      expect(run(*t, "warp3d_fwd", Warp3dAttrs{1}, {desc(w), out(y)}, 1, segments).status == kBadVolume, "descriptor word " + std::to_string(i));
+      expect(run(*t, "warp3d_fwd", Warp3dAttrs{1}, {desc(w), out(y)}, 1, segments).status == kBadVolume,
+             "descriptor word " + std::to_string(i));
   }
 }
 
@@ -313,7 +347,8 @@ int main() {
     test_elementwise(s, seed++);
     test_losses(s, seed++);
   }
-  for (const Shape& s : {Shape{1, 1, 1, 1, 7}, Shape{3, 2, 3, 2, 5}, Shape{5, 3, 3, 7, 33}, Shape{9, 1, 2, 5, 20}, Shape{2, 1, 1, 1, 128}})
+  for (const Shape& s : {Shape{1, 1, 1, 1, 7}, Shape{3, 2, 3, 2, 5}, Shape{5, 3, 3, 7, 33}, Shape{9, 1, 2, 5, 20},
+                         Shape{2, 1, 1, 1, 128}})
     test_supcon(s, 1 + s.n % 3, seed++);
   for (const i64 n : {1, 37, 16384 + 77}) test_optim(n, seed++);
   test_warp(seed);
