@@ -13,6 +13,7 @@ export const l1Cases: readonly L1Case[] = [
   { name: 'odd', x: [2, 3, 2, 5, 7], relative: false, golden: true, gradcheck: true },
   { name: 'flat2d', x: [3, 1, 4, 5, 16], relative: false, golden: true, gradcheck: false },
   { name: 'relative', x: [2, 1, 3, 3, 5], relative: true, golden: true, gradcheck: true },
+  { name: 'large', x: [2, 9, 16, 17, 32], relative: false, golden: false, gradcheck: false },
 ];
 
 export interface SegmentLossCase {
@@ -81,6 +82,15 @@ export const segmentCases: readonly SegmentLossCase[] = [
     perSample: true,
     ignored: -1,
     golden: true,
+    gradcheck: false,
+  },
+  {
+    name: 'large',
+    x: [2, 15, 24, 33, 3],
+    classWeights: null,
+    perSample: true,
+    ignored: 0,
+    golden: false,
     gradcheck: false,
   },
 ];

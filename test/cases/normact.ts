@@ -106,4 +106,14 @@ export const cases: readonly NormactCase[] = [
     golden: false,
     gradcheck: false,
   },
+  {
+    name: 'large',
+    x: [2, 17, 21, 25, 16],
+    norm: true,
+    training: true,
+    slope: 0.01,
+    pool: [2, 2, 2],
+    golden: false,
+    gradcheck: false,
+  },
 ];

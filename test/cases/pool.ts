@@ -16,4 +16,5 @@ export const cases: readonly PoolCase[] = [
   { name: 'mixed', x: [1, 4, 3, 5, 8], stride: [2, 1, 2], golden: true, gradcheck: true },
   { name: 'ties', x: [1, 2, 4, 4, 3], stride: [2, 2, 2], golden: true, gradcheck: false },
   { name: 'none', x: [1, 2, 3, 2, 3], stride: [1, 1, 1], golden: true, gradcheck: true },
+  { name: 'large', x: [2, 13, 22, 19, 16], stride: [2, 2, 2], golden: false, gradcheck: false },
 ];

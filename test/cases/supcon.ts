@@ -21,4 +21,14 @@ export const cases: readonly SupconCase[] = [
   { name: 'dense', z: [3, 2, 3, 5, 9], tau: 0.1, threshold: [0.5, 0.6, 0.7], scale: 1, golden: true, gradcheck: true },
   { name: 'dense2d', z: [5, 1, 4, 3, 17], tau: 0.07, threshold: [0.25], scale: 1, golden: true, gradcheck: false },
   { name: 'scaled', z: [3, 1, 2, 2, 6], tau: 0.5, threshold: [0.4, 0.4], scale: 1.5, golden: true, gradcheck: true },
+  { name: 'batch16', z: [16, 1, 1, 1, 128], tau: 0.1, threshold: [0.1], scale: 1, golden: false, gradcheck: false },
+  {
+    name: 'denseLarge',
+    z: [8, 4, 8, 9, 64],
+    tau: 0.1,
+    threshold: [0.4, 0.4, 0.4],
+    scale: 1,
+    golden: false,
+    gradcheck: false,
+  },
 ];

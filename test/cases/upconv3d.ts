@@ -19,4 +19,5 @@ export const cases: readonly Upconv3dCase[] = [
   { name: 'none', x: [2, 2, 3, 3, 3], out: 4, stride: [1, 1, 1], bias: true, golden: true, gradcheck: true },
   { name: 'c64to32', x: [1, 2, 3, 5, 64], out: 32, stride: [2, 2, 2], bias: true, golden: false, gradcheck: false },
   { name: 'c33to20', x: [2, 3, 2, 7, 33], out: 20, stride: [2, 2, 1], bias: true, golden: false, gradcheck: false },
+  { name: 'large', x: [1, 9, 14, 17, 32], out: 16, stride: [2, 2, 2], bias: true, golden: false, gradcheck: false },
 ];

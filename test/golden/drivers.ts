@@ -35,6 +35,8 @@ export interface Driver {
   readonly cases: readonly BaseCase[];
   /** A loss: its gradients scale with `dloss`, and there is no dy. */
   readonly loss: boolean;
+  /** How many values the labels of a case have. */
+  classes(c: BaseCase): number;
   build(rig: Rig, c: BaseCase, inputs: Inputs, mode: Mode): Built;
 }
 
@@ -52,7 +54,8 @@ function driver<C extends BaseCase>(
   loss: boolean,
   build: (rig: Rig, c: C, inputs: Inputs, mode: Mode) => Built,
 ): Driver {
-  return { op, cases, loss, build: (rig, c, inputs, mode) => build(rig, c as C, inputs, mode) };
+  const classes = (c: BaseCase) => (op === 'softmaxce' || op === 'dice' ? (c as unknown as SegmentLossCase).x[4] : 1);
+  return { op, cases, loss, classes, build: (rig, c, inputs, mode) => build(rig, c as C, inputs, mode) };
 }
 
 const count = (s: readonly number[]) => s.reduce((a, b) => a * b, 1);

@@ -38,8 +38,7 @@ function objective(driver: Driver, ready: Ready, dy: ArrayLike<number> | null): 
 }
 
 async function checkOp(driver: Driver, c: BaseCase): Promise<number> {
-  const classes = driver.op === 'softmaxce' || driver.op === 'dice' ? 2 : 1;
-  const source = randomInputs(5, classes);
+  const source = randomInputs(5, driver.classes(c));
   const given = new Map<string, Float64Array>();
   const rig = new Rig(backend);
   const built = driver.build(

@@ -106,7 +106,7 @@ describe.each(devices)('$label', (device) => {
     run(`${driver.op}: the reference's values, larger cases`, async () => {
       const reference = devices.find((d) => d.label === 'reference') as Device;
       for (const [i, c] of others.entries()) {
-        const inputs = randomInputs(11 + i);
+        const inputs = randomInputs(11 + i, driver.classes(c));
         const [mode, fused] = [{ dloss: 1 }, true];
         const truth = await runCase(reference, driver, c, inputs, mode, false);
         const { built, results } = await runCase(device, driver, c, inputs, mode, fused);

@@ -24,10 +24,14 @@ LOSS_TOLERANCE = 1e-5  # losses and running statistics, relative to the largest 
 GRAD_L2 = 5e-2
 GRAD_BEST = 5e-4
 NEW_TOLERANCE = 1e-6
+# Where every unit but one is dead, whole weights have a true gradient of zero (the cosine does not see a length). What is
+# below this part of the step's largest gradient is measured on that instead of on its own rounding.
+FLOOR = {True: 1e-6, False: 1e-4}
 
 
 def weight_name(name):
-    """A bias is measured on its weight's scale: that of a convolution before a norm has a true gradient of zero."""
+    """A bias is measured on its weight's scale: that of a convolution before a norm has a true gradient of zero. (On its
+    own where that is larger: behind units that are all dead the weight's gradient is zero and the bias's is not.)"""
     return re.sub(r"\.bias$", ".weight", name)
 
 
@@ -61,6 +65,9 @@ def compare(config, weights, ours, truth, reference=False, steps=1):
     if failures:
         return {"failures": failures, "worst": worst, "gradMax": grad_max}
 
+    gradients = [t.double() for name, t in truth.items() if name.startswith("grad.")]
+    floor = FLOOR[reference] * max((g.abs().max().item() for g in gradients), default=0.0)
+    floor_l2 = FLOOR[reference] * max((g.norm().item() for g in gradients), default=0.0)
     expected_new = optimiser_on_our_gradients(config, weights, ours) if steps == 1 else {}
     for name, t in truth.items():
         t, o = t.double(), ours[name].double()
@@ -68,22 +75,24 @@ def compare(config, weights, ours, truth, reference=False, steps=1):
         scale = t.abs().max().item()
         if name.startswith("grad."):
             on = truth[weight_name(name)].double() if name.endswith(".bias") else t
-            scale = max(on.abs().max().item(), 1e-300)
+            scale = max(scale, on.abs().max().item(), floor, 1e-300)
             grad_max[name] = difference / scale
             if reference:
                 judge("reference", name, difference / scale, REFERENCE_TOLERANCE)
             elif steps == 1:
-                judge("gradL2", name, (o - t).norm().item() / max(on.norm().item(), 1e-300), GRAD_L2)
+                scale_l2 = max(t.norm().item(), on.norm().item(), floor_l2, 1e-300)
+                judge("gradL2", name, (o - t).norm().item() / scale_l2, GRAD_L2)
         elif reference:
             if steps > 1 and config["optimizer"]["name"] != "sgd" and name.endswith(".bias"):
                 continue  # Adam turns the rounding of a gradient that is truly zero into steps of lr
+            if name.endswith(".bias") and weight_name(name) in truth:  # a bias that began at 0 is lr times such a gradient
+                scale = max(scale, truth[weight_name(name)].abs().max().item())
             judge("reference", name, difference / max(scale, 1e-300), REFERENCE_TOLERANCE)
         elif name.startswith("loss") or "running_" in name:
             judge("loss" if name.startswith("loss") else "running", name, difference / max(scale, 1e-3), LOSS_TOLERANCE)
         elif steps == 1:
             want = expected_new[name[4:]]
-            error = (o - want).abs().max().item() / max(want.abs().max().item(), 1e-300)
-            judge("new", name, error, NEW_TOLERANCE)
+            judge("new", name, (o - want).abs().max().item() / max(want.abs().max().item(), 1e-300), NEW_TOLERANCE)
     return {"failures": failures, "worst": worst, "gradMax": grad_max}
 
 

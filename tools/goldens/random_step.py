@@ -59,18 +59,18 @@ def random_size(rng, config, voxels=6000):
         size[axis] += unit[axis]
 
 
-def random_weights(rng, config):
-    """Kaiming normal, with biases, norms and running statistics moved off their initial values; float32."""
+def random_weights(rng, config, fresh=False):
+    """Kaiming normal; biases, norms and running statistics as training begins (`fresh`), or moved off that; float32."""
     gen = torch.Generator().manual_seed(int(rng.integers(2**31)))
     state = {}
     for name, t in make_network(read_config(config)).state_dict().items():
         noise = torch.randn(t.shape, generator=gen)
         if ".norm" in name:
             base = 0.0 if name.endswith(("bias", "running_mean")) else 1.0
-            value = base + 0.2 * noise
+            value = base + (0 if fresh else 0.2) * noise
             value = value.abs().clamp_min(0.3) if name.endswith("running_var") else value
         elif t.dim() == 1:
-            value = 0.05 * noise
+            value = (0 if fresh else 0.05) * noise
         else:
             fan_in = t[0].numel()  # PyTorch's: for a transposed convolution too
             value = noise * (2 / (1 + 0.01**2) / fan_in) ** 0.5
