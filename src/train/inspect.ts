@@ -25,7 +25,8 @@ export interface InspectReport {
 export async function inspect(options: MachineOptions = {}): Promise<InspectReport> {
   const backends = await reportBackends();
   try {
-    const backend = await openMachine(options);
+    // What `auto` takes: a device that is asked for by name is not a default.
+    const backend = await openMachine({ ...options, device: 'auto' });
     const { name, isa, threads, maxBytes } = backend.info;
     await backend.close();
     return { backends, default: name, isa, threads, freeBytes: maxBytes };

@@ -168,10 +168,12 @@ class Watchdog {
     }
     if (bottleneck !== undefined) {
       this.firstBottleneck ??= bottleneck;
-      if (bottleneck < COLLAPSE_BOTTLENECK * this.firstBottleneck && !this.warned.bottleneck) {
+      // Exactly 0 from the beginning: the volumes show nothing.
+      if (bottleneck <= COLLAPSE_BOTTLENECK * this.firstBottleneck && !this.warned.bottleneck) {
         this.warned.bottleneck = true;
         this.warn(
-          `collapse: the bottleneck has shrunk to nothing (step ${step}); loss.er "relative" cannot be met that way.`,
+          `collapse: the bottleneck has shrunk to nothing (step ${step}): the network no longer tells samples apart; ` +
+            `loss.er "relative" cannot be met that way. Volumes that show nothing do this too.`,
         );
       }
     }

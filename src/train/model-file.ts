@@ -4,6 +4,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { meaningOf } from '../config/index.js';
 import type { ChannelNormalization, FinetuneConfig, Planned, ResolvedConfig } from '../config/types.js';
 import { readSafetensorsFile } from '../data/files.js';
 import type { RawTensor } from '../data/safetensors.js';
@@ -32,12 +33,11 @@ export interface LoadedModel<C extends ResolvedConfig = ResolvedConfig> extends 
 }
 
 export function modelMetadata<C extends ResolvedConfig>(model: ModelDescription<C>): Record<string, string> {
-  const { threads: _threads, ...train } = model.config.train;
   return {
     format: 'pt',
     'macl.format': FORMAT,
     'macl.task': model.config.task,
-    'macl.config': JSON.stringify({ ...model.config, train }),
+    'macl.config': JSON.stringify(meaningOf(model.config)),
     'macl.normalization': JSON.stringify(model.normalization),
     'macl.classes': JSON.stringify(model.classes),
     'macl.channels': JSON.stringify(model.channelNames),
@@ -61,7 +61,7 @@ export function describeModel(metadata: Readonly<Record<string, string>>, file: 
   };
   const config = parse<Planned>('macl.config');
   return {
-    config: { ...config, train: { ...config.train, threads: null } },
+    config: { ...config, train: { ...config.train, valEvery: 0, checkpointEvery: 0, threads: null } },
     normalization: parse('macl.normalization'),
     classes: parse('macl.classes'),
     channelNames: parse('macl.channels'),

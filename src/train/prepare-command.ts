@@ -1,9 +1,9 @@
 /** `macl prepare`: checks every case of a dataset and fills the cache that training reads. */
 import type { PretrainConfigInput } from '../config/types.js';
-import { describePlan } from '../config/index.js';
+import { planData } from '../config/index.js';
 import { defaultCacheDir } from '../data/cache.js';
 import { prepareDataset } from '../data/prepare.js';
-import { finetunePlan, inspectCases, openData, pretrainPlan, type DataOptions } from './setup.js';
+import { inspectCases, openData, type DataOptions } from './setup.js';
 
 export interface PrepareOptions extends DataOptions {
   /** Where the prepared cases go; the cache where absent. Training takes it with `cacheDir`. */
@@ -26,22 +26,20 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
   const want = { labels: true, nonFinite: data.nonFinite ?? 'refuse', sliceAxis: data.sliceAxis ?? 'D' } as const;
   const ids = dataset.cases.map((c) => c.id);
   const { found, plan: measured } = await inspectCases(dataset, ids, want, { ...options, cacheDir });
-  const hasLabels = measured.classes.length > 1;
-  // The planner decides spacing and normalisation alike for both tasks.
-  const config = { ...options.config, data };
-  const plan = hasLabels
-    ? finetunePlan(measured, { ...(config as object), task: 'finetune' }, null)
-    : pretrainPlan(measured, { ...config, task: 'pretrain' });
-  options.onEvent?.({ kind: 'plan', lines: describePlan(plan).slice(1, 2) });
+  // Spacing and normalisation are planned alike for both tasks; patches do not matter here.
+  const plan = planData(measured, { ...options.config, task: 'pretrain' });
+  const spacing = plan.spacingMm ? `${plan.spacingMm.join('×')} mm` : 'their own spacing';
+  const message = `${measured.cases.length} cases at ${spacing}, normalised ${plan.normalization.map((n) => n.kind).join(', ')}`;
+  options.onEvent?.({ kind: 'note', message });
   const bad = new Set(found.bad.map((b) => b.id));
   const prepared = await prepareDataset({
     dataset,
     caseIds: ids.filter((id) => !bad.has(id)),
     settings: {
-      spacingMm: plan.config.data.spacingMm,
+      spacingMm: plan.spacingMm,
       normalize: [...plan.normalization],
-      nonFinite: plan.config.data.nonFinite,
-      sliceAxis: plan.config.data.sliceAxis,
+      nonFinite: want.nonFinite,
+      sliceAxis: want.sliceAxis,
     },
     labels: 'optional',
     classes: found.classes,
