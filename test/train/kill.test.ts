@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { Draws } from '../../src/data/philox.js';
 import { RunFolder } from '../../src/train/run-folder.js';
 import { compileSources, ended, firstOutput, type Children } from './child.js';
-import { logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
+import { device, logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
 
 const root = scratchFolder();
 const cacheDir = join(root, 'cache');
@@ -90,7 +90,7 @@ describe('a training', () => {
         task === 'pretrain'
           ? tinyPretrain({ train: { steps: 20 } })
           : tinyFinetune({ train: { steps: 20, valEvery: 7 } });
-      const base = { data, cacheDir, device: 'cpu', threads: 1, config, ...(task === 'finetune' ? { val: 0.5 } : {}) };
+      const base = { data, cacheDir, device, threads: 1, config, ...(task === 'finetune' ? { val: 0.5 } : {}) };
       const program = (out: string) => `
       import { ${task} } from '${children.url(`train/${task}`)}';
       const val = ${task === 'finetune' ? '"0.5"' : 'undefined'};
@@ -122,7 +122,7 @@ describe('a training', () => {
   it('that runs out of disk keeps the last checkpoint and says which file', async () => {
     const data = await toyDataset(join(root, 'disk-data'));
     const out = join(root, 'disk');
-    const base = { data, cacheDir, device: 'cpu', threads: 1, out };
+    const base = { data, cacheDir, device, threads: 1, out };
     const program = (checkpointEvery: number, resume: boolean) => `
       import { pretrain } from '${children.url('train/pretrain')}';
       const config = ${JSON.stringify(tinyPretrain({ model: { filters: 4 }, train: { steps: 20 } }))};

@@ -7,7 +7,7 @@ import { MaclError } from '../../src/errors.js';
 import { finetune } from '../../src/train/finetune.js';
 import { pretrain } from '../../src/train/pretrain.js';
 import type { TrainEvent } from '../../src/train/events.js';
-import { listen, logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
+import { device, listen, logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
 
 const root = scratchFolder();
 const cacheDir = join(root, 'cache');
@@ -24,13 +24,13 @@ interface How {
 }
 const tasks = {
   pretrain: (out: string, how: How) =>
-    pretrain({ data, out: join(root, out), cacheDir, device: 'cpu', config: tinyPretrain(), ...how }),
+    pretrain({ data, out: join(root, out), cacheDir, device, config: tinyPretrain(), ...how }),
   finetune: (out: string, how: How) =>
     finetune({
       data,
       out: join(root, out),
       cacheDir,
-      device: 'cpu',
+      device,
       val: 'toy_2,toy_3',
       labels: 'toy_1,toy_2,toy_3,toy_4',
       config: tinyFinetune({ train: { valEvery: 4 } }),
