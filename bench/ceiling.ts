@@ -3,7 +3,7 @@
  * (CXX, g++, c++, clang++) and run. Null where there is none, or the processor is not x86-64.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -19,6 +19,7 @@ export class CeilingMeter {
   static build(root: string, threads: number): CeilingMeter | null {
     if (process.arch !== 'x64') return null;
     const folder = mkdtempSync(path.join(os.tmpdir(), 'macl-ceiling-'));
+    process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
     const program = path.join(folder, 'ceiling');
     const source = path.join(root, 'native', 'bench', 'ceiling.cc');
     for (const compiler of [process.env.CXX, 'g++', 'c++', 'clang++']) {
