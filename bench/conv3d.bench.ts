@@ -6,19 +6,12 @@
  * they do everywhere, though they are not all carried out: small volumes can seem to exceed the ceiling. Random data;
  * results are poisoned before and looked at after; warm-up apart; medians with the spread.
  */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { parseArgs } from 'node:util';
-import { openBackend } from '../src/backend/choose.js';
 import type { Backend } from '../src/backend/types.js';
-import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import { compile } from '../src/graph/compile.js';
 import type { Shape, Tensor } from '../src/graph/types.js';
 import '../src/ops/index.js';
-import { bitsOf, CeilingMeter } from './ceiling.js';
+import { flags, Report } from './report.js';
 
 /** [N, D, H, W], in, out, kernel. */
 interface Case {
@@ -43,17 +36,6 @@ const CASES: Case[] = [
 ];
 const PASSES = ['forward', 'dx', 'dw'] as const;
 type Pass = (typeof PASSES)[number];
-
-const { values: options } = parseArgs({
-  options: {
-    device: { type: 'string', default: 'cpu' },
-    isa: { type: 'string' },
-    threads: { type: 'string' },
-    runs: { type: 'string', default: '7' },
-    filter: { type: 'string', default: '' },
-    save: { type: 'boolean', default: false },
-  },
-});
 
 function labelOf(c: Case): string {
   return `${c.voxels.join('×')} ${c.i}→${c.o} k${c.k.join('')}`;
@@ -136,53 +118,25 @@ async function time(backend: Backend, c: Case, pass: Pass, runs: number): Promis
   }
 }
 
-function commit(): string {
-  try {
-    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
-  } catch {
-    return 'unknown';
-  }
-}
-
-const device = options.device === 'wasm' ? 'wasm' : 'cpu';
-if (device === 'wasm') enableRelaxedSimd();
-const backend = await openBackend(device, {
-  ...(options.isa ? { isa: options.isa } : {}),
-  ...(options.threads ? { threads: Number(options.threads) } : {}),
-});
-const { isa, threads } = backend.info;
-const meter = CeilingMeter.build(process.cwd(), threads);
-const bits = bitsOf(isa);
-let ceiling: number | null = null;
+const options = flags();
+const report = await Report.open('conv3d', options);
+const { backend } = report;
 const rows = [];
 for (const c of CASES.filter((one) => labelOf(one).includes(options.filter))) {
   for (const pass of PASSES) {
     if (pass === 'dx' && c.i === 1) continue; // an image needs no gradient
-    // Again and again, as others may use the machine: the best is the ceiling.
-    if (meter) ceiling = Math.max(ceiling ?? 0, meter.measure()[bits]);
+    report.measureCeiling();
     const timing = await time(backend, c, pass, Number(options.runs));
     rows.push({ case: labelOf(c), pass, ...timing, gflops: flopOf(c) / timing.medianMs / 1e6 });
   }
 }
 await backend.close();
 
-const cpu = os.cpus()[0]?.model ?? 'unknown';
-process.stdout.write(
-  `conv3d on ${device} ${isa}, ${threads} threads, ${cpu}, commit ${commit()}, ${new Date().toISOString()}\n` +
-    `ceiling (fp32 multiply-add, ${bits} bits, all threads): ${ceiling === null ? 'not measured (no compiler)' : `${ceiling.toFixed(0)} GFLOP/s`}\n`,
+report.print(
+  rows,
+  rows.map(
+    (row) =>
+      `${row.case.padEnd(28)} ${row.pass.padEnd(8)} ${row.medianMs.toFixed(2).padStart(9)} ms ` +
+      `(${row.bestMs.toFixed(2)}–${row.worstMs.toFixed(2)}) ${row.gflops.toFixed(1).padStart(8)} GFLOP/s${report.share(row.gflops)}`,
+  ),
 );
-for (const row of rows) {
-  const share = ceiling === null ? '' : `  ${((100 * row.gflops) / ceiling).toFixed(0).padStart(4)}%`;
-  process.stdout.write(
-    `${row.case.padEnd(28)} ${row.pass.padEnd(8)} ${row.medianMs.toFixed(2).padStart(9)} ms ` +
-      `(${row.bestMs.toFixed(2)}–${row.worstMs.toFixed(2)}) ${row.gflops.toFixed(1).padStart(8)} GFLOP/s${share}\n`,
-  );
-}
-if (options.save) {
-  const file = path.join('bench', 'results', `conv3d-${device}-${isa}-${new Date().toISOString().slice(0, 10)}.json`);
-  mkdirSync(path.dirname(file), { recursive: true });
-  const command = `npm run bench -- conv3d ${process.argv.slice(2).join(' ')}`;
-  const head = { device, isa, threads, cpu, commit: commit(), date: new Date().toISOString(), command, bits, ceiling };
-  writeFileSync(file, `${JSON.stringify({ ...head, rows }, null, 2)}\n`);
-  process.stdout.write(`${file}\n`);
-}

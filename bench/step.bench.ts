@@ -4,15 +4,8 @@
  * Whole training steps and inference: median time, samples/s, arithmetic rate, share of the fp32 multiply-add ceiling
  * measured in the same run, and memory (the session's segments). Random data; warm-up apart.
  */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { Bench } from 'tinybench';
-import { openBackend } from '../src/backend/choose.js';
 import type { Backend } from '../src/backend/types.js';
-import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import { compile, type CompiledProgram } from '../src/graph/compile.js';
 import { buildPretrainStep } from '../src/methods/macl.js';
@@ -26,7 +19,7 @@ import { buildFinetuneStep, buildInference } from '../src/methods/segment.js';
 import type { StateTable } from '../src/nn/state.js';
 import { Executor } from '../src/train/executor.js';
 import { initialState } from '../src/train/network-state.js';
-import { bitsOf, CeilingMeter } from './ceiling.js';
+import { flags, Report } from './report.js';
 
 type Triple = readonly [number, number, number];
 
@@ -115,26 +108,9 @@ const WORKS = [
   ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256]),
 ];
 
-const { values: options } = parseArgs({
-  options: {
-    device: { type: 'string', default: 'cpu' },
-    isa: { type: 'string' },
-    threads: { type: 'string' },
-    runs: { type: 'string', default: '7' },
-    filter: { type: 'string', default: '' },
-    save: { type: 'boolean', default: false },
-  },
-});
-const device = options.device === 'wasm' ? 'wasm' : 'cpu';
-if (device === 'wasm') enableRelaxedSimd();
-const backend = await openBackend(device, {
-  ...(options.isa ? { isa: options.isa } : {}),
-  ...(options.threads ? { threads: Number(options.threads) } : {}),
-});
-const { isa, threads } = backend.info;
-const meter = CeilingMeter.build(process.cwd(), threads);
-const bits = bitsOf(isa);
-let ceiling: number | null = null;
+const options = flags();
+const report = await Report.open('step', options);
+const { backend } = report;
 
 /** Random input of every kind that these programs have. */
 function fillInputs(executor: Executor, program: CompiledProgram): void {
@@ -164,7 +140,7 @@ function fillInputs(executor: Executor, program: CompiledProgram): void {
 
 const rows = [];
 for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
-  if (meter) ceiling = Math.max(ceiling ?? 0, meter.measure()[bits]);
+  report.measureCeiling();
   const { program, state } = work.build(backend);
   const executor = await Executor.open(backend, [program], initialState(state, 1));
   fillInputs(executor, program);
@@ -191,39 +167,12 @@ for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
 }
 await backend.close();
 
-const run = (command: string, args: string[]) => {
-  try {
-    return execFileSync(command, args, { encoding: 'utf8' }).trim();
-  } catch {
-    return 'unknown';
-  }
-};
-const head = {
-  device,
-  isa,
-  threads,
-  cpu: os.cpus()[0]?.model ?? 'unknown',
-  commit: run('git', ['rev-parse', '--short', 'HEAD']),
-  date: new Date().toISOString(),
-  command: `npm run bench -- step ${process.argv.slice(2).join(' ')}`.trim(),
-  bits,
-  ceilingGflops: ceiling,
-  peakResidentBytes: process.resourceUsage().maxRSS * 1024,
-};
-process.stdout.write(`${head.device} ${isa}, ${threads} threads, ${head.cpu}, commit ${head.commit}, ${head.date}\n`);
-process.stdout.write(
-  `ceiling (fp32 multiply-add, ${bits} bits): ${ceiling === null ? 'not measured' : `${ceiling.toFixed(0)} GFLOP/s`}\n`,
+report.print(
+  rows,
+  rows.map(
+    (r) =>
+      `${r.work.padEnd(30)} ${r.medianMs.toFixed(0).padStart(6)} ms (${r.bestMs.toFixed(0)}–${r.worstMs.toFixed(0)}) ` +
+      `${r.samplesPerSecond.toFixed(2).padStart(7)} samples/s ${r.gflops.toFixed(0).padStart(5)} GFLOP/s${report.share(r.gflops)} ` +
+      `${(r.sessionBytes / 2 ** 20).toFixed(0)} MiB`,
+  ),
 );
-for (const r of rows) {
-  const share = ceiling === null ? '' : ` ${((100 * r.gflops) / ceiling).toFixed(0)}%`;
-  process.stdout.write(
-    `${r.work.padEnd(30)} ${r.medianMs.toFixed(0).padStart(6)} ms (${r.bestMs.toFixed(0)}–${r.worstMs.toFixed(0)}) ` +
-      `${r.samplesPerSecond.toFixed(2).padStart(7)} samples/s ${r.gflops.toFixed(0).padStart(5)} GFLOP/s${share} ${(r.sessionBytes / 2 ** 20).toFixed(0)} MiB\n`,
-  );
-}
-if (options.save) {
-  const file = path.join('bench', 'results', `step-${device}-${isa}-${head.date.slice(0, 10)}.json`);
-  mkdirSync(path.dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify({ ...head, rows }, null, 2)}\n`);
-  process.stdout.write(`${file}\n`);
-}

@@ -1,0 +1,104 @@
+/** What every benchmark shares: its flags, the device, the ceiling measured in between, and the head of a figure. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { openBackend } from '../src/backend/choose.js';
+import type { Backend } from '../src/backend/types.js';
+import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
+import { bitsOf, CeilingMeter } from './ceiling.js';
+
+export interface Flags {
+  readonly device: string;
+  readonly isa?: string | undefined;
+  readonly threads?: string | undefined;
+  readonly runs: string;
+  /** Only what has this in its name. */
+  readonly filter: string;
+  readonly save: boolean;
+}
+
+export function flags(): Flags {
+  return parseArgs({
+    options: {
+      device: { type: 'string', default: 'cpu' },
+      isa: { type: 'string' },
+      threads: { type: 'string' },
+      runs: { type: 'string', default: '7' },
+      filter: { type: 'string', default: '' },
+      save: { type: 'boolean', default: false },
+    },
+  }).values;
+}
+
+export class Report {
+  private ceiling: number | null = null;
+
+  private constructor(
+    private readonly name: string,
+    private readonly given: Flags,
+    readonly backend: Backend,
+    private readonly meter: CeilingMeter | null,
+  ) {}
+
+  static async open(name: string, given: Flags): Promise<Report> {
+    const device = given.device === 'wasm' ? 'wasm' : 'cpu';
+    if (device === 'wasm') enableRelaxedSimd();
+    const backend = await openBackend(device, {
+      ...(given.isa ? { isa: given.isa } : {}),
+      ...(given.threads ? { threads: Number(given.threads) } : {}),
+    });
+    return new Report(name, given, backend, CeilingMeter.build(process.cwd(), backend.info.threads));
+  }
+
+  /** Again and again, as others may use the machine: the best is the ceiling. */
+  measureCeiling(): void {
+    if (this.meter) this.ceiling = Math.max(this.ceiling ?? 0, this.meter.measure()[bitsOf(this.backend.info.isa)]);
+  }
+
+  /** ` 87%` of the ceiling, or nothing where none was measured. */
+  share(gflops: number): string {
+    return this.ceiling === null ? '' : ` ${((100 * gflops) / this.ceiling).toFixed(0).padStart(4)}%`;
+  }
+
+  /** Prints the head and the lines; with --save also writes head and rows to bench/results. */
+  print(rows: readonly object[], lines: readonly string[]): void {
+    const { name: device, isa, threads } = this.backend.info;
+    const bits = bitsOf(isa);
+    const head = {
+      device,
+      isa,
+      threads,
+      cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+      commit: commit(),
+      date: new Date().toISOString(),
+      command: `npm run bench -- ${this.name} ${process.argv.slice(2).join(' ')}`.trim(),
+      bits,
+      ceilingGflops: this.ceiling,
+      peakResidentBytes: process.resourceUsage().maxRSS * 1024,
+    };
+    const ceiling = this.ceiling === null ? 'not measured (no compiler)' : `${this.ceiling.toFixed(0)} GFLOP/s`;
+    process.stdout.write(
+      `${this.name} on ${device} ${isa}, ${threads} threads, ${head.cpu}, commit ${head.commit}, ${head.date}\n` +
+        `ceiling (fp32 multiply-add, ${bits} bits, all threads): ${ceiling}\n${lines.join('\n')}\n`,
+    );
+    if (!this.given.save) return;
+    const file = path.join('bench', 'results', `${this.name}-${device}-${isa}-${head.date.slice(0, 10)}.json`);
+    mkdirSync(path.dirname(file), { recursive: true });
+    writeFileSync(file, `${JSON.stringify({ ...head, rows }, null, 2)}\n`);
+    process.stdout.write(`${file}\n`);
+  }
+}
+
+function commit(): string {
+  try {
+    const changed = execFileSync('git', ['status', '--porcelain', 'src', 'native'], { encoding: 'utf8' }) !== '';
+    return (
+      execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim() +
+      (changed ? ' with changes' : '')
+    );
+  } catch {
+    return 'unknown';
+  }
+}
