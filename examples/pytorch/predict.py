@@ -4,8 +4,8 @@
 
 What it does: turns the volume to RAS, resamples it to the model's spacing (D, H, W in mm), normalises, slides a window
 by half its size with Gaussian weights, resamples the logits to the input's grid, takes the largest, and writes the
-labels on the input's own grid. Spacing, patch and normalisation are read from the model's metadata where it has them;
-flags go first. What it is not: macl's `predict` to the bit (resampling differs at the edges). Needs nibabel and scipy.
+labels on the input's own grid. Spacing, patch, normalisation and label values are read from the model's metadata;
+flags go first. One channel. What it is not: macl's `predict` to the bit (resampling differs at the edges). Needs nibabel and scipy.
 """
 
 import argparse
@@ -29,12 +29,12 @@ def to_ras(image):
     return data.transpose(2, 1, 0), spacing[::-1], lambda labels: apply_orientation(labels.transpose(2, 1, 0), back)
 
 
-def normalised(x, kind, ct):
-    if kind == "ct":
-        low, high, mean, deviation = ct
-        return (np.clip(x, low, high) - mean) / deviation
+def normalised(x, rule):
+    """CT: clipped and scaled by the data set's figures; everything else by its own voxels that are not zero."""
+    if rule["kind"] == "ct":
+        return (np.clip(x, rule["low"], rule["high"]) - rule["mean"]) / rule["std"]
     seen = x[x != 0] if (x != 0).any() else x.reshape(-1)
-    return (x - seen.mean()) / max(float(seen.std()), 1e-8)
+    return (x - seen.mean()) / (float(seen.std()) or 1.0)
 
 
 def starts(length, window):
@@ -73,19 +73,6 @@ def numbers(text):
     return [float(v) for v in text.split(",")]
 
 
-def find(metadata, *names):
-    """The first value of one of these names anywhere in the metadata."""
-    queue = [metadata]
-    while queue:
-        value = queue.pop(0)
-        if isinstance(value, dict):
-            for name in names:
-                if value.get(name) is not None:
-                    return value[name]
-            queue.extend(value.values())
-    return None
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -93,24 +80,20 @@ def main():
     parser.add_argument("output")
     parser.add_argument("--spacing", type=numbers, help="mm along D, H, W")
     parser.add_argument("--patch", type=numbers, help="window along D, H, W")
-    parser.add_argument("--ct", type=numbers, help="low,high,mean,deviation of a CT model")
     a = parser.parse_args()
     net, metadata = load_unet(a.model)
+    data = metadata.get("macl.config", {}).get("data", {})
+    rule = metadata.get("macl.normalization", [{"kind": "case"}])[0]
     image = nib.load(a.image)
     x, spacing, back = to_ras(image)
-    target = np.asarray(a.spacing or find(metadata, "spacingMm") or spacing)
-    patch = [int(v) for v in a.patch or find(metadata, "patch") or [48, 64, 48]]
-    ct = a.ct or find(metadata, "ct")
-    if isinstance(ct, dict):
-        ct = [ct[k] for k in ("low", "high", "mean", "deviation")]
-    # Normalised at the file's own resolution would count other voxels: resample first, as macl does.
-    small = zoom(x, [max(1, round(s * f)) / s for s, f in zip(x.shape, spacing / target)], order=1)
-    logits = sliding_window(net, normalised(small, "ct" if ct else "mr", ct), patch)
+    target = np.asarray(a.spacing or data.get("spacingMm") or spacing)
+    patch = [int(v) for v in a.patch or data.get("patch") or [48, 64, 48]]
+    scaled = normalised(x, rule)
+    small = zoom(scaled, [max(1, round(s * f)) / s for s, f in zip(x.shape, spacing / target)], order=1)
+    logits = sliding_window(net, small, patch)
     logits = np.stack([zoom(k, [o / s for o, s in zip(x.shape, k.shape)], order=1) for k in logits])
-    values = find(metadata, "labels", "classValues")
-    labels = logits.argmax(0)
-    if isinstance(values, list) and all(isinstance(v, int) for v in values):
-        labels = np.asarray(values)[labels]
+    values = [c["value"] for c in metadata.get("macl.classes", [])] or list(range(len(logits)))
+    labels = np.asarray(values)[logits.argmax(0)]
     nib.save(nib.Nifti1Image(back(labels.astype(np.int16)), image.affine), a.output)
 
 
