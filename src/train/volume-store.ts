@@ -126,7 +126,12 @@ function placement(c: PreparedCase, base: number, shape: Triple, origin: Triple)
   const common = { shape, strides, offset: 0 };
   const { image } = volumeBytes(shape, c);
   return {
-    image: (channel) => ({ ...common, base: base + channel * voxels * DTYPE_BYTES[dtype], dtype, scale: c.scale }),
+    image(channel) {
+      // One channel serves a network of several (`init.channels: repeat`).
+      const at = c.channels === 1 ? 0 : channel;
+      if (at >= c.channels) throw new MaclError('program', `${c.id} has ${c.channels} channels, not ${channel + 1}`);
+      return { ...common, base: base + at * voxels * DTYPE_BYTES[dtype], dtype, scale: c.scale };
+    },
     labels: c.hasLabels ? { ...common, base: base + image, dtype: 'u8', scale: 1 } : null,
     origin,
   };

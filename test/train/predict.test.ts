@@ -1,0 +1,392 @@
+/** Prediction on files: every grid, value and layout that a user may come with, and nothing of one case in another. */
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { openBackend } from '../../src/backend/choose.js';
+import type { Backend } from '../../src/backend/types.js';
+import { readNifti, toRas, writeNifti } from '../../src/data/nifti.js';
+import type { Triple, VoxelArray } from '../../src/data/volume.js';
+import type { MaclError } from '../../src/errors.js';
+import { predict, Segmenter } from '../../src/index.js';
+import { finetune, type FinetuneOptions } from '../../src/train/finetune.js';
+import { loadSegmentModel } from '../../src/train/model-file.js';
+import { predictFiles, type PredictFilesOptions } from '../../src/train/predict.js';
+import { device, scratchFolder, tinyFinetune, toyDataset, toyVolume } from './toy.js';
+
+/** Enough to tell the toys' classes apart. */
+const LEARNS = { train: { steps: 80, checkpointEvery: 1000 }, optimizer: { lr: 0.02 }, model: { filters: 4 } } as const;
+const root = scratchFolder();
+const cacheDir = join(root, 'cache');
+let data: string;
+let backend: Backend;
+beforeAll(async () => {
+  data = await toyDataset(join(root, 'data'), { values: [0, 7, 300] });
+  backend = await openBackend(device, { threads: 2 });
+  await tune('model', { config: tinyFinetune({ ...LEARNS }) });
+  return () => backend.close();
+});
+
+const tune = (out: string, more: Partial<FinetuneOptions>) =>
+  finetune({ data, out: join(root, out), cacheDir, device, threads: 2, config: tinyFinetune(), ...more });
+
+async function segment(model: string, input: string, out: string, more: Partial<PredictFilesOptions> = {}) {
+  const base = { mirror: false, probabilities: false, nonFinite: 'refuse' } as const;
+  const options = { ...base, input, out: join(root, out), ...more };
+  return predictFiles(await loadSegmentModel(join(root, model)), backend, options);
+}
+const count = (voxels: ArrayLike<number>, value: number): number =>
+  Array.from(voxels).filter((v) => v === value).length;
+const volumeFile = (name: string, shape: Triple, voxels: VoxelArray, spacingMm: Triple = [1, 1, 1]): Promise<void> =>
+  writeNifti(name, {
+    shape: [shape[2], shape[1], shape[0]],
+    affine: Float64Array.from([spacingMm[2], 0, 0, 3, 0, spacingMm[1], 0, -4, 0, 0, spacingMm[0], 5, 0, 0, 0, 1]),
+    voxels,
+  });
+async function failure(promise: Promise<unknown>): Promise<MaclError> {
+  return (await promise.then(
+    () => new Error('nothing was thrown'),
+    (e: unknown) => e,
+  )) as MaclError;
+}
+
+/** All ways to lay three axes: permutation and flips. */
+const ORDERS = [
+  [0, 1, 2],
+  [0, 2, 1],
+  [1, 0, 2],
+  [1, 2, 0],
+  [2, 0, 1],
+  [2, 1, 0],
+] as const;
+const LAYOUTS = ORDERS.flatMap((order) => Array.from({ length: 8 }, (_, flips) => ({ order, flips })));
+
+describe('48 axis orders and flips', () => {
+  // Along x, y, z; unequal sizes and spacings, nothing symmetric.
+  const size = [13, 10, 9] as const;
+  const spacing = [1, 1.25, 1.5] as const;
+
+  /** The same anatomy stored another way: file axis n runs along world axis order[n], backwards where flipped. */
+  function laid(voxels: Float32Array, order: readonly number[], flips: number) {
+    const shape = order.map((axis) => size[axis as 0]) as unknown as Triple;
+    const affine = new Float64Array(16);
+    affine[15] = 1;
+    const origin = [-20, 14, 6];
+    order.forEach((axis, n) => {
+      const backwards = (flips >> n) & 1;
+      affine[4 * axis + n] = (backwards ? -1 : 1) * spacing[axis as 0];
+      if (backwards) origin[axis]! += spacing[axis as 0] * (size[axis as 0] - 1);
+    });
+    origin.forEach((o, axis) => (affine[4 * axis + 3] = o));
+    const out = new Float32Array(voxels.length);
+    eachVoxel(order, flips, (file, world) => (out[file] = voxels[world]!));
+    return { shape, affine, voxels: out };
+  }
+
+  function eachVoxel(order: readonly number[], flips: number, at: (file: number, world: number) => void): void {
+    const shape = order.map((axis) => size[axis as 0]);
+    let file = 0;
+    for (let k = 0; k < shape[2]!; k++)
+      for (let j = 0; j < shape[1]!; j++)
+        for (let i = 0; i < shape[0]!; i++, file++) {
+          const world = [0, 0, 0];
+          [i, j, k].forEach((v, n) => (world[order[n]!] = (flips >> n) & 1 ? shape[n]! - 1 - v : v));
+          at(file, (world[2]! * size[1] + world[1]!) * size[0] + world[0]!);
+        }
+  }
+
+  it.each([['as trained'], ['resampled']])('predict the same segmentation on their own grids, %s', async (how) => {
+    const model = how === 'resampled' ? 'resampling' : 'model';
+    if (how === 'resampled') {
+      const config = tinyFinetune({ data: { spacingMm: [1.2, 1.1, 1.3] }, ...LEARNS });
+      await tune(model, { config });
+    }
+    const input = join(root, `${model}-in`);
+    mkdirSync(input);
+    const { voxels } = toyVolume(9, [size[2], size[1], size[0]]);
+    for (const [n, { order, flips }] of LAYOUTS.entries())
+      await writeNifti(join(input, `v${n}.nii`), laid(voxels, order, flips));
+    const written = await segment(model, input, `${model}-out`);
+    expect(written).toHaveLength(48);
+    const first = (await readNifti(join(root, `${model}-out`, 'v0.nii'))).voxels;
+    expect(count(first, 7)).toBeGreaterThan(20);
+    expect(count(first, 0)).toBeGreaterThan(20);
+    const shapes = new Set<string>();
+    for (const [n, { order, flips }] of LAYOUTS.entries()) {
+      const given = await readNifti(join(input, `v${n}.nii`));
+      const found = await readNifti(join(root, `${model}-out`, `v${n}.nii`));
+      expect([...found.header.shape]).toEqual([...given.header.shape]);
+      expect([...found.header.affine]).toEqual([...given.header.affine]);
+      const back = new Int32Array(found.voxels.length);
+      eachVoxel(order, flips, (file, world) => (back[world] = found.voxels[file]!));
+      expect(back).toEqual(Int32Array.from(first));
+      shapes.add([...found.header.shape].join());
+    }
+    expect(shapes.size).toBe(6);
+  });
+});
+
+describe('a result', () => {
+  it("has the dataset's own values, in a type that holds them, and its classes are about right", async () => {
+    await segment('model', join(data, 'imagesTr/toy_1.nii.gz'), 'values');
+    const { header, voxels } = await readNifti(join(root, 'values/toy_1.nii.gz'));
+    expect(header.datatype).toBe('int16');
+    expect([...new Set(voxels)].sort((a, b) => a - b)).toEqual([0, 7, 300]);
+    const truth = await readNifti(join(data, 'labelsTr/toy_1.nii.gz'));
+    const right = Array.from(voxels).filter((v, i) => v === truth.voxels[i]).length;
+    expect(right / voxels.length).toBeGreaterThan(0.8);
+  });
+
+  it('keeps form codes and extensions of its input', async () => {
+    const { makeNifti, extension } = await import('../data/make-nifti.js');
+    const file = join(root, 'extended.nii');
+    const sform = [-2, 0, 0, 9, 0, 0, 2, 8, 0, 1.5, 0, 7];
+    const dims = [9, 10, 11];
+    const bytes = Uint8Array.from({ length: 990 }, (_, i) => (i * 37) % 251);
+    writeFileSync(
+      file,
+      makeNifti({ dims, sform, extensions: extension(32), data: bytes, pixdim: [1, 2, 1.5, 2, 1, 1, 1, 1] }),
+    );
+    await segment('model', file, 'extended');
+    const [given, found] = [await readNifti(file), await readNifti(join(root, 'extended/extended.nii'))];
+    expect([...found.header.affine]).toEqual([...given.header.affine]);
+    expect(found.extensions).toEqual(given.extensions);
+    const [a, b] = [readFileSync(file), readFileSync(join(root, 'extended/extended.nii'))];
+    // qform and sform codes, quaternion, offsets, sform rows.
+    expect(b.subarray(252, 328)).toEqual(a.subarray(252, 328));
+  });
+
+  it('of a volume smaller than the patch, and of one voxel, has its size', async () => {
+    for (const shape of [
+      [3, 5, 4],
+      [1, 1, 1],
+      [1, 20, 2],
+    ] as const) {
+      const name = `small-${shape.join('-')}.nii.gz`;
+      const voxels = Float32Array.from({ length: shape[0] * shape[1] * shape[2] }, (_, i) => 100 + 31 * (i % 9));
+      await volumeFile(join(root, name), shape, voxels);
+      await segment('model', join(root, name), 'small');
+      const { header, voxels: found } = await readNifti(join(root, 'small', name));
+      expect([...header.shape]).toEqual([shape[2], shape[1], shape[0]]);
+      expect([...found].every((v) => [0, 7, 300].includes(v))).toBe(true);
+    }
+  });
+
+  it('with --probabilities has a volume a class that sums to 1 and agrees with the labels', async () => {
+    const shape = [9, 11, 13] as const;
+    const file = join(root, 'odd.nii.gz');
+    await volumeFile(file, shape, toyVolume(3, shape).voxels, [1.5, 1, 2]);
+    await segment('model', file, 'probable', { probabilities: true });
+    expect(readdirSync(join(root, 'probable')).sort()).toEqual(['odd.nii.gz', 'odd_probabilities.nii.gz']);
+    const labels = await readNifti(join(root, 'probable/odd.nii.gz'));
+    const p = await readNifti(join(root, 'probable/odd_probabilities.nii.gz'));
+    const n = labels.voxels.length;
+    expect(p.voxels.length).toBe(3 * n);
+    expect([...p.header.affine]).toEqual([...labels.header.affine]);
+    for (let v = 0; v < n; v++) {
+      const row = [0, 1, 2].map((k) => p.voxels[k * n + v]!);
+      expect(Math.abs(row[0]! + row[1]! + row[2]! - 1)).toBeLessThan(1e-5);
+      expect([0, 7, 300][row.indexOf(Math.max(...row))]).toBe(labels.voxels[v]);
+    }
+  });
+
+  it('with --mirror is that of the mirrored volume, mirrored', async () => {
+    const shape = [10, 12, 14] as const;
+    const { voxels } = toyVolume(5, shape);
+    await volumeFile(join(root, 'plain.nii'), shape, voxels);
+    // Turned round in space, not only in storage.
+    await volumeFile(join(root, 'turned.nii'), shape, voxels.slice().reverse());
+    for (const [n, mirror] of [false, true].entries()) {
+      await segment('model', join(root, 'plain.nii'), `mirror-${n}`, { mirror });
+      await segment('model', join(root, 'turned.nii'), `mirror-${n}`, { mirror });
+    }
+    const of = async (n: number, name: string) => (await readNifti(join(root, `mirror-${n}`, name))).voxels;
+    const [plain, mirrored] = [await of(0, 'plain.nii'), await of(1, 'plain.nii')];
+    expect(Array.from(mirrored)).not.toEqual(Array.from(plain));
+    const agree = (a: VoxelArray, b: VoxelArray) =>
+      Array.from(a).filter((v, i) => v === b[b.length - 1 - i]).length / a.length;
+    // Sums in another order: a voxel or two may be a tie.
+    expect(agree(mirrored, await of(1, 'turned.nii'))).toBeGreaterThan(0.995);
+    expect(agree(plain, await of(0, 'turned.nii'))).toBeLessThan(0.995);
+  });
+
+  it('of voxels that are not finite is refused by name, or zeroed where the model says so', async () => {
+    const shape = [9, 9, 9] as const;
+    const { voxels } = toyVolume(2, shape);
+    voxels[100] = NaN;
+    const file = join(root, 'nan.nii');
+    await volumeFile(file, shape, voxels);
+    const error = await failure(segment('model', file, 'nan'));
+    expect([error.code, error.details.file]).toEqual(['file', file]);
+    expect(readdirSync(join(root, 'nan'))).toEqual([]);
+    await segment('model', file, 'nan', { nonFinite: 'zero' });
+    expect(readdirSync(join(root, 'nan'))).toEqual(['nan.nii']);
+  });
+});
+
+describe('a folder', () => {
+  it('gives each volume what it gets alone, whatever lies beside it; other files are named and skipped', async () => {
+    const input = join(root, 'many');
+    mkdirSync(input);
+    const shapes = [
+      [9, 10, 11],
+      [16, 8, 12],
+      [5, 20, 7],
+    ] as const;
+    for (const [n, shape] of shapes.entries()) {
+      const { voxels } = toyVolume(n, shape, undefined, n === 1 ? 1e6 : 1);
+      await volumeFile(join(input, `c${n}.nii${n === 2 ? '' : '.gz'}`), shape, voxels);
+    }
+    writeFileSync(join(input, 'notes.txt'), 'x');
+    writeFileSync(join(input, '._c0.nii.gz'), 'x');
+    const notes: string[] = [];
+    await segment('model', input, 'many-out', { onNote: (m) => notes.push(m) });
+    expect(notes).toEqual([expect.stringContaining('notes.txt')]);
+    const names = readdirSync(join(root, 'many-out')).sort();
+    expect(names).toEqual(['c0.nii.gz', 'c1.nii.gz', 'c2.nii']);
+    for (const name of names) {
+      await segment('model', join(input, name), 'alone');
+      expect(readFileSync(join(root, 'alone', name))).toEqual(readFileSync(join(root, 'many-out', name)));
+    }
+  });
+
+  it('is not overwritten by its own results', async () => {
+    const input = join(root, 'own');
+    mkdirSync(input);
+    copyFileSync(join(data, 'imagesTr/toy_1.nii.gz'), join(input, 'toy_1.nii.gz'));
+    const before = readFileSync(join(input, 'toy_1.nii.gz'));
+    for (const from of [input, join(input, 'toy_1.nii.gz')]) {
+      const error = await failure(segment('model', from, 'own'));
+      expect([error.code, error.details.file]).toEqual(['config', join(input, 'toy_1.nii.gz')]);
+    }
+    expect(readFileSync(join(input, 'toy_1.nii.gz'))).toEqual(before);
+  });
+
+  it('that is empty or absent is an error with its name', async () => {
+    mkdirSync(join(root, 'nothing'));
+    expect((await failure(segment('model', join(root, 'nothing'), 'x'))).details.file).toBe(join(root, 'nothing'));
+    expect((await failure(segment('model', join(root, 'absent'), 'x'))).details.file).toBe(join(root, 'absent'));
+  });
+});
+
+describe('several channels', () => {
+  beforeAll(async () => {
+    const two = await toyDataset(join(root, 'two'), { channels: 2 });
+    await tune('two-model', { data: two });
+  });
+
+  it('come as files of their own, in a folder or by the name of one, or as one file', async () => {
+    const images = join(root, 'two/imagesTr');
+    const written = await segment('two-model', images, 'two-out');
+    expect(written.map((w) => w.id)).toEqual(['toy_1', 'toy_2', 'toy_3', 'toy_4']);
+    expect(readdirSync(join(root, 'two-out')).sort()).toEqual([1, 2, 3, 4].map((n) => `toy_${n}.nii.gz`));
+    const whole = readFileSync(join(root, 'two-out/toy_2.nii.gz'));
+    for (const channel of ['0000', '0001']) {
+      await segment('two-model', join(images, `toy_2_${channel}.nii.gz`), `two-one-${channel}`);
+      expect(readFileSync(join(root, `two-one-${channel}`, 'toy_2.nii.gz'))).toEqual(whole);
+    }
+    const both = await Promise.all(['0000', '0001'].map((c) => readNifti(join(images, `toy_2_${c}.nii.gz`))));
+    const voxels = new Float32Array(2 * both[0]!.voxels.length);
+    both.forEach((b, c) => voxels.set(b.voxels, c * b.voxels.length));
+    mkdirSync(join(root, 'joined'));
+    await writeNifti(join(root, 'joined/toy_2.nii.gz'), { like: both[0]!, voxels, channels: 2 });
+    await segment('two-model', join(root, 'joined'), 'joined-out');
+    const joined = await readNifti(join(root, 'joined-out/toy_2.nii.gz'));
+    expect(Array.from(joined.voxels)).toEqual(Array.from((await readNifti(join(root, 'two-out/toy_2.nii.gz'))).voxels));
+  });
+
+  it('are never made up: a volume with another number than the model takes is refused', async () => {
+    const images = join(root, 'one-of-two');
+    mkdirSync(images);
+    copyFileSync(join(root, 'two/imagesTr/toy_1_0000.nii.gz'), join(images, 'toy_1_0000.nii.gz'));
+    for (const [model, input] of [
+      ['two-model', images],
+      ['two-model', join(data, 'imagesTr/toy_1.nii.gz')],
+      ['model', join(root, 'joined')],
+    ] as const) {
+      const error = await failure(segment(model, input, 'channels'));
+      expect([error.code, error.message]).toEqual(['dataset', expect.stringMatching(/channel/)]);
+      expect(error.details.expected).toBe(model === 'model' ? 1 : 2);
+    }
+  });
+});
+
+describe('other models', () => {
+  it('2-D along each axis: labels and probabilities on the own grid', async () => {
+    for (const sliceAxis of ['D', 'H', 'W'] as const) {
+      const model = `flat-${sliceAxis}`;
+      const config = tinyFinetune({
+        model: { dims: 2, filters: 4 },
+        data: { patch: [1, 8, 8], sliceAxis },
+        train: LEARNS.train,
+        optimizer: LEARNS.optimizer,
+      });
+      await tune(model, { config });
+      const shape = [9, 10, 13] as const;
+      const { voxels } = toyVolume(4, shape);
+      await volumeFile(join(root, `${model}.nii`), shape, voxels);
+      await segment(model, join(root, `${model}.nii`), 'flat', { probabilities: true });
+      const found = await readNifti(join(root, 'flat', `${model}.nii`));
+      expect([...found.header.shape]).toEqual([13, 10, 9]);
+      const truth = toyVolume(4, shape, [0, 7, 300]).labels;
+      const right = Array.from(found.voxels).filter((v, i) => v === truth[i]).length;
+      expect(right / truth.length).toBeGreaterThan(0.7);
+      const p = await readNifti(join(root, 'flat', `${model}_probabilities.nii.gz`));
+      const n = truth.length;
+      for (let v = 0; v < n; v += 7) {
+        const row = [0, 1, 2].map((k) => p.voxels[k * n + v]!);
+        expect([0, 7, 300][row.indexOf(Math.max(...row))]).toBe(found.voxels[v]);
+      }
+    }
+  });
+
+  it('at another spacing: the result lies on the input’s grid', async () => {
+    await tune('coarse', { config: tinyFinetune({ data: { spacingMm: [2, 1.5, 0.8] }, ...LEARNS }) });
+    const shape = [12, 14, 16] as const;
+    const { voxels } = toyVolume(1, shape);
+    await volumeFile(join(root, 'coarse.nii'), shape, voxels);
+    await segment('coarse', join(root, 'coarse.nii'), 'coarse-out');
+    const found = await readNifti(join(root, 'coarse-out/coarse.nii'));
+    expect([...found.header.shape]).toEqual([16, 14, 12]);
+    const truth = toyVolume(1, shape, [0, 7, 300]).labels;
+    expect(Array.from(found.voxels).filter((v, i) => v === truth[i]).length / truth.length).toBeGreaterThan(0.7);
+  });
+
+  it('the same on wasm, up to ties', async () => {
+    const wasm = await openBackend('wasm', { threads: 1 }).catch(() => null);
+    if (!wasm) return;
+    try {
+      const options = {
+        mirror: false,
+        probabilities: false,
+        nonFinite: 'refuse',
+        input: join(data, 'imagesTr/toy_1.nii.gz'),
+      } as const;
+      const model = await loadSegmentModel(join(root, 'model'));
+      await predictFiles(model, wasm, { ...options, out: join(root, 'on-wasm') });
+      await predictFiles(model, backend, { ...options, out: join(root, 'on-cpu') });
+      const [a, b] = await Promise.all(['on-wasm', 'on-cpu'].map((o) => readNifti(join(root, o, 'toy_1.nii.gz'))));
+      const same = Array.from(a!.voxels).filter((v, i) => v === b!.voxels[i]).length;
+      expect(same / a!.voxels.length).toBeGreaterThan(0.998);
+    } finally {
+      await wasm.close();
+    }
+  });
+});
+
+describe('from memory', () => {
+  it('is what files give; calls at once do not mix', async () => {
+    const segmenter = await Segmenter.open(join(root, 'model'), { device });
+    expect(segmenter.classes.map((c) => c.value)).toEqual([0, 7, 300]);
+    const volumes = await Promise.all(
+      [1, 2, 3].map(async (n) => (await toRas(await readNifti(join(data, `imagesTr/toy_${n}.nii.gz`)))).volume),
+    );
+    const together = await Promise.all(volumes.map((v) => segmenter.segment(v)));
+    await segmenter.close();
+    await predict({ model: join(root, 'model'), input: join(data, 'imagesTr'), out: join(root, 'from-files'), device });
+    for (const [n, labels] of together.entries()) {
+      const file = await readNifti(join(root, `from-files/toy_${n + 1}.nii.gz`));
+      expect(Array.from(labels)).toEqual(Array.from(file.voxels));
+    }
+    expect((await failure(segmenter.segment(volumes[0]!))).code).toBe('state');
+  });
+});
