@@ -75,7 +75,10 @@ export async function inspectCases(
     ...(options.signal ? { signal: options.signal } : {}),
     onProgress: (done, total, id) => onEvent?.({ kind: 'cases', what: 'inspect', done, total, id }),
   });
-  if (found.bad.length > 0 && !options.skipBad) throw badCasesError(dataset.root, found.bad, ids.length);
+  const { bad } = found;
+  if (bad.length > 0 && (!options.skipBad || bad.length === ids.length))
+    throw badCasesError(dataset.root, bad, ids.length);
+  warnLeftOut(bad, ids.length, onEvent);
   return { found, plan: plannerFingerprint(found, dataset) };
 }
 
@@ -117,14 +120,18 @@ export async function prepareCases(
     onProgress: (done, total, id) => options.onEvent?.({ kind: 'cases', what: 'prepare', done, total, id }),
   });
   for (const message of prepared.warnings) options.onEvent?.({ kind: 'warning', message });
-  for (const { id, error } of prepared.skipped)
-    options.onEvent?.({ kind: 'warning', message: `left out ${id}: ${error.message}` });
-  if (prepared.skipped.length > 0)
-    options.onEvent?.({
-      kind: 'warning',
-      message: `${prepared.skipped.length} of ${ids.length} cases were left out (--skip-bad)`,
-    });
+  warnLeftOut(prepared.skipped, ids.length, options.onEvent);
   return prepared;
+}
+
+function warnLeftOut(
+  bad: readonly { readonly id: string; readonly error: MaclError }[],
+  total: number,
+  onEvent: OnEvent | undefined,
+): void {
+  if (bad.length === 0) return;
+  for (const { id, error } of bad) onEvent?.({ kind: 'warning', message: `left out ${id}: ${error.message}` });
+  onEvent?.({ kind: 'warning', message: `${bad.length} of ${total} cases were left out (--skip-bad)` });
 }
 
 /** Rules of the data's channels: a repeated channel is prepared once. */
