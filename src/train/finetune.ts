@@ -15,19 +15,9 @@ import { buildFinetuneStep, buildInference } from '../methods/segment.js';
 import { DescriptorWriter } from './descriptors.js';
 import { loadModel, type LoadedModel } from './model-file.js';
 import { initialState } from './network-state.js';
-import { finished } from './pretrain.js';
-import { RunFolder } from './run-folder.js';
-import { checkResume, readRecord, type RunRecord } from './run-record.js';
-import { finetuneCases, finetunePlan, inspectCases, openData, prepareCases, type DataOptions } from './setup.js';
-import {
-  checkMemory,
-  openMachine,
-  train,
-  warnOtherDevice,
-  type RunOptions,
-  type RunSummary,
-  type Training,
-} from './trainer.js';
+import type { RunRecord } from './run-record.js';
+import { finetuneCases, finetunePlan, inspectCases, prepareCases, type DataOptions } from './setup.js';
+import { checkMemory, runTask, type RunOptions, type RunSummary, type Training } from './trainer.js';
 import { describeTransfer, transferWeights } from './transfer.js';
 import { openValidation } from './validation.js';
 import { largestBox } from './volume-store.js';
@@ -42,43 +32,21 @@ export interface FinetuneOptions extends DataOptions, RunOptions {
   readonly val?: string | undefined;
 }
 
-export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
-  const folder = await RunFolder.open(options.out, { resume: options.resume ?? false });
-  try {
-    const backend = await openMachine(options);
-    try {
-      return await run(options, folder, backend);
-    } finally {
-      await backend.close();
-    }
-  } finally {
-    await folder.close();
-  }
-}
-
-async function run(options: FinetuneOptions, folder: RunFolder, backend: Backend): Promise<RunSummary> {
-  const { onEvent } = options;
-  const begun = options.resume ? await folder.readConfig() : null;
+export function finetune(options: FinetuneOptions): Promise<RunSummary> {
   const input: FinetuneConfigInput = { ...options.config, task: 'finetune' };
-  let record: RunRecord<FinetuneConfig>;
-  let dataset: Dataset;
-  if (begun) {
-    record = readRecord<FinetuneConfig>(begun, 'finetune', folder.file('config.json'));
-    checkResume(input, record.config);
-    warnOtherDevice(record, backend, onEvent);
-    if (await folder.isFinished()) return finished(record, folder, options);
-    dataset = await openData(options);
-  } else {
-    const init = options.init === undefined ? null : await loadModel(options.init);
-    dataset = await openData(options);
-    record = await begin(options, input, dataset, backend, init);
-  }
-  const training = await prepareCases(dataset, record.cases.train, record, 'required', options);
-  const held =
-    record.cases.validation.length > 0
-      ? await prepareCases(dataset, record.cases.validation, record, 'required', options)
-      : null;
-  return train(await assemble(record, training, held, backend, options), backend, folder, options);
+  return runTask<FinetuneConfig>(options, input, {
+    async begin(dataset, backend) {
+      const init = options.init === undefined ? null : await loadModel(options.init);
+      return begin(options, input, dataset, backend, init);
+    },
+    async prepare(record, dataset, backend) {
+      const { train, validation } = record.cases;
+      const prepare = (ids: readonly string[]) => prepareCases(dataset, ids, record, 'required', options);
+      const training = await prepare(train);
+      const held = validation.length > 0 ? await prepare(validation) : null;
+      return assemble(record, training, held, backend, options);
+    },
+  });
 }
 
 async function begin(
@@ -104,10 +72,7 @@ async function begin(
     format: 1,
     config: plan.config,
     // CT's numbers are those that the network was pre-trained with.
-    normalization:
-      init && plan.channels === 'same'
-        ? init.normalization
-        : repeated(plan.normalization, plan.config.model.inChannels),
+    normalization: repeated((init ?? plan).normalization, plan.config.model.inChannels),
     classes: found.classes,
     channelNames: dataset.channelNames,
     dataset: dataset.root,

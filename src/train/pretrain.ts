@@ -11,18 +11,9 @@ import type { Backend } from '../backend/types.js';
 import type { PreparedDataset } from '../data/prepare.js';
 import { DescriptorWriter } from './descriptors.js';
 import { initialState } from './network-state.js';
-import { RunFolder } from './run-folder.js';
-import { checkResume, readRecord, type RunRecord } from './run-record.js';
-import { inspectCases, openData, prepareCases, pretrainCases, pretrainPlan, type DataOptions } from './setup.js';
-import {
-  checkMemory,
-  openMachine,
-  train,
-  warnOtherDevice,
-  type RunOptions,
-  type RunSummary,
-  type Training,
-} from './trainer.js';
+import type { RunRecord } from './run-record.js';
+import { inspectCases, prepareCases, pretrainCases, pretrainPlan, type DataOptions } from './setup.js';
+import { checkMemory, runTask, type RunOptions, type RunSummary, type Training } from './trainer.js';
 import { largestBox } from './volume-store.js';
 
 export interface PretrainOptions extends DataOptions, RunOptions {
@@ -31,50 +22,15 @@ export interface PretrainOptions extends DataOptions, RunOptions {
   readonly cases?: string | undefined;
 }
 
-export async function pretrain(options: PretrainOptions): Promise<RunSummary> {
-  const folder = await RunFolder.open(options.out, { resume: options.resume ?? false });
-  try {
-    const backend = await openMachine(options);
-    try {
-      return await run(options, folder, backend);
-    } finally {
-      await backend.close();
-    }
-  } finally {
-    await folder.close();
-  }
-}
-
-async function run(options: PretrainOptions, folder: RunFolder, backend: Backend): Promise<RunSummary> {
-  const { onEvent } = options;
-  const begun = options.resume ? await folder.readConfig() : null;
+export function pretrain(options: PretrainOptions): Promise<RunSummary> {
   const input: PretrainConfigInput = { ...options.config, task: 'pretrain' };
-  let record: RunRecord<PretrainConfig>;
-  let dataset: Dataset;
-  if (begun) {
-    record = readRecord<PretrainConfig>(begun, 'pretrain', folder.file('config.json'));
-    checkResume(input, record.config);
-    warnOtherDevice(record, backend, onEvent);
-    if (await folder.isFinished()) return finished(record, folder, options);
-    dataset = await openData(options);
-  } else {
-    dataset = await openData(options);
-    record = await begin(options, input, dataset, backend);
-  }
-  const prepared = await prepareCases(dataset, record.cases.train, record, 'none', options);
-  return train(assemble(record, prepared, backend, options), backend, folder, options);
-}
-
-/** A resume of a finished run changes nothing. */
-export function finished(record: RunRecord, folder: RunFolder, options: RunOptions): RunSummary {
-  options.onEvent?.({ kind: 'note', message: `${folder.path}: this run is finished; nothing to do` });
-  return {
-    out: folder.path,
-    model: folder.file('model.safetensors'),
-    steps: record.config.train.steps,
-    skipped: 0,
-    last: {},
-  };
+  return runTask<PretrainConfig>(options, input, {
+    begin: (dataset, backend) => begin(options, input, dataset, backend),
+    async prepare(record, dataset, backend) {
+      const prepared = await prepareCases(dataset, record.cases.train, record, 'none', options);
+      return assemble(record, prepared, backend, options);
+    },
+  });
 }
 
 async function begin(

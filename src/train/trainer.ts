@@ -4,7 +4,8 @@
  */
 import { openBackend } from '../backend/choose.js';
 import type { Backend, DeviceName } from '../backend/types.js';
-import type { ResolvedConfig } from '../config/types.js';
+import type { ConfigInput, ResolvedConfig } from '../config/types.js';
+import type { Dataset } from '../data/dataset.js';
 import type { PreparedCase } from '../data/prepared-case.js';
 import { MaclError } from '../errors.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
@@ -15,7 +16,8 @@ import { trainLoop } from './loop.js';
 import { modelMetadata } from './model-file.js';
 import { loadAll, stateTensors } from './network-state.js';
 import { RunFolder, type LoadedCheckpoint } from './run-folder.js';
-import type { RunRecord } from './run-record.js';
+import { checkResume, readRecord, type RunRecord } from './run-record.js';
+import { openData, type DataOptions } from './setup.js';
 import { planStore, VolumeStore, type StoreOptions } from './volume-store.js';
 
 export interface MachineOptions {
@@ -83,8 +85,52 @@ export async function openMachine(options: MachineOptions): Promise<Backend> {
   });
 }
 
+/** How a task differs in what it does before its first step. */
+export interface Task<C extends ResolvedConfig> {
+  /** Plans a new run. */
+  begin(dataset: Dataset, backend: Backend): Promise<RunRecord<C>>;
+  /** Prepares the cases of a run, new or resumed, and compiles its programs. */
+  prepare(record: RunRecord<C>, dataset: Dataset, backend: Backend): Promise<Training<C>>;
+}
+
+/** A whole run: takes the folder and a backend, begins or goes on, trains, gives both back. */
+export async function runTask<C extends ResolvedConfig>(
+  options: RunOptions & DataOptions,
+  input: ConfigInput,
+  task: Task<C>,
+): Promise<RunSummary> {
+  const folder = await RunFolder.open(options.out, { resume: options.resume ?? false });
+  try {
+    const backend = await openMachine(options);
+    try {
+      const begun = options.resume ? await folder.readConfig() : null;
+      if (!begun) {
+        const dataset = await openData(options);
+        const record = await task.begin(dataset, backend);
+        return await train(await task.prepare(record, dataset, backend), backend, folder, options);
+      }
+      const record = readRecord<C>(begun, input.task, folder.file('config.json'));
+      checkResume(input, record.config);
+      warnOtherDevice(record, backend, options.onEvent);
+      if (await folder.isFinished()) return finished(record, folder, options);
+      return await train(await task.prepare(record, await openData(options), backend), backend, folder, options);
+    } finally {
+      await backend.close();
+    }
+  } finally {
+    await folder.close();
+  }
+}
+
+/** A resume of a finished run changes nothing. */
+function finished(record: RunRecord, folder: RunFolder, options: RunOptions): RunSummary {
+  options.onEvent?.({ kind: 'note', message: `${folder.path}: this run is finished; nothing to do` });
+  const { steps } = record.config.train;
+  return { out: folder.path, model: folder.file('model.safetensors'), steps, skipped: 0, last: {} };
+}
+
 /** Runs (or goes on with) a training to its model. `folder` is taken already; this closes neither it nor the backend. */
-export async function train<C extends ResolvedConfig>(
+async function train<C extends ResolvedConfig>(
   t: Training<C>,
   backend: Backend,
   folder: RunFolder,
@@ -169,7 +215,7 @@ function restore(state: StateTable, checkpoint: LoadedCheckpoint): Uint8Array {
 }
 
 /** A warning where a run goes on with another instruction set than it began with. */
-export function warnOtherDevice(record: RunRecord, backend: Backend, onEvent: OnEvent | undefined): void {
+function warnOtherDevice(record: RunRecord, backend: Backend, onEvent: OnEvent | undefined): void {
   const { isa, backend: name } = record.device;
   if (isa === backend.info.isa && name === backend.info.name) return;
   const message = `this run began on ${name} (${isa}) and goes on on ${backend.info.name} (${backend.info.isa}): its bits will differ from a run that never stopped`;
