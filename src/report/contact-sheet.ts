@@ -82,16 +82,18 @@ function windowOf(image: VoxelArray): [number, number] {
   return [low, high > low ? high : low + 1];
 }
 
-/** Slices spread over the part that has labels (over the middle of the volume where nothing has). */
+/**
+ * Slices spread over the part where the reference has labels, so that rows of one case show the same slices; where it has
+ * none, where the prediction has; else over the middle of the volume.
+ */
 function slicesOf(row: SheetRow, count: number): number[] {
   const [depth, height, width] = row.shape;
   const plane = height * width;
   let first = depth;
   let last = -1;
   for (const labels of [row.reference, row.prediction]) {
-    if (!labels) continue;
+    if (!labels || last >= 0) continue;
     for (let d = 0; d < depth; d++) {
-      if (d >= first && d <= last) continue;
       for (let i = d * plane; i < (d + 1) * plane; i++) {
         if (labels[i] === 0) continue;
         first = Math.min(first, d);

@@ -23,7 +23,7 @@ export const SIZES: QuickstartSizes = {
   trainCases: 24,
   testCases: 12,
   labelledCases: 2,
-  pretrainSteps: 200,
+  pretrainSteps: 400,
   finetuneSteps: 200,
   filters: 8,
   pretrainPatch: [16, 32, 32],

@@ -288,7 +288,10 @@ class Quickstart {
             probabilities: false,
             nonFinite: 'refuse',
             signal: this.options.signal,
-            onCase: (at) => this.options.onEvent?.({ kind: 'predict', ...at }),
+            // A finished case is worth no line of its own; the last one is.
+            onCase: (at) => {
+              if (at.done < at.tiles || at.index === at.total - 1) this.options.onEvent?.({ kind: 'predict', ...at });
+            },
           });
         }
       } finally {
