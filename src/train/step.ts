@@ -4,6 +4,7 @@
  */
 import type { Backend } from '../backend/types.js';
 import { asFloat64, asInt32, rawTensor, type RawTensor } from '../data/safetensors.js';
+import { checkPatch } from '../config/index.js';
 import type { ResolvedConfig } from '../config/types.js';
 import { MaclError } from '../errors.js';
 import { GraphBuilder } from '../graph/builder.js';
@@ -72,6 +73,7 @@ function pretrainProgram(input: StepInput, config: Extract<ResolvedConfig, { tas
   const values = new Map<string, ArrayLike<number>>();
   for (const name of names) values.set(name, channelsLast(take(input, name, 5, first.shape), name));
   if (channels !== model.inChannels) throw wrongShape(input, 'i1', `${model.inChannels} channels`, first.shape);
+  checkPatch([d, h, w], model, 'pretrain', input.files.batch);
   const pos = take(input, 'pos', 2);
   const axes = pos.shape[1] as number;
   if (pos.shape[0] !== batch || axes < 1 || axes > 3) throw wrongShape(input, 'pos', `[${batch}, 1…3]`, pos.shape);
@@ -95,6 +97,7 @@ function finetuneProgram(input: StepInput, config: Extract<ResolvedConfig, { tas
   const x = take(input, 'x', 5);
   const [batch, channels, d, h, w] = x.shape as [number, number, number, number, number];
   if (channels !== model.inChannels) throw wrongShape(input, 'x', `${model.inChannels} channels`, x.shape);
+  checkPatch([d, h, w], model, 'finetune', input.files.batch);
   const y = take(input, 'y', 4, [batch, d, h, w]);
   const values = new Map<string, ArrayLike<number>>([
     ['x', channelsLast(x, 'x')],
