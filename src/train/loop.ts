@@ -97,6 +97,7 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
         ...(committed ? {} : { skipped: true }),
         samplesPerSecond: round(timing.samplesPerSecond),
       });
+      await folder.flushOldLog();
       loop.onStep?.({ step: done, lr, results, committed, ...timing });
       if (skippedInARow >= MOST_SKIPPED_IN_A_ROW) {
         throw new MaclError(

@@ -29,6 +29,7 @@ export interface LoadedCheckpoint {
 export class RunFolder {
   private log: FileHandle | null = null;
   private pendingLog = '';
+  private lastFlushMs = performance.now();
 
   private constructor(
     readonly path: string,
@@ -130,12 +131,18 @@ export class RunFolder {
     return null;
   }
 
-  /** Appends one record; it reaches the disk at the next flush. */
+  /** Appends one record; it reaches the disk at the next flush: see `flushOldLog`. */
   record(record: Readonly<Record<string, unknown>>): void {
     this.pendingLog += JSON.stringify(record, finiteOrNull) + '\n';
   }
 
+  /** Flushes where the last flush was a second ago or more, so that the log can be watched and costs little. */
+  async flushOldLog(): Promise<void> {
+    if (performance.now() - this.lastFlushMs >= 1000) await this.flushLog();
+  }
+
   async flushLog(): Promise<void> {
+    this.lastFlushMs = performance.now();
     if (this.pendingLog === '') return;
     const text = this.pendingLog;
     this.pendingLog = '';

@@ -113,7 +113,12 @@ export async function runTask<C extends ResolvedConfig>(
       checkResume(input, record.config);
       warnOtherDevice(record, backend, options.onEvent);
       if (await folder.isFinished()) return finished(record, folder, options);
-      return await train(await task.prepare(record, await openData(options), backend), backend, folder, options);
+      const dataset = await openData(options);
+      if (dataset.root !== record.dataset) {
+        const message = `this run began on ${record.dataset} and goes on with ${dataset.root}: other volumes there give other bits`;
+        options.onEvent?.({ kind: 'warning', message });
+      }
+      return await train(await task.prepare(record, dataset, backend), backend, folder, options);
     } finally {
       await backend.close();
     }
@@ -145,6 +150,10 @@ async function train<C extends ResolvedConfig>(
     : null;
   if (options.resume && !checkpoint)
     onEvent({ kind: 'note', message: `${folder.path}: no whole checkpoint: starting at step 0` });
+  if (checkpoint && checkpoint.contents.metadata['macl.config'] !== modelMetadata(record)['macl.config'])
+    throw new MaclError('config', `${checkpoint.file}: was saved by a run of another configuration`, {
+      file: checkpoint.file,
+    });
   const startStep = checkpoint?.step ?? 0;
   const resumed = checkpoint?.contents.metadata ?? null;
   const validatedStep = Number(resumed?.['validated'] ?? 0);

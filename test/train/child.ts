@@ -1,6 +1,6 @@
-/** The sources as JavaScript that a child process can run, because Node 20 does not run TypeScript; the addon is linked. */
+/** The sources as JavaScript that a child process can run, because Node 20 does not run TypeScript; the addon is copied. */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
@@ -20,7 +20,9 @@ export function compileSources(folder: string): Children {
   const out = join(folder, 'js');
   mkdirSync(out, { recursive: true });
   writeFileSync(join(out, 'package.json'), '{"name":"macl","version":"0.0.0","type":"module"}');
-  for (const name of ['node_modules', 'build', 'dist', 'native']) symlinkSync(join(project, name), join(out, name));
+  for (const name of ['node_modules', 'dist']) symlinkSync(join(project, name), join(out, name));
+  const addon = join('build', 'Release', 'macl.node');
+  if (existsSync(join(project, addon))) cpSync(join(project, addon), join(out, addon));
   const compilerOptions = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ES2022, verbatimModuleSyntax: false };
   for (const name of readdirSync(join(project, 'src'), { recursive: true, encoding: 'utf8' })) {
     if (!name.endsWith('.ts')) continue;

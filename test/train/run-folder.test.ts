@@ -209,6 +209,22 @@ describe('--resume', () => {
     expect(messages('warning').join()).toMatch(/began on cpu .* goes on on cpu \(plain\): its bits will differ/);
   });
 
+  it('never mixes runs: a checkpoint of another configuration is refused, another dataset is warned about', async () => {
+    const out = await stoppedAt('mixed', 3);
+    rmSync(join(out, 'config.json'));
+    const config = tinyPretrain({ train: { seed: 8 } });
+    const error = await failure(run('mixed', { resume: true, config }));
+    expect([error.code, error.details.file]).toEqual(['config', join(out, 'checkpoints/step-000000003.safetensors')]);
+    await run('mixed', { resume: true });
+    expect(runFiles(out)).toEqual(runFiles(join(root, 'whole')));
+    await stoppedAt('moved', 3);
+    cpSync(data, join(root, 'data-2'), { recursive: true });
+    const { messages, onEvent } = listen();
+    await run('moved', { resume: true, data: join(root, 'data-2'), onEvent });
+    expect(messages('warning').join()).toMatch(/began on .*data and goes on with .*data-2/);
+    expect(runFiles(join(root, 'moved'))['model.safetensors']).toBe(runFiles(out)['model.safetensors']);
+  });
+
   it('with a record that is not one names it', async () => {
     const out = await stoppedAt('record', 2);
     for (const text of ['{', '[]', '{"format":2}']) {
