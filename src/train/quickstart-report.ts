@@ -50,11 +50,12 @@ export function verdict(difference: Measured, testCases: number): string {
   if (dice === null || ci95 === null) return `The difference is not defined ${over}.`;
   const by = `${Math.abs(dice).toFixed(3)} Dice`;
   const interval = `95% interval ${ci95.map((x) => `${x >= 0 ? '+' : ''}${x.toFixed(3)}`).join(' to ')}`;
-  if (ci95[0] > 0) return `Pre-training helped in this run: ${by} more ${over} (${interval}).`;
-  if (ci95[1] < 0) return `Pre-training did harm in this run: ${by} less ${over} (${interval}).`;
+  if (ci95[0] > 0) return `The pre-trained model is ahead in this run: ${by} more ${over} (${interval}).`;
+  if (ci95[1] < 0) return `The pre-trained model is behind in this run: ${by} less ${over} (${interval}).`;
   const way = dice >= 0 ? 'more' : 'less';
   return `This run shows no difference: ${by} ${way} with pre-training ${over}, and the ${interval} holds 0.`;
 }
 
 export const CAVEAT =
-  'One run with one seed on synthetic volumes: it shows that every part works, and says nothing about real data.';
+  'One run with one seed on synthetic volumes; intervals are over volumes, and another seed can come out otherwise.\n' +
+  'It shows that every part works, and says nothing about real data.';

@@ -172,8 +172,8 @@ describe('pace', () => {
 
 describe('verdict', () => {
   it.each([
-    [0.05, [0.01, 0.09], /helped/],
-    [-0.05, [-0.09, -0.01], /did harm/],
+    [0.05, [0.01, 0.09], /is ahead/],
+    [-0.05, [-0.09, -0.01], /is behind/],
     [0.02, [-0.01, 0.05], /no difference.*more/],
     [-0.02, [-0.05, 0.01], /no difference.*less/],
   ] as const)('of %d %j', (dice, ci95, words) => expect(verdict({ dice, ci95 }, 12)).toMatch(words));
