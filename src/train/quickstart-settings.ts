@@ -22,9 +22,9 @@ export interface QuickstartSizes {
 export const SIZES: QuickstartSizes = {
   trainCases: 24,
   testCases: 12,
-  labelledCases: 2,
-  pretrainSteps: 400,
-  finetuneSteps: 200,
+  labelledCases: 3,
+  pretrainSteps: 300,
+  finetuneSteps: 300,
   filters: 8,
   pretrainPatch: [16, 32, 32],
   pretrainBatch: 8,
