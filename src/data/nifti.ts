@@ -189,6 +189,14 @@ export async function readNiftiHeader(file: string, options: { signal?: AbortSig
   return openNifti(file, options.signal, ({ header }) => Promise.resolve(header));
 }
 
+/** Reads what lies before the voxels: the header, and the extensions as `NiftiImage` has them. */
+export async function readNiftiFrame(
+  file: string,
+  options: { signal?: AbortSignal } = {},
+): Promise<Pick<NiftiImage, 'header' | 'extensions'>> {
+  return openNifti(file, options.signal, ({ header, extensions }) => Promise.resolve({ header, extensions }));
+}
+
 /** Reads a volume. Throws MaclError `file` with file and field, `memory`, or `aborted`. */
 export async function readNifti(file: string, options: ReadNiftiOptions = {}): Promise<NiftiImage> {
   const { signal } = options;

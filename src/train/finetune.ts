@@ -8,6 +8,7 @@ import type { PreparedDataset } from '../data/prepare.js';
 import type { PreparedCase } from '../data/prepared-case.js';
 import { samplerFor } from '../data/sampling.js';
 import type { Triple } from '../data/volume.js';
+import { MaclError } from '../errors.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
 import { declareSegmentNetwork } from '../methods/network.js';
@@ -66,6 +67,13 @@ async function begin(
   const { found, plan: measured } = await inspectCases(dataset, ids, want, options);
   const bad = new Set(found.bad.map((b) => b.id));
   const plan = finetunePlan(measured, input, init);
+  const { classes } = plan.config.model;
+  if (classes !== found.classes.length)
+    throw new MaclError(
+      'config',
+      `model.classes: expected ${found.classes.length}, as many as the dataset has with the background, found ${classes}`,
+      { field: 'model.classes', expected: found.classes.length, found: classes },
+    );
   options.onEvent?.({ kind: 'plan', lines: describePlan(plan) });
   for (const message of plan.warnings) options.onEvent?.({ kind: 'warning', message });
   return {

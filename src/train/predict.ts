@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import type { Backend } from '../backend/types.js';
 import { asFileError, makeFolder } from '../data/files.js';
 import { readImages } from '../data/case-io.js';
-import { fromRas, orientationOf, readNifti, readNiftiHeader, toRas, writeNifti } from '../data/nifti.js';
+import { fromRas, orientationOf, readNifti, readNiftiFrame, toRas, writeNifti } from '../data/nifti.js';
 import type { Volume } from '../data/volume.js';
 import { MaclError } from '../errors.js';
 import type { LoadedModel } from './model-file.js';
@@ -132,7 +132,7 @@ async function predictCase(
   const { header, extensions, volume, orientation } = await readVolume(item, options);
   const { classes } = model;
   const count = volume.grid.shape[0] * volume.grid.shape[1] * volume.grid.shape[2];
-  const probabilities = options.probabilities ? new Float32Array(count * classes.length) : null;
+  const probabilities = options.probabilities ? probabilityVoxels(count * classes.length, predictor, file) : null;
   const labels = await predictor.segment(volume, {
     name: item.files[0] as string,
     mirror: options.mirror,
@@ -151,6 +151,18 @@ async function predictCase(
     const name = file.replace(NIFTI, '_probabilities.nii.gz');
     await writeNifti(name, { like: { header, extensions }, voxels: turned, channels: classes.length, ...abort });
   }
+}
+
+/** Two of these are held at once: as they are made, and turned to the file's order. */
+function probabilityVoxels(length: number, predictor: Predictor, file: string): Float32Array {
+  const [needed, free] = [2 * 4 * length, predictor.freeBytes];
+  if (needed > free)
+    throw new MaclError('memory', `${file}: its probabilities need ${needed} bytes, free are ${free}`, {
+      file,
+      neededBytes: needed,
+      freeBytes: free,
+    });
+  return new Float32Array(length);
 }
 
 /** Rows along the slice axis, [.., .., class], into [class, D, H, W] of the RAS volume. */
@@ -177,8 +189,8 @@ async function readVolume(item: PredictCase, options: PredictFilesOptions) {
   const first = item.files[0] as string;
   if (item.files.length > 1) {
     const { volume } = await readImages(item.files, read);
-    const header = await readNiftiHeader(first);
-    return { header, extensions: new Uint8Array(0), volume, orientation: orientationOf(header.shape, header.affine) };
+    const { header, extensions } = await readNiftiFrame(first, read);
+    return { header, extensions, volume, orientation: orientationOf(header.shape, header.affine) };
   }
   const image = await readNifti(first, read);
   const { volume, orientation } = await toRas(image, read);

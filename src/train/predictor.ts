@@ -47,6 +47,11 @@ export class Predictor {
     return new Predictor(model, await Executor.open(backend, [program], state), program);
   }
 
+  /** Bytes that are free now. */
+  get freeBytes(): number {
+    return this.executor.backend.info.maxBytes;
+  }
+
   /** Class indices on the volume's own (RAS) grid, [D, H, W]. Calls wait for one another. */
   async segment(volume: Volume, options: SegmentOptions = {}): Promise<Uint8Array> {
     const turn = this.busy.then(
@@ -71,7 +76,8 @@ export class Predictor {
       );
     const rules = volume.channels === 1 ? normalization.slice(0, 1) : normalization;
     const settings = { spacingMm, normalize: rules, sliceAxis };
-    const prepared = await prepareVolume(volume, settings, options.name ?? 'volume', signal);
+    const finite = await finiteVolume(volume, config.data.nonFinite, options.name ?? 'volume', new Breather(signal));
+    const prepared = await prepareVolume(finite, settings, options.name ?? 'volume', signal);
     const mirrorAxes = !options.mirror ? [] : mirrorAxesOf(config);
     const order = axisOrder(sliceAxis);
     const { original, shape } = prepared;
@@ -105,6 +111,36 @@ export class Predictor {
     await this.busy.catch(() => undefined);
     await this.executor.close();
   }
+}
+
+/** Voxels between two looks at the clock. */
+const BLOCK = 1 << 16;
+
+/** The same volume, or one with zeros where voxels are not finite; files are checked already when they are read. */
+async function finiteVolume(volume: Volume, rule: 'refuse' | 'zero', name: string, breath: Breather): Promise<Volume> {
+  const { voxels } = volume;
+  if (!(voxels instanceof Float32Array || voxels instanceof Float64Array)) return volume;
+  let found = 0;
+  let zeroed: typeof voxels | null = null;
+  for (let start = 0; start < voxels.length; start += BLOCK) {
+    const end = Math.min(start + BLOCK, voxels.length);
+    for (let i = start; i < end; i++) {
+      if (Number.isFinite(voxels[i])) continue;
+      found++;
+      if (rule === 'zero') (zeroed ??= voxels.slice())[i] = 0;
+    }
+    await breath.maybe();
+  }
+  if (found === 0) return volume;
+  if (zeroed) return { ...volume, voxels: zeroed };
+  throw new MaclError(
+    'dataset',
+    `${name}: voxels: ${found} are NaN or infinite (data.nonFinite: "zero" replaces them)`,
+    {
+      field: 'voxels',
+      found,
+    },
+  );
 }
 
 function mirrorAxesOf(config: FinetuneConfig): number[] {

@@ -24,7 +24,7 @@ export interface MachineOptions {
   readonly device?: DeviceName | undefined;
   readonly threads?: number | undefined;
   readonly isa?: string | undefined;
-  /** Most bytes of resident volumes; more are read box by box. Default: half of what is free. */
+  /** Most bytes of resident volumes; more are read box by box. Default: half of what the programs leave free. */
   readonly storeBytes?: number | undefined;
 }
 
@@ -166,7 +166,7 @@ async function train<C extends ResolvedConfig>(
   const storePlan = planStore(t.cases, {
     slots: config.train.batch,
     boxVoxels: t.boxVoxels,
-    budgetBytes: options.storeBytes ?? Math.max(0, backend.info.maxBytes / 2 - others),
+    budgetBytes: options.storeBytes ?? Math.max(0, (backend.info.maxBytes - others) / 2),
   });
   if (!storePlan.resident)
     onEvent({ kind: 'note', message: `the volumes do not fit into memory: each step reads its boxes from disk` });

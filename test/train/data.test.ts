@@ -229,6 +229,11 @@ describe('which cases', () => {
     expect(b).toEqual(a);
   });
 
+  it('a model has as many classes as the dataset', async () => {
+    const error = await failure(tune('classes', { config: tinyFinetune({ model: { classes: 5 } }) }));
+    expect([error.code, error.details]).toEqual(['config', { field: 'model.classes', expected: 3, found: 5 }]);
+  });
+
   it('the dataset is only read', async () => {
     const before = runFilesOf(data);
     await train('reads');

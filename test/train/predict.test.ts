@@ -294,6 +294,27 @@ describe('several channels', () => {
     expect(Array.from(joined.voxels)).toEqual(Array.from((await readNifti(join(root, 'two-out/toy_2.nii.gz'))).voxels));
   });
 
+  it('keep the extensions and the grid of the first file', async () => {
+    const { makeNifti, extension } = await import('../data/make-nifti.js');
+    const input = join(root, 'two-extended');
+    mkdirSync(input);
+    const dims = [9, 10, 11];
+    for (const channel of [0, 1]) {
+      const bytes = Uint8Array.from({ length: 990 }, (_, i) => (i * (37 + channel)) % 251);
+      const sform = [0, -1, 0, 9, 1, 0, 0, 8, 0, 0, 1, 7];
+      const extensions = channel === 0 ? extension(32) : new Uint8Array(0);
+      writeFileSync(join(input, `x_000${channel}.nii`), makeNifti({ dims, sform, extensions, data: bytes }));
+    }
+    await segment('two-model', input, 'two-extended-out');
+    const [given, found] = [
+      await readNifti(join(input, 'x_0000.nii')),
+      await readNifti(join(root, 'two-extended-out/x.nii')),
+    ];
+    expect([...found.header.affine]).toEqual([...given.header.affine]);
+    expect(found.extensions).toEqual(given.extensions);
+    expect(found.extensions.length).toBeGreaterThan(16);
+  });
+
   it('are never made up: a volume with another number than the model takes is refused', async () => {
     const images = join(root, 'one-of-two');
     mkdirSync(images);
@@ -388,5 +409,31 @@ describe('from memory', () => {
       expect(Array.from(labels)).toEqual(Array.from(file.voxels));
     }
     expect((await failure(segmenter.segment(volumes[0]!))).code).toBe('state');
+  });
+
+  it('refuses what cannot be: too few voxels, NaN, another number of channels', async () => {
+    const segmenter = await Segmenter.open(join(root, 'model'), { device });
+    const { volume } = await toRas(await readNifti(join(data, 'imagesTr/toy_1.nii.gz')));
+    const voxels = Float32Array.from(volume.voxels);
+    const whole = await segmenter.segment({ ...volume, voxels });
+    const nan = voxels.slice();
+    nan[17] = NaN;
+    for (const [wrong, message] of [
+      [{ ...volume, voxels: voxels.subarray(1) }, /values, found/],
+      [{ ...volume, voxels: nan }, /voxels: 1 are NaN/],
+      [{ ...volume, channels: 2, voxels: Float32Array.from([...voxels, ...voxels]) }, /channels/],
+    ] as const)
+      expect((await failure(segmenter.segment(wrong))).message).toMatch(message);
+    expect(await segmenter.segment({ ...volume, voxels })).toEqual(whole);
+    await segmenter.close();
+    const zero = await loadSegmentModel(join(root, 'model'));
+    await tune('zero-model', { config: tinyFinetune({ ...LEARNS, data: { nonFinite: 'zero' } }) });
+    expect(zero.config.data.nonFinite).toBe('refuse');
+    const other = await Segmenter.open(join(root, 'zero-model'), { device });
+    const zeroed = voxels.slice();
+    zeroed[17] = 0;
+    expect(await other.segment({ ...volume, voxels: nan })).toEqual(await other.segment({ ...volume, voxels: zeroed }));
+    expect(nan[17]).toBeNaN();
+    await other.close();
   });
 });
