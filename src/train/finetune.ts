@@ -17,7 +17,7 @@ import { DescriptorWriter } from './descriptors.js';
 import { loadModel, type LoadedModel } from './model-file.js';
 import { initialState } from './network-state.js';
 import type { RunRecord } from './run-record.js';
-import { finetuneCases, finetunePlan, inspectCases, prepareCases, type DataOptions } from './setup.js';
+import { checkSameCases, finetuneCases, finetunePlan, inspectCases, prepareCases, type DataOptions } from './setup.js';
 import { checkMemory, runTask, type RunOptions, type RunSummary, type Training } from './trainer.js';
 import { describeTransfer, transferWeights } from './transfer.js';
 import { openValidation } from './validation.js';
@@ -42,6 +42,10 @@ export function finetune(options: FinetuneOptions): Promise<RunSummary> {
     },
     async prepare(record, dataset, backend) {
       const { train, validation } = record.cases;
+      if (options.resume && (options.labels !== undefined || options.val !== undefined)) {
+        const given = await finetuneCases(dataset, options.labels, options.val, record.config.train.seed);
+        checkSameCases(record.cases, given, '--labels, --val', options.skipBad ?? false);
+      }
       const prepare = (ids: readonly string[]) => prepareCases(dataset, ids, record, 'required', options);
       const training = await prepare(train);
       const held = validation.length > 0 ? await prepare(validation) : null;

@@ -12,7 +12,7 @@ import type { PreparedDataset } from '../data/prepare.js';
 import { DescriptorWriter } from './descriptors.js';
 import { initialState } from './network-state.js';
 import type { RunRecord } from './run-record.js';
-import { inspectCases, prepareCases, pretrainCases, pretrainPlan, type DataOptions } from './setup.js';
+import { checkSameCases, inspectCases, prepareCases, pretrainCases, pretrainPlan, type DataOptions } from './setup.js';
 import { checkMemory, runTask, type RunOptions, type RunSummary, type Training } from './trainer.js';
 import { largestBox } from './volume-store.js';
 
@@ -27,6 +27,10 @@ export function pretrain(options: PretrainOptions): Promise<RunSummary> {
   return runTask<PretrainConfig>(options, input, {
     begin: (dataset, backend) => begin(options, input, dataset, backend),
     async prepare(record, dataset, backend) {
+      if (options.resume && options.cases !== undefined) {
+        const given = await pretrainCases(dataset, options.cases, record.config.train.seed);
+        checkSameCases(record.cases, given, '--cases', options.skipBad ?? false);
+      }
       const prepared = await prepareCases(dataset, record.cases.train, record, 'none', options);
       return assemble(record, prepared, backend, options);
     },

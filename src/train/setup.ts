@@ -60,6 +60,22 @@ export async function finetuneCases(
   return { train: split.train, validation: split.val };
 }
 
+/** A resume that names cases has to name those that the run began with (less the bad ones, which were left out). */
+export function checkSameCases(begun: CaseSplit, given: CaseSplit, flags: string, skipBad: boolean): void {
+  for (const part of ['train', 'validation'] as const) {
+    const [before, now] = [new Set(begun[part]), new Set(given[part])];
+    const added = [...now].filter((id) => !before.has(id));
+    const gone = [...before].filter((id) => !now.has(id));
+    if (gone.length === 0 && (skipBad || added.length === 0)) continue;
+    const words = [...added.map((id) => `+${id}`), ...gone.map((id) => `-${id}`)];
+    throw new MaclError(
+      'config',
+      `--resume: ${flags}: the run began with other ${part} cases (${words.slice(0, 8).join(', ')}); leave it out to go on with them`,
+      { field: flags, expected: begun[part], found: given[part] },
+    );
+  }
+}
+
 /** Measures the cases that a plan is made from. Throws naming every bad file, unless `skipBad`. */
 export async function inspectCases(
   dataset: Dataset,

@@ -234,6 +234,28 @@ describe('which cases', () => {
     expect([error.code, error.details]).toEqual(['config', { field: 'model.classes', expected: 3, found: 5 }]);
   });
 
+  it('that a resume names are those that the run began with', async () => {
+    const stop = async (
+      start: (more: Partial<FinetuneOptions & PretrainOptions>) => Promise<unknown>,
+    ): Promise<void> => {
+      const controller = new AbortController();
+      const { onEvent } = listen((e) => e.kind === 'step' && e.step === 3 && controller.abort());
+      expect((await failure(start({ signal: controller.signal, onEvent }))).code).toBe('aborted');
+    };
+    await stop((more) => tune('named', { ...more, labels: 'toy_1,toy_2,toy_3', val: 'toy_3' }));
+    for (const other of [{ labels: 'toy_1,toy_2' }, { labels: 'toy_1,toy_2,toy_3', val: 'toy_2' }]) {
+      const error = await failure(tune('named', { resume: true, ...other }));
+      expect([error.code, error.message]).toEqual([
+        'config',
+        expect.stringMatching(/--labels, --val: .*other .* cases \(.*toy_/),
+      ]);
+    }
+    await tune('named', { resume: true, labels: 'toy_3,toy_2,toy_1', val: 'toy_3' });
+    await stop((more) => train('named-pre', { ...more, cases: '0.5' }));
+    expect((await failure(train('named-pre', { resume: true, cases: '0.75' }))).code).toBe('config');
+    await train('named-pre', { resume: true, cases: '0.5' });
+  });
+
   it('the dataset is only read', async () => {
     const before = runFilesOf(data);
     await train('reads');
