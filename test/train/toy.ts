@@ -113,6 +113,13 @@ export function tinyFinetune(more: Part<FinetuneConfigInput> = {}): Part<Finetun
   };
 }
 
+/** A fine-tuning that is long enough to tell the toys' classes apart. */
+export const LEARNS = {
+  train: { steps: 80, checkpointEvery: 1000 },
+  optimizer: { lr: 0.02 },
+  model: { filters: 4 },
+} as const;
+
 /** What a run has written, by file: equal runs have equal texts. Times leave the log, folders leave the record. */
 export function runFiles(out: string): Record<string, string> {
   const files: Record<string, string> = {};
