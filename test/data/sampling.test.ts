@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../src/config/index.js';
 import type { FinetuneConfig, PretrainConfig } from '../../src/config/types.js';
 import { applyAffine, boxOf, patchAffine, relativeTo } from '../../src/data/sampling-affine.js';
-import { ForegroundVoxels } from '../../src/data/sampling-foreground.js';
 import { positionOf, samplerFor, type SamplerCase } from '../../src/data/sampling.js';
 import { distinctShapes, positiveShare } from '../../src/config/positives.js';
 
@@ -249,24 +248,5 @@ describe('affines', () => {
     expect(box.shape.every((n) => n >= 1)).toBe(true);
     const here = relativeTo(affine, [1, 2, 0]);
     expect(applyAffine(here, [0, 0, 5])).toEqual([1, 1, 0]);
-  });
-});
-
-describe('foreground voxels', () => {
-  it('are drawn class by class, from all over the class', async () => {
-    const shape = [4, 50, 60] as const;
-    const labels = new Uint8Array(4 * 50 * 60);
-    labels.fill(1, 6000);
-    labels[5] = 2;
-    labels[7] = 255;
-    const voxels = await ForegroundVoxels.of(labels, shape);
-    expect(voxels.pick(0.9, 0.5)).toEqual([0, 0, 5]);
-    expect(voxels.pick(0, 0)).toEqual([2, 0, 0]);
-    const last = voxels.pick(0, 0.9999999)!;
-    expect(last[0]).toBe(3);
-    expect(last[1]).toBe(49);
-    const empty = await ForegroundVoxels.of(new Uint8Array(8), [2, 2, 2]);
-    expect(empty.isEmpty).toBe(true);
-    expect(empty.pick(0.5, 0.5)).toBeNull();
   });
 });
