@@ -15,7 +15,8 @@ const MOST_SKIPPED_IN_A_ROW = 20;
 /** The collapse watchdog: this mean cosine for this many steps, or a bottleneck this small against its beginning. */
 const COLLAPSE_COSINE = 0.99;
 const COLLAPSE_STEPS = 50;
-const COLLAPSE_BOTTLENECK = 1e-6;
+/** Mean square against its beginning: a norm below a hundredth. */
+const COLLAPSE_BOTTLENECK = 1e-4;
 
 export interface StepRecord {
   /** Steps done, this one included. */
@@ -173,8 +174,8 @@ class Watchdog {
       if (bottleneck <= COLLAPSE_BOTTLENECK * this.firstBottleneck && !this.warned.bottleneck) {
         this.warned.bottleneck = true;
         this.warn(
-          `collapse: the bottleneck has shrunk to nothing (step ${step}): the network no longer tells samples apart; ` +
-            `loss.er "relative" cannot be met that way. Volumes that show nothing do this too.`,
+          `collapse: the bottleneck's norm is below a hundredth of what it began with (step ${step}): L_ER is met by ` +
+            `shrinking it, which loss.er=relative rules out. Volumes that show nothing do this too.`,
         );
       }
     }

@@ -203,7 +203,7 @@ describe('fault 30: collapse', () => {
     const high = await warnings(() => ({ cosine: 0.999, bottleneck: 1 }), 120);
     expect(high).toEqual([expect.stringMatching(/^collapse: .*cosine.*\(step 50\)/)]);
     const small = await warnings((step) => ({ cosine: 0, bottleneck: step === 0 ? 1 : 10 ** -(step + 0.5) }), 20);
-    expect(small).toEqual([expect.stringMatching(/^collapse: the bottleneck.*\(step 7\)/)]);
+    expect(small).toEqual([expect.stringMatching(/^collapse: the bottleneck.*\(step 5\)/)]);
   });
 
   it('is not where the cosine comes down in between, whatever the loss says', async () => {
