@@ -87,8 +87,9 @@ function report(error: unknown, context: CommandContext): number {
   const known = error instanceof MaclError;
   const message = error instanceof Error ? error.message : String(error);
   const hint = known && error.code === 'usage' ? ' (macl --help)' : '';
-  const label = known ? 'error' : 'internal error';
-  context.say(`macl: ${label}: ${message}${hint}`);
+  // What a signal stopped is no error.
+  const label = known ? (error.code === 'aborted' ? '' : 'error: ') : 'internal error: ';
+  context.say(`macl: ${label}${message}${hint}`);
   if (process.env.MACL_DEBUG) context.say(error instanceof Error ? (error.stack ?? '') : '');
   else if (!known) context.say('macl: MACL_DEBUG=1 shows where it happened');
   return known ? error.exitCode : 1;

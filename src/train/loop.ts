@@ -119,10 +119,18 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
   } catch (error) {
     const keep = error instanceof MaclError && (error.code === 'aborted' || error.code === 'nonfinite');
     if (keep && saved !== done && done > 0) await save();
-    throw error;
+    throw keep && error.code === 'aborted' ? stopped(done, error) : error;
   } finally {
     await folder.flushLog();
   }
+}
+
+function stopped(done: number, cause: MaclError): MaclError {
+  const message =
+    done > 0
+      ? `stopped after step ${done}, which is saved: --resume goes on`
+      : 'stopped before the first step was done';
+  return new MaclError('aborted', message, {}, { cause });
 }
 
 async function saveCheckpoint(loop: Loop, step: number, more: Readonly<Record<string, string>>): Promise<void> {
