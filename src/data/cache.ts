@@ -8,7 +8,15 @@ import { readdir, stat, unlink } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, join, relative, resolve } from 'node:path';
 import { MaclError } from '../errors.js';
-import { asFileError, makeFolder, readSafetensorsHeader, systemCode, withFile, writeSafetensorsFile } from './files.js';
+import {
+  asFileError,
+  isTemporary,
+  makeFolder,
+  readSafetensorsHeader,
+  systemCode,
+  withFile,
+  writeSafetensorsFile,
+} from './files.js';
 import { isInside, realpathOfAny } from './paths.js';
 import { type RawTensor, type TensorEntry } from './safetensors.js';
 
@@ -55,7 +63,7 @@ export class Cache {
       throw asFileError(error, this.folder, 'read');
     });
     for (const name of names) {
-      if (!name.startsWith('.') || !name.endsWith('.tmp')) continue;
+      if (!isTemporary(name)) continue;
       const path = join(this.folder, name);
       // Another run may sweep at the same time, or may not be ours to clean up after: neither is an error.
       const age = await stat(path).then(

@@ -134,6 +134,8 @@ export function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`);
 }
 
+export const isTemporary = (name: string): boolean => name.startsWith('.') && name.endsWith('.tmp');
+
 /**
  * Writes `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder. On any
  * error, an abort included, the temporary file is removed and what was at `path` is untouched.

@@ -6,6 +6,7 @@ import { open, readFile, readdir, stat, truncate, unlink, type FileHandle } from
 import { join } from 'node:path';
 import {
   asFileError,
+  isTemporary,
   makeFolder,
   readSafetensorsFile,
   systemCode,
@@ -14,7 +15,7 @@ import {
 } from '../data/files.js';
 import type { RawTensor, Safetensors } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
-import { isLock, takeLock } from './run-lock.js';
+import { isLiveTaker, isLock, takeLock } from './run-lock.js';
 
 /** Kept besides the newest, so that a damaged disk block does not take the run. */
 const KEPT_CHECKPOINTS = 2;
@@ -51,6 +52,7 @@ export class RunFolder {
       await unlink(lock).catch(() => undefined);
       throw error;
     }
+    if (options.resume) for (const folder of [path, join(path, 'checkpoints')]) await sweep(folder);
     return new RunFolder(path, lock);
   }
 
@@ -115,11 +117,8 @@ export class RunFolder {
       .sort((a, b) => b.step - a.step);
   }
 
-  /** The newest checkpoint that loads whole; damaged ones are reported and passed over. Leftovers of a killed save go. */
+  /** The newest checkpoint that loads whole; damaged ones are reported and passed over. */
   async newestCheckpoint(onDamaged: (error: MaclError) => void): Promise<LoadedCheckpoint | null> {
-    const folder = join(this.path, 'checkpoints');
-    for (const n of await readdir(folder).catch(() => [] as string[]))
-      if (n.startsWith('.') && n.endsWith('.tmp')) await unlink(join(folder, n)).catch(() => undefined);
     for (const { step, file } of await this.checkpointSteps()) {
       try {
         return { step, file, contents: await readSafetensorsFile(file) };
@@ -194,6 +193,12 @@ export class RunFolder {
 
 function finiteOrNull(_key: string, value: unknown): unknown {
   return typeof value === 'number' && !Number.isFinite(value) ? null : value;
+}
+
+/** Removes what killed writes of this run left. The lock is held, so only files of other takers of it are in use. */
+async function sweep(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [] as string[]))
+    if (isTemporary(name) && !isLiveTaker(name)) await unlink(join(folder, name)).catch(() => undefined);
 }
 
 async function mustBeEmpty(path: string): Promise<void> {

@@ -16,6 +16,12 @@ const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
 
 export const isLock = (name: string): boolean => LOCK.test(name);
 
+/** Whether a temporary file's name is that of a process that may be about to take the lock. */
+export function isLiveTaker(name: string): boolean {
+  const pid = /^\.lock\.(\d+)\./.exec(name)?.[1];
+  return pid !== undefined && isAlive(Number(pid));
+}
+
 interface Owner {
   readonly pid: number;
   /** Start time of the process, so that a reused pid is not taken for it. */
@@ -98,11 +104,15 @@ async function startTimeOf(pid: number): Promise<string | null> {
     if (state === 'Z' || state === 'X') return null;
     return fields[18] ?? null;
   } catch {
-    try {
-      process.kill(pid, 0);
-      return 'unknown';
-    } catch (error) {
-      return systemCode(error) === 'EPERM' ? 'unknown' : null;
-    }
+    return isAlive(pid) ? 'unknown' : null;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return systemCode(error) === 'EPERM';
   }
 }

@@ -10,6 +10,7 @@ import { device, logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toy
 const root = scratchFolder();
 const cacheDir = join(root, 'cache');
 const KILLS = 50;
+const STEPS = 40;
 /** Floats of the one tensor of a checkpoint: some chunks of a write. */
 const FLOATS = 1 << 18;
 let children: Children;
@@ -88,29 +89,34 @@ describe('a training', () => {
       const data = await toyDataset(join(root, `${task}-data`));
       const config =
         task === 'pretrain'
-          ? tinyPretrain({ train: { steps: 20 } })
-          : tinyFinetune({ train: { steps: 20, valEvery: 7 } });
-      const base = { data, cacheDir, device, threads: 1, config, ...(task === 'finetune' ? { val: 0.5 } : {}) };
-      const program = (out: string) => `
+          ? tinyPretrain({ train: { steps: STEPS } })
+          : tinyFinetune({ train: { steps: STEPS, valEvery: 7 } });
+      const base = { data, cacheDir, device, threads: 1, config, ...(task === 'finetune' ? { val: '0.5' } : {}) };
+      // It kills itself some steps and fractions of a millisecond after its first step, wherever it then is: another
+      // process would come too late where steps are this short.
+      const program = (out: string, kill?: { afterSteps: number; afterMs: number }) => `
       import { ${task} } from '${children.url(`train/${task}`)}';
-      const val = ${task === 'finetune' ? '"0.5"' : 'undefined'};
-      await ${task}({ ...${JSON.stringify(base)}, val, out: ${JSON.stringify(join(root, out))}, resume: ${out.includes('killed')},
-        onEvent: (e) => e.kind === 'step' && process.stdout.write(e.step + '\\n') });`;
+      const kill = ${JSON.stringify(kill ?? null)};
+      let steps = 0;
+      await ${task}({ ...${JSON.stringify(base)}, out: ${JSON.stringify(join(root, out))}, resume: ${kill !== undefined},
+        onEvent: (e) => {
+          if (!kill || e.kind !== 'step' || ++steps !== kill.afterSteps) return;
+          const at = performance.now() + kill.afterMs;
+          const look = () => (performance.now() < at ? setImmediate(look) : process.kill(process.pid, 'SIGKILL'));
+          look();
+        } });`;
       expect(children.run(program(`${task}-whole`)).status).toBe(0);
       const draws = new Draws(3, 0, task.length, 0);
       const out = `${task}-killed`;
       let kills = 0;
-      for (;;) {
-        const child = children.start(program(out));
-        const code = ended(child);
-        // A finished run says nothing about steps.
-        const first = await firstOutput(child).catch(() => null);
-        if (first !== null && kills < 6) {
-          await new Promise((wait) => setTimeout(wait, draws.uniform() * 120));
-          child.kill('SIGKILL');
-          kills++;
-        }
-        if ((await code) === 0) break;
+      for (let status: number | null = null; status !== 0;) {
+        const kill = { afterSteps: 1 + Math.floor(draws.uniform() * 6), afterMs: draws.uniform() * 3 };
+        // The last try runs to its end.
+        const result = children.run(program(out, kills < 12 ? kill : { afterSteps: -1, afterMs: 0 }));
+        status = result.status;
+        if (status === 0) break;
+        expect(result.stderr).toBe('');
+        kills++;
       }
       expect(kills).toBeGreaterThan(2);
       const [found, whole] = [runFiles(join(root, out)), runFiles(join(root, `${task}-whole`))];
@@ -141,6 +147,22 @@ describe('a training', () => {
     const after = runFiles(out);
     expect(Object.keys(after)).toEqual(Object.keys(before));
     for (const name of Object.keys(before).filter((n) => n !== 'log.jsonl')) expect(after[name]).toBe(before[name]);
+  });
+});
+
+describe('what a killed save left', () => {
+  it('is removed by the resume, and a file of a process that asks for the lock is not', async () => {
+    const out = join(root, 'leftovers');
+    mkdirSync(join(out, 'checkpoints'), { recursive: true });
+    const dead = children.run('process.stdout.write(String(process.pid))').stdout;
+    const hex = 'ab'.repeat(6);
+    const left = [`.model.safetensors.${dead}.${hex}.tmp`, `.lock.${dead}.${hex}.tmp`, `.config.json.1.${hex}.tmp`];
+    for (const name of [...left, `checkpoints/.best.safetensors.${dead}.${hex}.tmp`, `.lock.${process.pid}.${hex}.tmp`])
+      writeFileSync(join(out, name), '');
+    const folder = await RunFolder.open(out, { resume: true });
+    await folder.close();
+    expect(readdirSync(out).sort()).toEqual([`.lock.${process.pid}.${hex}.tmp`, 'checkpoints']);
+    expect(readdirSync(join(out, 'checkpoints'))).toEqual([]);
   });
 });
 
