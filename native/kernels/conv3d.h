@@ -140,15 +140,11 @@ inline i64 conv3d_ws_bytes(const Args&, i32) { return 0; }
 }  // namespace
 }  // namespace macl
 
-#define CONV3D_KERNELS                                                                                               \
-  {"conv3d_pack", conv3d_pack_tensors, Conv3dPackAttrsFields, 1, conv3d_pack_tasks, conv3d_pack_run,                 \
-   conv3d_pack_bytes, conv3d_pack_check},                                                                            \
-  {"conv3d_fwd", conv3d_fwd_tensors, Conv3dAttrsFields, 2, conv3d_fwd_tasks, conv3d_fwd_run, conv3d_ws_bytes,        \
-   conv3d_fwd_check},                                                                                                \
-  {"conv3d_bwd_x", conv3d_bwd_x_tensors, Conv3dAttrsFields, 1, conv3d_bwd_x_tasks, conv3d_bwd_x_run,                 \
-   conv3d_ws_bytes, conv3d_bwd_x_check},                                                                             \
-  {"conv3d_bwd_w", conv3d_bwd_w_tensors, Conv3dAttrsFields, 1, conv3d_bwd_w_tasks, conv3d_bwd_w_run,                 \
-   conv3d_ws_bytes, conv3d_bwd_w_check}
+#define CONV3D_KERNELS                                                                                   \
+  MACL_KERNEL(conv3d_pack, Conv3dPackAttrs, 1, conv3d_pack_tasks, conv3d_pack_bytes, conv3d_pack_check), \
+  MACL_KERNEL(conv3d_fwd, Conv3dAttrs, 2, conv3d_fwd_tasks, conv3d_ws_bytes, conv3d_fwd_check),          \
+  MACL_KERNEL(conv3d_bwd_x, Conv3dAttrs, 1, conv3d_bwd_x_tasks, conv3d_ws_bytes, conv3d_bwd_x_check),    \
+  MACL_KERNEL(conv3d_bwd_w, Conv3dAttrs, 1, conv3d_bwd_w_tasks, conv3d_ws_bytes, conv3d_bwd_w_check)
 
 #else
 #include "conv3d_fast.h"

@@ -227,12 +227,8 @@ inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
 }  // namespace
 }  // namespace macl
 
-#define CONV3D_KERNELS                                                                                               \
-  {"conv3d_pack", conv3d_pack_tensors, Conv3dPackAttrsFields, 1, conv3d_pack_tasks, conv3d_pack_run,                 \
-   conv3d_pack_bytes, conv3d_pack_check},                                                                            \
-  {"conv3d_fwd", conv3d_fwd_tensors, Conv3dAttrsFields, 2, conv3d_fwd_tasks, conv3d_fwd_run, conv3d_fwd_bytes,       \
-   conv3d_fwd_fast_check},                                                                                           \
-  {"conv3d_bwd_x", conv3d_bwd_x_tensors, Conv3dAttrsFields, 1, conv3d_bwd_x_tasks, conv3d_bwd_x_run,                 \
-   conv3d_bwd_x_bytes, conv3d_bwd_x_check},                                                                          \
-  {"conv3d_bwd_w", conv3d_bwd_w_tensors, Conv3dAttrsFields, 2, conv3d_bwd_w_tasks, conv3d_bwd_w_run,                 \
-   conv3d_bwd_w_bytes, conv3d_bwd_w_fast_check}
+#define CONV3D_KERNELS                                                                                        \
+  MACL_KERNEL(conv3d_pack, Conv3dPackAttrs, 1, conv3d_pack_tasks, conv3d_pack_bytes, conv3d_pack_check),      \
+  MACL_KERNEL(conv3d_fwd, Conv3dAttrs, 2, conv3d_fwd_tasks, conv3d_fwd_bytes, conv3d_fwd_fast_check),         \
+  MACL_KERNEL(conv3d_bwd_x, Conv3dAttrs, 1, conv3d_bwd_x_tasks, conv3d_bwd_x_bytes, conv3d_bwd_x_check),      \
+  MACL_KERNEL(conv3d_bwd_w, Conv3dAttrs, 2, conv3d_bwd_w_tasks, conv3d_bwd_w_bytes, conv3d_bwd_w_fast_check)

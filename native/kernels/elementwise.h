@@ -202,16 +202,14 @@ inline i32 scale_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define ELEMENTWISE_KERNELS                                                                                            \
-  {"add_fwd", add_fwd_tensors, AddAttrsFields, 1, tasks_of_0, add_fwd_run, nullptr, add_fwd_check},                    \
-      {"copy_fwd", copy_fwd_tensors, CopyAttrsFields, 1, tasks_of_0, copy_fwd_run, nullptr, copy_fwd_check},           \
-      {"concat_fwd",     concat_fwd_tensors, ConcatAttrsFields, 1,                                                     \
-       concat_fwd_tasks, concat_fwd_run,     nullptr,           concat_fwd_check},                                     \
-      {"concat_bwd", concat_bwd_tensors, ConcatAttrsFields, 1, tasks_of_0, concat_bwd_run, nullptr, concat_bwd_check}, \
-      {"fill_fwd", fill_fwd_tensors, FillAttrsFields, 1, tasks_of_0, fill_fwd_run, nullptr, fill_fwd_check},           \
-      {"wsum_fwd", wsum_fwd_tensors, WsumAttrsFields, 1, tasks_one, wsum_fwd_run, nullptr, wsum_fwd_check}, {          \
-    "scale_fwd", scale_fwd_tensors, ScaleAttrsFields, 1, tasks_one, scale_fwd_run, nullptr, scale_fwd_check            \
-  }
+#define ELEMENTWISE_KERNELS                                                             \
+  MACL_KERNEL(add_fwd, AddAttrs, 1, tasks_of_0, nullptr, add_fwd_check),                \
+  MACL_KERNEL(copy_fwd, CopyAttrs, 1, tasks_of_0, nullptr, copy_fwd_check),             \
+  MACL_KERNEL(concat_fwd, ConcatAttrs, 1, concat_fwd_tasks, nullptr, concat_fwd_check), \
+  MACL_KERNEL(concat_bwd, ConcatAttrs, 1, tasks_of_0, nullptr, concat_bwd_check),       \
+  MACL_KERNEL(fill_fwd, FillAttrs, 1, tasks_of_0, nullptr, fill_fwd_check),             \
+  MACL_KERNEL(wsum_fwd, WsumAttrs, 1, tasks_one, nullptr, wsum_fwd_check),              \
+  MACL_KERNEL(scale_fwd, ScaleAttrs, 1, tasks_one, nullptr, scale_fwd_check)
 
 }  // namespace
 }  // namespace macl

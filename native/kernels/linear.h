@@ -100,10 +100,7 @@ inline i32 linear_bwd_w_run(const Args& a, i32, i64 begin, i64 end) {
 }  // namespace
 }  // namespace macl
 
-#define LINEAR_KERNELS                                                                                               \
-  {"linear_fwd", linear_fwd_tensors, LinearAttrsFields, 1, linear_fwd_tasks, linear_fwd_run, nullptr,                \
-   linear_fwd_check},                                                                                                \
-  {"linear_bwd_x", linear_bwd_x_tensors, LinearAttrsFields, 1, linear_bwd_x_tasks, linear_bwd_x_run, nullptr,        \
-   linear_bwd_x_check},                                                                                              \
-  {"linear_bwd_w", linear_bwd_w_tensors, LinearAttrsFields, 1, linear_bwd_w_tasks, linear_bwd_w_run, nullptr,        \
-   linear_bwd_w_check}
+#define LINEAR_KERNELS                                                                        \
+  MACL_KERNEL(linear_fwd, LinearAttrs, 1, linear_fwd_tasks, nullptr, linear_fwd_check),       \
+  MACL_KERNEL(linear_bwd_x, LinearAttrs, 1, linear_bwd_x_tasks, nullptr, linear_bwd_x_check), \
+  MACL_KERNEL(linear_bwd_w, LinearAttrs, 1, linear_bwd_w_tasks, nullptr, linear_bwd_w_check)

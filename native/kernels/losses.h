@@ -115,20 +115,16 @@ inline i32 l1_fwd_run(const Args& a, i32 phase, i64 b, i64 e) { return l1_run(a,
 inline i32 l1_bwd_run(const Args& a, i32, i64 b, i64 e) { return l1_run(a, kL1Bwd, 2, b, e); }
 inline i32 l1_fwdbwd_run(const Args& a, i32 phase, i64 b, i64 e) { return l1_run(a, kL1FwdBwd, phase, b, e); }
 
-#define LOSSES_KERNELS                                                                                                 \
-  {"l1_fwd", l1_fwd_tensors, L1AttrsFields, 2, l1_tasks, l1_fwd_run, l1_bytes, l1_fwd_check},                          \
-      {"l1_bwd", l1_bwd_tensors, L1AttrsFields, 1, l1_tasks, l1_bwd_run, nullptr, l1_bwd_check},                       \
-      {"l1_fwdbwd", l1_fwdbwd_tensors, L1AttrsFields, 3, l1_tasks, l1_fwdbwd_run, l1_bytes, l1_fwdbwd_check},          \
-      {"softmaxce_fwd", softmaxce_fwd_tensors, SoftmaxceAttrsFields, 2,                                                \
-       softmaxce_tasks, softmaxce_fwd_run,     softmaxce_bytes,      softmaxce_fwd_check},                             \
-      {"softmaxce_bwd", softmaxce_bwd_tensors, SoftmaxceAttrsFields, 1, softmaxce_tasks, softmaxce_bwd_run,            \
-       nullptr,         softmaxce_bwd_check},                                                                          \
-      {"softmaxce_fwdbwd", softmaxce_fwdbwd_tensors, SoftmaxceAttrsFields, 3,                                          \
-       softmaxce_tasks,    softmaxce_fwdbwd_run,     softmaxce_bytes,      softmaxce_fwdbwd_check},                    \
-      {"dice_fwd", dice_fwd_tensors, DiceAttrsFields, 2, dice_tasks, dice_fwd_run, dice_bytes, dice_fwd_check},        \
-      {"dice_bwd", dice_bwd_tensors, DiceAttrsFields, 1, dice_tasks, dice_bwd_run, nullptr, dice_bwd_check}, {         \
-    "dice_fwdbwd", dice_fwdbwd_tensors, DiceAttrsFields, 3, dice_tasks, dice_fwdbwd_run, dice_bytes, dice_fwdbwd_check \
-  }
+#define LOSSES_KERNELS                                                                                        \
+  MACL_KERNEL(l1_fwd, L1Attrs, 2, l1_tasks, l1_bytes, l1_fwd_check),                                          \
+  MACL_KERNEL(l1_bwd, L1Attrs, 1, l1_tasks, nullptr, l1_bwd_check),                                           \
+  MACL_KERNEL(l1_fwdbwd, L1Attrs, 3, l1_tasks, l1_bytes, l1_fwdbwd_check),                                    \
+  MACL_KERNEL(softmaxce_fwd, SoftmaxceAttrs, 2, softmaxce_tasks, softmaxce_bytes, softmaxce_fwd_check),       \
+  MACL_KERNEL(softmaxce_bwd, SoftmaxceAttrs, 1, softmaxce_tasks, nullptr, softmaxce_bwd_check),               \
+  MACL_KERNEL(softmaxce_fwdbwd, SoftmaxceAttrs, 3, softmaxce_tasks, softmaxce_bytes, softmaxce_fwdbwd_check), \
+  MACL_KERNEL(dice_fwd, DiceAttrs, 2, dice_tasks, dice_bytes, dice_fwd_check),                                \
+  MACL_KERNEL(dice_bwd, DiceAttrs, 1, dice_tasks, nullptr, dice_bwd_check),                                   \
+  MACL_KERNEL(dice_fwdbwd, DiceAttrs, 3, dice_tasks, dice_bytes, dice_fwdbwd_check)
 
 }  // namespace
 }  // namespace macl

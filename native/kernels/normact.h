@@ -346,17 +346,11 @@ inline i32 normact_running_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define NORMACT_KERNELS                                                                               \
-  {"normact_stats",     normact_stats_tensors, NormactStatsAttrsFields, 2,                            \
-   normact_stats_tasks, normact_stats_run,     normact_stats_bytes,     normact_stats_check},         \
-      {"normact_fwd", normact_fwd_tensors, NormactAttrsFields, 1, normact_fwd_tasks, normact_fwd_run, \
-       nullptr,       normact_fwd_check},                                                             \
-      {"normact_bwd",     normact_bwd_tensors, NormactAttrsFields, 3,                                 \
-       normact_bwd_tasks, normact_bwd_run,     normact_bwd_bytes,  normact_bwd_check},                \
-  {                                                                                                   \
-    "normact_running", normact_running_tensors, NormactRunningAttrsFields, 1, normact_running_tasks,  \
-        normact_running_run, nullptr, normact_running_check                                           \
-  }
+#define NORMACT_KERNELS                                                                                            \
+  MACL_KERNEL(normact_stats, NormactStatsAttrs, 2, normact_stats_tasks, normact_stats_bytes, normact_stats_check), \
+  MACL_KERNEL(normact_fwd, NormactAttrs, 1, normact_fwd_tasks, nullptr, normact_fwd_check),                        \
+  MACL_KERNEL(normact_bwd, NormactAttrs, 3, normact_bwd_tasks, normact_bwd_bytes, normact_bwd_check),              \
+  MACL_KERNEL(normact_running, NormactRunningAttrs, 1, normact_running_tasks, nullptr, normact_running_check)
 
 }  // namespace
 }  // namespace macl

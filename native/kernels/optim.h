@@ -162,12 +162,10 @@ inline i32 adam_step_run(const Args& a, i32 phase, i64 begin, i64 end) {
   return kOk;
 }
 
-#define OPTIM_KERNELS                                                                                            \
-  {"gradnorm_fwd",     gradnorm_fwd_tensors, GradnormAttrsFields, 2,                                             \
-   gradnorm_fwd_tasks, gradnorm_fwd_run,     gradnorm_fwd_bytes,  gradnorm_fwd_check},                           \
-      {"sgd_step", sgd_step_tensors, SgdAttrsFields, 1, optim_tasks, sgd_step_run, nullptr, sgd_step_check}, {   \
-    "adam_step", adam_step_tensors, AdamAttrsFields, 2, adam_step_tasks, adam_step_run, nullptr, adam_step_check \
-  }
+#define OPTIM_KERNELS                                                                                      \
+  MACL_KERNEL(gradnorm_fwd, GradnormAttrs, 2, gradnorm_fwd_tasks, gradnorm_fwd_bytes, gradnorm_fwd_check), \
+  MACL_KERNEL(sgd_step, SgdAttrs, 1, optim_tasks, nullptr, sgd_step_check),                                \
+  MACL_KERNEL(adam_step, AdamAttrs, 2, adam_step_tasks, nullptr, adam_step_check)
 
 }  // namespace
 }  // namespace macl

@@ -195,17 +195,11 @@ inline i32 avgpool_bwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define POOL_KERNELS                                                                                            \
-  {"maxpool3d_fwd", maxpool3d_fwd_tensors, Maxpool3dAttrsFields, 1, maxpool3d_fwd_tasks, maxpool3d_fwd_run,     \
-   nullptr,         maxpool3d_fwd_check},                                                                       \
-      {"maxpool3d_bwd", maxpool3d_bwd_tensors, Maxpool3dAttrsFields, 1, maxpool3d_bwd_tasks, maxpool3d_bwd_run, \
-       nullptr,         maxpool3d_bwd_check},                                                                   \
-      {"avgpool_fwd",     avgpool_fwd_tensors, AvgpoolAttrsFields, 2,                                           \
-       avgpool_fwd_tasks, avgpool_fwd_run,     avgpool_fwd_bytes,  avgpool_fwd_check},                          \
-  {                                                                                                             \
-    "avgpool_bwd", avgpool_bwd_tensors, AvgpoolAttrsFields, 1, avgpool_bwd_tasks, avgpool_bwd_run, nullptr,     \
-        avgpool_bwd_check                                                                                       \
-  }
+#define POOL_KERNELS                                                                                  \
+  MACL_KERNEL(maxpool3d_fwd, Maxpool3dAttrs, 1, maxpool3d_fwd_tasks, nullptr, maxpool3d_fwd_check),   \
+  MACL_KERNEL(maxpool3d_bwd, Maxpool3dAttrs, 1, maxpool3d_bwd_tasks, nullptr, maxpool3d_bwd_check),   \
+  MACL_KERNEL(avgpool_fwd, AvgpoolAttrs, 2, avgpool_fwd_tasks, avgpool_fwd_bytes, avgpool_fwd_check), \
+  MACL_KERNEL(avgpool_bwd, AvgpoolAttrs, 1, avgpool_bwd_tasks, nullptr, avgpool_bwd_check)
 
 }  // namespace
 }  // namespace macl

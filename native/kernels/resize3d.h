@@ -114,13 +114,9 @@ inline i32 resize3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define RESIZE3D_KERNELS                                                                                     \
-  {"resize3d_fwd", resize3d_fwd_tensors, Resize3dAttrsFields, 1, resize3d_tasks, resize3d_fwd_run,           \
-   nullptr,        resize3d_check},                                                                          \
-  {                                                                                                          \
-    "resize3d_bwd", resize3d_bwd_tensors, Resize3dAttrsFields, 1, resize3d_tasks, resize3d_bwd_run, nullptr, \
-        resize3d_check                                                                                       \
-  }
+#define RESIZE3D_KERNELS                                                                \
+  MACL_KERNEL(resize3d_fwd, Resize3dAttrs, 1, resize3d_tasks, nullptr, resize3d_check), \
+  MACL_KERNEL(resize3d_bwd, Resize3dAttrs, 1, resize3d_tasks, nullptr, resize3d_check)
 
 }  // namespace
 }  // namespace macl

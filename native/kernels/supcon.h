@@ -254,15 +254,10 @@ inline i32 supcon_fwdbwd_run(const Args& a, i32 phase, i64 b, i64 e) {
   return supcon_run(a, kSupconFwdBwd, phase, b, e);
 }
 
-#define SUPCON_KERNELS                                                                                           \
-  {"supcon_fwd", supcon_fwd_tensors, SupconAttrsFields, 2,                                                       \
-   supcon_tasks, supcon_fwd_run,     supcon_bytes,      supcon_fwd_check},                                       \
-      {"supcon_bwd", supcon_bwd_tensors, SupconAttrsFields, 1,                                                   \
-       supcon_tasks, supcon_bwd_run,     supcon_bytes,      supcon_bwd_check},                                   \
-  {                                                                                                              \
-    "supcon_fwdbwd", supcon_fwdbwd_tensors, SupconAttrsFields, 2, supcon_tasks, supcon_fwdbwd_run, supcon_bytes, \
-        supcon_fwdbwd_check                                                                                      \
-  }
+#define SUPCON_KERNELS                                                                         \
+  MACL_KERNEL(supcon_fwd, SupconAttrs, 2, supcon_tasks, supcon_bytes, supcon_fwd_check),       \
+  MACL_KERNEL(supcon_bwd, SupconAttrs, 1, supcon_tasks, supcon_bytes, supcon_bwd_check),       \
+  MACL_KERNEL(supcon_fwdbwd, SupconAttrs, 2, supcon_tasks, supcon_bytes, supcon_fwdbwd_check)
 
 }  // namespace
 }  // namespace macl

@@ -99,15 +99,11 @@ inline i32 upconv3d_bwd_w_run(const Args& a, i32, i64 begin, i64 end) {
 }  // namespace
 }  // namespace macl
 
-#define UPCONV3D_KERNELS                                                                                              \
-  {"upconv3d_pack", upconv3d_pack_tensors, Upconv3dPackAttrsFields, 1, upconv3d_pack_tasks, upconv3d_pack_run,        \
-   upconv3d_pack_bytes, upconv3d_pack_check},                                                                         \
-  {"upconv3d_fwd", upconv3d_fwd_tensors, Upconv3dAttrsFields, 1, upconv3d_fwd_tasks, upconv3d_fwd_run,                \
-   conv3d_ws_bytes, upconv3d_fwd_check},                                                                              \
-  {"upconv3d_bwd_x", upconv3d_bwd_x_tensors, Upconv3dAttrsFields, 1, upconv3d_bwd_x_tasks, upconv3d_bwd_x_run,        \
-   conv3d_ws_bytes, upconv3d_bwd_x_check},                                                                            \
-  {"upconv3d_bwd_w", upconv3d_bwd_w_tensors, Upconv3dAttrsFields, 1, upconv3d_bwd_w_tasks, upconv3d_bwd_w_run,        \
-   conv3d_ws_bytes, upconv3d_bwd_w_check}
+#define UPCONV3D_KERNELS                                                                                           \
+  MACL_KERNEL(upconv3d_pack, Upconv3dPackAttrs, 1, upconv3d_pack_tasks, upconv3d_pack_bytes, upconv3d_pack_check), \
+  MACL_KERNEL(upconv3d_fwd, Upconv3dAttrs, 1, upconv3d_fwd_tasks, conv3d_ws_bytes, upconv3d_fwd_check),            \
+  MACL_KERNEL(upconv3d_bwd_x, Upconv3dAttrs, 1, upconv3d_bwd_x_tasks, conv3d_ws_bytes, upconv3d_bwd_x_check),      \
+  MACL_KERNEL(upconv3d_bwd_w, Upconv3dAttrs, 1, upconv3d_bwd_w_tasks, conv3d_ws_bytes, upconv3d_bwd_w_check)
 
 #else
 #include "upconv3d_fast.h"

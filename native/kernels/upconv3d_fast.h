@@ -162,12 +162,8 @@ inline i64 upconv3d_ws_bytes(const Args&, i32) { return 0; }
 }  // namespace
 }  // namespace macl
 
-#define UPCONV3D_KERNELS                                                                                              \
-  {"upconv3d_pack", upconv3d_pack_tensors, Upconv3dPackAttrsFields, 1, upconv3d_pack_tasks, upconv3d_pack_run,        \
-   upconv3d_pack_bytes, upconv3d_pack_check},                                                                         \
-  {"upconv3d_fwd", upconv3d_fwd_tensors, Upconv3dAttrsFields, 1, upconv3d_fwd_tasks, upconv3d_fwd_run,                \
-   upconv3d_ws_bytes, upconv3d_fwd_check},                                                                            \
-  {"upconv3d_bwd_x", upconv3d_bwd_x_tensors, Upconv3dAttrsFields, 1, upconv3d_bwd_x_tasks, upconv3d_bwd_x_run,        \
-   upconv3d_ws_bytes, upconv3d_bwd_x_check},                                                                          \
-  {"upconv3d_bwd_w", upconv3d_bwd_w_tensors, Upconv3dAttrsFields, 2, upconv3d_bwd_w_tasks, upconv3d_bwd_w_run,        \
-   upconv3d_bwd_w_bytes, upconv3d_bwd_w_fast_check}
+#define UPCONV3D_KERNELS                                                                                                \
+  MACL_KERNEL(upconv3d_pack, Upconv3dPackAttrs, 1, upconv3d_pack_tasks, upconv3d_pack_bytes, upconv3d_pack_check),      \
+  MACL_KERNEL(upconv3d_fwd, Upconv3dAttrs, 1, upconv3d_fwd_tasks, upconv3d_ws_bytes, upconv3d_fwd_check),               \
+  MACL_KERNEL(upconv3d_bwd_x, Upconv3dAttrs, 1, upconv3d_bwd_x_tasks, upconv3d_ws_bytes, upconv3d_bwd_x_check),         \
+  MACL_KERNEL(upconv3d_bwd_w, Upconv3dAttrs, 2, upconv3d_bwd_w_tasks, upconv3d_bwd_w_bytes, upconv3d_bwd_w_fast_check)

@@ -125,8 +125,8 @@ inline i32 warp3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-#define WARP3D_KERNELS \
-  {"warp3d_fwd", warp3d_fwd_tensors, Warp3dAttrsFields, 1, warp3d_fwd_tasks, warp3d_fwd_run, nullptr, warp3d_fwd_check}
+#define WARP3D_KERNELS                                                                  \
+  MACL_KERNEL(warp3d_fwd, Warp3dAttrs, 1, warp3d_fwd_tasks, nullptr, warp3d_fwd_check)
 
 }  // namespace
 }  // namespace macl

@@ -77,3 +77,7 @@ struct KernelTable {
   static_assert(sizeof(Struct) == 8 * ((0 LIST(MACL_COUNT))), "8-byte fields only"); \
   constexpr const char Struct##Fields[] = LIST(MACL_FIELD_NAME);
 #define MACL_COUNT(T, name) +1
+
+// A kernel's entry in the table, by the naming rule: `<name>_tensors` and `<name>_run`, and the attributes' fields.
+#define MACL_KERNEL(name, Attrs, phases, tasks, bytes, check) \
+  {#name, name##_tensors, Attrs##Fields, phases, tasks, name##_run, bytes, check}

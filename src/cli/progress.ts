@@ -2,22 +2,10 @@
  * Events as progress on stderr: a bar where that is a terminal, lines where it is a file or a pipe (the first, the last,
  * and one every few seconds between). Results never pass here.
  */
-import type { TrainEvent } from '../train/events.js';
+import type { CaseEvent, TrainEvent } from '../train/events.js';
 import type { CommandContext } from './context.js';
 
-/** Events of training, and of the two commands that have theirs as callbacks. */
-export type ProgressEvent =
-  | TrainEvent
-  /** Tiles of a case that is being segmented. */
-  | {
-      readonly kind: 'predict';
-      readonly id: string;
-      readonly index: number;
-      readonly total: number;
-      readonly done: number;
-      readonly tiles: number;
-    }
-  | { readonly kind: 'evaluate'; readonly id: string; readonly done: number; readonly total: number };
+export type ProgressEvent = TrainEvent | CaseEvent;
 
 const LINE_EVERY_MS = 5000;
 

@@ -1,5 +1,5 @@
 /**
- * One MACL pre-training step as a graph (arXiv 2309.11876; ../docs/architecture.md shows the flow): four encoder passes
+ * One MACL pre-training step as a graph (arXiv 2309.11876; docs/architecture.md shows the flow): four encoder passes
  * with one set of weights, a partial decoder in the dominant branch only, three losses, backward, update.
  */
 import { GraphBuilder } from '../graph/builder.js';

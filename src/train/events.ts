@@ -19,4 +19,18 @@ export type TrainEvent =
   | { readonly kind: 'validation'; readonly step: number; readonly meanDice: number | null; readonly best: boolean }
   | { readonly kind: 'saved'; readonly file: string };
 
+/** Of the commands that report a case's progress through callbacks of their own. */
+export type CaseEvent =
+  /** Tiles of a case that is being segmented. */
+  | {
+      readonly kind: 'predict';
+      readonly id: string;
+      readonly index: number;
+      readonly total: number;
+      readonly done: number;
+      readonly tiles: number;
+    }
+  /** Cases whose metrics are known. */
+  | { readonly kind: 'evaluate'; readonly id: string; readonly done: number; readonly total: number };
+
 export type OnEvent = (event: TrainEvent) => void;

@@ -10,7 +10,7 @@ import { asFileError, makeFolder, systemCode, writeFileAtomic } from '../data/fi
 import { writeSyntheticDataset } from '../data/synthetic-dataset.js';
 import type { EvaluationDocument } from '../segment/evaluate.js';
 import { evaluateFolders } from './evaluate-files.js';
-import type { TrainEvent } from './events.js';
+import type { CaseEvent, TrainEvent } from './events.js';
 import { finetune } from './finetune.js';
 import { loadSegmentModel } from './model-file.js';
 import { predictFiles } from './predict.js';
@@ -21,19 +21,7 @@ import { finetuneSettings, pretrainSettings, SIZES, type QuickstartSizes } from 
 import { writeQuickstartSheet } from './quickstart-sheet.js';
 import { openMachine, type MachineOptions } from './trainer.js';
 
-export type QuickstartEvent =
-  | TrainEvent
-  /** Tiles of a case that is being segmented. */
-  | {
-      readonly kind: 'predict';
-      readonly id: string;
-      readonly index: number;
-      readonly total: number;
-      readonly done: number;
-      readonly tiles: number;
-    }
-  /** Cases whose metrics are known. */
-  | { readonly kind: 'evaluate'; readonly id: string; readonly done: number; readonly total: number };
+export type QuickstartEvent = TrainEvent | CaseEvent;
 
 export interface QuickstartOptions extends Pick<MachineOptions, 'device' | 'threads'> {
   /** Default `./macl-quickstart`; a numbered sibling where the folder is taken. */
