@@ -11,7 +11,7 @@ import { GraphBuilder } from '../src/graph/builder.js';
 import { compile } from '../src/graph/compile.js';
 import type { Shape, Tensor } from '../src/graph/types.js';
 import '../src/ops/index.js';
-import { flags, Report } from './report.js';
+import { flags, Report, timeOf, type Timing } from './report.js';
 
 /** [N, D, H, W], in, out, kernel. */
 interface Case {
@@ -83,12 +83,6 @@ function programOf(backend: Backend, c: Case, pass: Pass, repeats: number) {
   return compile(b.finish(), backend, { offsets: new Map(), bytes: 0 }, 0);
 }
 
-interface Timing {
-  readonly medianMs: number;
-  readonly bestMs: number;
-  readonly worstMs: number;
-}
-
 /** Time of one convolution. */
 async function time(backend: Backend, c: Case, pass: Pass, runs: number): Promise<Timing> {
   const repeats = Math.min(8, Math.max(1, Math.round(1e9 / flopOf(c))));
@@ -104,15 +98,8 @@ async function time(backend: Backend, c: Case, pass: Pass, runs: number): Promis
     await session.run(loaded);
     const values = new Float32Array(session.read('io', result.offset, result.bytes).slice().buffer);
     if (!values.every(Number.isFinite)) throw new Error(`${labelOf(c)} ${pass}: the result was not written whole`);
-    const times: number[] = [];
-    for (let r = 0; r < runs; ++r) {
-      const start = performance.now();
-      await session.run(loaded);
-      times.push((performance.now() - start) / repeats);
-    }
-    times.sort((a, b) => a - b);
-    const at = (share: number) => times[Math.round(share * (times.length - 1))] ?? NaN;
-    return { medianMs: at(0.5), bestMs: at(0), worstMs: at(1) };
+    const { medianMs, bestMs, worstMs } = await timeOf(labelOf(c), runs, () => session.run(loaded));
+    return { medianMs: medianMs / repeats, bestMs: bestMs / repeats, worstMs: worstMs / repeats };
   } finally {
     await session.close();
   }

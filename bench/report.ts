@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { Bench } from 'tinybench';
 import { openBackend } from '../src/backend/choose.js';
 import type { Backend } from '../src/backend/types.js';
 import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
@@ -30,6 +31,26 @@ export function flags(): Flags {
       save: { type: 'boolean', default: false },
     },
   }).values;
+}
+
+export interface Timing {
+  readonly medianMs: number;
+  readonly bestMs: number;
+  readonly worstMs: number;
+}
+
+/** WebAssembly is compiled anew for speed while it runs: what is timed has run for this long before, and runs this long. */
+const LEAST_MS = 400;
+
+/** Times of `work`, which has run before: at least `runs` of them, and as many as make `LEAST_MS`. */
+export async function timeOf(name: string, runs: number, work: () => Promise<unknown>): Promise<Timing> {
+  const bench = new Bench({ iterations: runs, time: LEAST_MS, warmupIterations: 2, warmupTime: LEAST_MS });
+  bench.add(name, async () => void (await work()));
+  await bench.run();
+  const result = bench.tasks[0]?.result;
+  if (!result || !('latency' in result)) throw new Error(`${name}: was not timed`, { cause: result });
+  const { p50, min, max } = result.latency;
+  return { medianMs: p50, bestMs: min, worstMs: max };
 }
 
 export class Report {

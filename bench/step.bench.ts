@@ -4,7 +4,6 @@
  * Whole training steps and inference: median time, samples/s, arithmetic rate, share of the fp32 multiply-add ceiling
  * measured in the same run, and memory (the session's segments). Random data; warm-up apart.
  */
-import { Bench } from 'tinybench';
 import type { Backend } from '../src/backend/types.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import { compile, type CompiledProgram } from '../src/graph/compile.js';
@@ -19,7 +18,7 @@ import { buildFinetuneStep, buildInference } from '../src/methods/segment.js';
 import type { StateTable } from '../src/nn/state.js';
 import { Executor } from '../src/train/executor.js';
 import { initialState } from '../src/train/network-state.js';
-import { flags, Report } from './report.js';
+import { flags, Report, timeOf } from './report.js';
 
 type Triple = readonly [number, number, number];
 
@@ -144,11 +143,7 @@ for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
   const { program, state } = work.build(backend);
   const executor = await Executor.open(backend, [program], initialState(state, 1));
   fillInputs(executor, program);
-  const bench = new Bench({ iterations: Number(options.runs), time: 0, warmupIterations: 2, warmupTime: 0 });
-  bench.add(work.name, async () => void (await executor.run(program)));
-  await bench.run();
-  const result = bench.tasks[0]?.result as unknown as { latency: { p50: number; min: number; max: number } };
-  const { p50: medianMs, min: bestMs, max: worstMs } = result.latency;
+  const timing = await timeOf(work.name, Number(options.runs), () => executor.run(program));
   const loss = program.io.has('loss') ? executor.scalar(program, 'loss') : null;
   if (loss !== null && !Number.isFinite(loss)) throw new Error(`${work.name}: the loss is ${loss}`);
   await executor.close();
@@ -156,11 +151,9 @@ for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
   const { sizes, scratchBytesWithoutReuse } = program;
   rows.push({
     work: work.name,
-    medianMs,
-    bestMs,
-    worstMs,
-    samplesPerSecond: (1000 * work.batch) / medianMs,
-    gflops: (1000 * gflop) / medianMs,
+    ...timing,
+    samplesPerSecond: (1000 * work.batch) / timing.medianMs,
+    gflops: (1000 * gflop) / timing.medianMs,
     sessionBytes: sizes.state + sizes.scratch + sizes.io,
     scratchBytesWithoutReuse,
   });
