@@ -46,6 +46,24 @@ export class MaclError extends Error {
   }
 }
 
+const amount = (bytes: number): string => `${bytes} bytes (${(bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 3 : 0)} MiB)`;
+
+/** Memory that is known to be too little before it is taken. `what` needs it. */
+export function memoryError(
+  what: string,
+  neededBytes: number,
+  freeBytes: number,
+  more: Pick<MaclErrorDetails, 'file' | 'field'> = {},
+  cause?: unknown,
+): MaclError {
+  return new MaclError(
+    'memory',
+    `${what}: not enough memory: ${amount(neededBytes)} needed, ${amount(freeBytes)} free`,
+    { ...more, neededBytes, freeBytes },
+    cause === undefined ? undefined : { cause },
+  );
+}
+
 /** A file that is damaged or not what it says: names the file and the field. */
 export function fileError(file: string, field: string, message: string, cause?: unknown): MaclError {
   return new MaclError(

@@ -1,10 +1,10 @@
 /** A backend over the native addon with one of its kernel tables: what `cpu` and `reference` share. */
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import type { SegmentSizes } from '../graph/types.js';
 import { fromAddon, type Addon, type AddonSession, type AddonTable } from './addon.js';
 import { freeBytes } from './limits-node.js';
 import { encodeTensorInfos, SEGMENT_ORDER } from './records.js';
-import { BaseSession, memoryError, totalBytes, type Outcome } from './session.js';
+import { BaseSession, totalBytes, type Outcome } from './session.js';
 import type { Backend, BackendInfo, BackendName, Fusion, Session, TensorInfo } from './types.js';
 
 class NativeSession extends BaseSession {
@@ -81,7 +81,7 @@ export class NativeBackend implements Backend {
     if (this.closed) throw new MaclError('state', `the ${this.info.name} backend is closed`);
     const needed = totalBytes(sizes);
     const free = freeBytes();
-    if (needed > free) throw memoryError(needed, free, `${this.info.name} session`);
+    if (needed > free) throw memoryError(`a session on ${this.info.name}`, needed, free);
     const order = SEGMENT_ORDER.map((name) => sizes[name]);
     let native: AddonSession;
     try {
@@ -89,7 +89,7 @@ export class NativeBackend implements Backend {
     } catch (error) {
       const known = fromAddon(error);
       if (known instanceof MaclError && known.code === 'memory')
-        throw memoryError(needed, freeBytes(), known.message, error);
+        throw memoryError(`a session on ${this.info.name} (${known.message})`, needed, freeBytes(), {}, error);
       throw known;
     }
     const session = new NativeSession({ ...sizes }, native, (s) => this.sessions.delete(s));

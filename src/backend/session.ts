@@ -47,13 +47,6 @@ export function totalBytes(sizes: SegmentSizes): number {
   }, 0);
 }
 
-const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 3 : 0)} MiB`;
-
-export function memoryError(neededBytes: number, freeBytes: number, why: string, cause?: unknown): MaclError {
-  const message = `not enough memory: ${mib(neededBytes)} needed, ${mib(freeBytes)} free (${why})`;
-  return new MaclError('memory', message, { neededBytes, freeBytes }, cause === undefined ? undefined : { cause });
-}
-
 export abstract class BaseSession implements Session {
   private readonly loaded = new Map<LoadedProgram, number>();
   private running: Promise<unknown> | null = null;

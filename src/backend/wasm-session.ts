@@ -5,10 +5,10 @@
  * The memory: [the module's stack and data | a stack and thread-local block a worker | session | the four segments |
  * programs, appended as they are loaded].
  */
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import type { SegmentSizes } from '../graph/types.js';
 import { SEGMENT_ORDER } from './records.js';
-import { BaseSession, memoryError, totalBytes, type Outcome } from './session.js';
+import { BaseSession, totalBytes, type Outcome } from './session.js';
 import { instantiate, MAX_PAGES, PAGE_BYTES, textAt, type WasmExports } from './wasm-exports.js';
 import type { WasmPlatform, WasmWorker } from './wasm-platform.js';
 
@@ -53,13 +53,13 @@ export class WasmSession extends BaseSession {
   ): Promise<WasmSession> {
     const needed = totalBytes(sizes);
     const free = maxSegmentBytes(platform, threads);
-    if (needed > free) throw memoryError(needed, free, 'wasm session; WebAssembly reaches 4 GiB');
+    if (needed > free) throw memoryError('a wasm session (WebAssembly reaches 4 GiB)', needed, free);
     const pages = Math.ceil((needed + OVERHEAD_BYTES(threads)) / PAGE_BYTES);
     let memory: WebAssembly.Memory;
     try {
       memory = new WebAssembly.Memory({ initial: Math.min(pages, MAX_PAGES), maximum: MAX_PAGES, shared: true });
     } catch (error) {
-      throw memoryError(needed, free, 'the engine refused the memory', error);
+      throw memoryError('a wasm session (the engine refused the memory)', needed, free, {}, error);
     }
     const session = new WasmSession(module, memory, table, threads, sizes, onClose);
     try {
@@ -162,7 +162,7 @@ export class WasmSession extends BaseSession {
     try {
       memory.grow(missing);
     } catch (error) {
-      throw memoryError(end - this.top, free, 'a program does not fit into the memory any more', error);
+      throw memoryError('a program that does not fit any more', end - this.top, free, {}, error);
     }
   }
 

@@ -3,7 +3,7 @@
  * is given is kept and the rest is planned around it; only what contradicts itself is an error. It looks at no files and
  * no machine, so that a plan is the same everywhere.
  */
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import { checkModel, lambdaOf, patchUnit } from './check.js';
 import { estimateBytes, estimateStepSeconds } from './cost.js';
 import { mapTriple, shapeAt, targetSpacingMm, type Fingerprint } from './fingerprint.js';
@@ -253,8 +253,7 @@ function fitBatch(
     batch = Math.max(least, Math.floor(batch / 2));
   const needed = bytesOf(model, patch, batch);
   if (needed > limitBytes) {
-    const words = `a batch of ${batch} patches of ${patch.join('×')} needs about ${needed} bytes, free are ${limitBytes}`;
-    throw new MaclError('memory', words, { neededBytes: needed, freeBytes: limitBytes });
+    throw memoryError(`a batch of ${batch} patches of ${patch.join('×')}`, needed, limitBytes);
   }
   return batch;
 }

@@ -3,9 +3,9 @@
  * no header field is believed before it is checked. Writing is in `nifti-write.ts`, turning to RAS at the end here.
  * Pairs of .hdr and .img are not read. Node only.
  */
-import { freemem } from 'node:os';
 import { type FileHandle } from 'node:fs/promises';
-import { fileError, MaclError } from '../errors.js';
+import { freeBytes } from '../backend/limits-node.js';
+import { fileError, memoryError } from '../errors.js';
 import { Breather } from './breathe.js';
 import { readExactly, withFile } from './files.js';
 import { fileChunks, isGzip, MAX_DEFLATE_RATIO } from './inflate.js';
@@ -177,11 +177,8 @@ function checkMemory(header: NiftiHeader, fileBytes: number, gzip: boolean, maxV
   if (gzip && voxelBytes > BOMB_BYTES && voxelBytes > fileBytes * BOMB_RATIO) {
     throw fileError(file, 'gzip', `${fileBytes} bytes would become ${voxelBytes}: refused as a decompression bomb`);
   }
-  const free = freemem();
-  if (voxelBytes > free) {
-    const words = `${file}: dim: ${voxelBytes} bytes of voxels, ${free} bytes of memory are free`;
-    throw new MaclError('memory', words, { file, field: 'dim', neededBytes: voxelBytes, freeBytes: free });
-  }
+  const free = freeBytes();
+  if (voxelBytes > free) throw memoryError(`${file}: dim: its voxels`, voxelBytes, free, { file, field: 'dim' });
 }
 
 /** Reads and checks the header only, decompressing no more than it takes. */
@@ -232,9 +229,8 @@ function allocate(header: NiftiHeader): Uint8Array {
   try {
     return new Uint8Array(header.voxelBytes);
   } catch (cause) {
-    const words = `${header.file}: dim: ${header.voxelBytes} bytes of voxels cannot be allocated`;
-    const details = { file: header.file, field: 'dim', neededBytes: header.voxelBytes, freeBytes: freemem() };
-    throw new MaclError('memory', words, details, { cause });
+    const { file, voxelBytes } = header;
+    throw memoryError(`${file}: dim: its voxels`, voxelBytes, freeBytes(), { file, field: 'dim' }, cause);
   }
 }
 

@@ -1,12 +1,13 @@
 /** `macl predict`: files or a folder in, label volumes on their own grids out. */
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { freeBytes } from '../backend/limits-node.js';
 import type { Backend } from '../backend/types.js';
 import { asFileError, makeFolder } from '../data/files.js';
 import { readImages } from '../data/case-io.js';
 import { fromRas, orientationOf, readNifti, readNiftiFrame, toRas, writeNifti } from '../data/nifti.js';
 import type { Volume } from '../data/volume.js';
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import type { LoadedModel } from './model-file.js';
 import type { FinetuneConfig } from '../config/types.js';
 import { labelValues, Predictor } from './predictor.js';
@@ -132,7 +133,7 @@ async function predictCase(
   const { header, extensions, volume, orientation } = await readVolume(item, options);
   const { classes } = model;
   const count = volume.grid.shape[0] * volume.grid.shape[1] * volume.grid.shape[2];
-  const probabilities = options.probabilities ? probabilityVoxels(count * classes.length, predictor, file) : null;
+  const probabilities = options.probabilities ? probabilityVoxels(count * classes.length, file) : null;
   const labels = await predictor.segment(volume, {
     name: item.files[0] as string,
     mirror: options.mirror,
@@ -154,14 +155,9 @@ async function predictCase(
 }
 
 /** Two of these are held at once: as they are made, and turned to the file's order. */
-function probabilityVoxels(length: number, predictor: Predictor, file: string): Float32Array {
-  const [needed, free] = [2 * 4 * length, predictor.freeBytes];
-  if (needed > free)
-    throw new MaclError('memory', `${file}: its probabilities need ${needed} bytes, free are ${free}`, {
-      file,
-      neededBytes: needed,
-      freeBytes: free,
-    });
+function probabilityVoxels(length: number, file: string): Float32Array {
+  const [needed, free] = [2 * 4 * length, freeBytes()];
+  if (needed > free) throw memoryError(`${file}: its probabilities`, needed, free, { file });
   return new Float32Array(length);
 }
 

@@ -2,16 +2,18 @@
  * A fine-tuned model ready to segment volumes: one inference program in one session, a sliding window around it. Volumes
  * are typed arrays with a grid; files are in `predict.ts`.
  */
+import { freeBytes } from '../backend/limits-node.js';
 import type { Backend } from '../backend/types.js';
-import { axisOrder, permuteVoxels, prepareVolume } from '../data/prepare-volume.js';
+import { axisOrder, permuteTriple, permuteVoxels, prepareVolume } from '../data/prepare-volume.js';
 import { Breather } from '../data/breathe.js';
+import { resampledShape } from '../data/resample.js';
 import type { Triple, Volume } from '../data/volume.js';
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram } from '../graph/compile.js';
 import { declareSegmentNetwork } from '../methods/network.js';
 import { buildInference } from '../methods/segment.js';
-import { predictVolume, spacingMap, type AxisMap } from '../segment/sliding.js';
+import { predictVolume, predictVolumeBytes, spacingMap, type AxisMap } from '../segment/sliding.js';
 import { Executor } from './executor.js';
 import type { LoadedModel } from './model-file.js';
 import type { FinetuneConfig } from '../config/types.js';
@@ -47,11 +49,6 @@ export class Predictor {
     return new Predictor(model, await Executor.open(backend, [program], state), program);
   }
 
-  /** Bytes that are free now. */
-  get freeBytes(): number {
-    return this.executor.backend.info.maxBytes;
-  }
-
   /** Class indices on the volume's own (RAS) grid, [D, H, W]. Calls wait for one another. */
   async segment(volume: Volume, options: SegmentOptions = {}): Promise<Uint8Array> {
     const turn = this.busy.then(
@@ -77,6 +74,7 @@ export class Predictor {
     const rules = volume.channels === 1 ? normalization.slice(0, 1) : normalization;
     const settings = { spacingMm, normalize: rules, sliceAxis };
     const finite = await finiteVolume(volume, config.data.nonFinite, options.name ?? 'volume', new Breather(signal));
+    checkMemory(volume, this.model, options);
     const prepared = await prepareVolume(finite, settings, options.name ?? 'volume', signal);
     const mirrorAxes = !options.mirror ? [] : mirrorAxesOf(config);
     const order = axisOrder(sliceAxis);
@@ -141,6 +139,27 @@ async function finiteVolume(volume: Volume, rule: 'refuse' | 'zero', name: strin
       found,
     },
   );
+}
+
+/** What segmenting takes beside the volume itself: its prepared image, averages of one slab, labels. */
+function checkMemory(volume: Volume, model: LoadedModel<FinetuneConfig>, options: SegmentOptions): void {
+  const { sliceAxis, spacingMm, patch } = model.config.data;
+  const order = axisOrder(sliceAxis);
+  const outShape = permuteTriple(volume.grid.shape, order);
+  const shape = spacingMm ? resampledShape(outShape, permuteTriple(volume.grid.spacingMm, order), spacingMm) : outShape;
+  const voxels = shape[0] * shape[1] * shape[2];
+  const window = {
+    shape,
+    tile: patch,
+    classes: model.classes.length,
+    outShape,
+    onProbabilities: options.onProbabilities,
+  };
+  const needed = Float32Array.BYTES_PER_ELEMENT * voxels * volume.channels + predictVolumeBytes(window);
+  const free = freeBytes();
+  const file = options.name;
+  const what = `${file ?? 'volume'}: ${shape.join('×')} voxels at the model's spacing`;
+  if (needed > free) throw memoryError(what, needed, free, file === undefined ? {} : { file });
 }
 
 function mirrorAxesOf(config: FinetuneConfig): number[] {

@@ -7,7 +7,7 @@ import type { Backend, DeviceName } from '../backend/types.js';
 import type { ConfigInput, ResolvedConfig } from '../config/types.js';
 import type { Dataset } from '../data/dataset.js';
 import type { PreparedCase } from '../data/prepared-case.js';
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
@@ -236,13 +236,5 @@ export function checkMemory(programs: readonly CompiledProgram[], backend: Backe
   const sizes = sessionSizes(programs);
   const needed = sizes.state + sizes.scratch + sizes.io;
   const free = backend.info.maxBytes;
-  if (needed <= free) return;
-  throw new MaclError(
-    'memory',
-    `this plan needs ${needed} bytes, free are ${free}: a smaller --batch or --patch needs less`,
-    {
-      neededBytes: needed,
-      freeBytes: free,
-    },
-  );
+  if (needed > free) throw memoryError('this plan (a smaller --batch or --patch needs less)', needed, free);
 }

@@ -143,6 +143,23 @@ describe('a result', () => {
   });
 });
 
+describe('memory', () => {
+  it('that a volume needs at the model’s spacing is known before it is taken, and the next volume is segmented', async () => {
+    const input = join(root, 'huge');
+    mkdirSync(input);
+    // Half a metre a voxel, for a model of 1 mm.
+    await volumeFile(join(input, 'huge.nii'), [16, 16, 16], toyVolume(0, [16, 16, 16]).voxels, [500, 500, 500]);
+    const error = await failure(segment('model', input, 'huge-out'));
+    expect(error.code).toBe('memory');
+    expect(error.details.file).toBe(join(input, 'huge.nii'));
+    expect(error.details.neededBytes).toBeGreaterThan(4 * 8000 ** 3);
+    expect(error.message).toMatch(/8000×8000×8000 .*needed.*free/);
+    expect(readdirSync(join(root, 'huge-out'))).toEqual([]);
+    await segment('model', join(data, 'imagesTr/toy_1.nii.gz'), 'huge-out');
+    expect(readdirSync(join(root, 'huge-out'))).toEqual(['toy_1.nii.gz']);
+  });
+});
+
 describe('a folder', () => {
   it('gives each volume what it gets alone, whatever lies beside it; other files are named and skipped', async () => {
     const input = join(root, 'many');
