@@ -6,7 +6,7 @@
 import { MaclError, memoryError } from '../errors.js';
 import { checkModel, lambdaOf, patchUnit } from './check.js';
 import { estimateBytes, estimateStepSeconds } from './cost.js';
-import { mapTriple, shapeAt, targetSpacingMm, type Fingerprint } from './fingerprint.js';
+import { mapTriple, shapeAt, targetSpacingMm, type ChannelKind, type Fingerprint } from './fingerprint.js';
 import { mergeConfig } from './merge.js';
 import { choosePretrainPatch, MOST_POSITIVE, MOST_VOXELS, roundToUnit, wantedSize } from './patch.js';
 import { positiveShare } from './positives.js';
@@ -141,8 +141,10 @@ export function planFinetune(
   const wantedBatch = dims === 2 ? clamp(Math.round(131072 / voxels), 4, 32) : clamp(Math.round(262144 / voxels), 2, 8);
   const batch = fitBatch(given.train?.batch, wantedBatch, 1, model, patch, 'finetune', options);
   const steps = stepsOf(given, fingerprint, base, model, patch, batch, 3000);
-  const warnings =
-    dims === 3 || patch[1] >= 16 ? [] : [`a patch of ${patch.join('×')} shows little of its surroundings`];
+  const warnings = [
+    ...(dims === 3 || patch[1] >= 16 ? [] : [`a patch of ${patch.join('×')} shows little of its surroundings`]),
+    ...(options.init && own.data?.normalize === undefined ? otherKindWarnings(base.kinds, fingerprint) : []),
+  ];
   const planned: FinetuneConfigInput = {
     task: 'finetune',
     model,
@@ -188,12 +190,25 @@ function dataOf(fingerprint: Fingerprint, given: ConfigInput): DataPlan {
   const { normalize = 'auto' } = given.data ?? {};
   const kinds =
     normalize === 'auto'
-      ? channelKinds.map((kind): NormalizeKind => (kind === 'ct' ? 'ct' : 'case'))
+      ? channelKinds.map(usualKind)
       : typeof normalize === 'string'
         ? channelKinds.map(() => normalize)
         : normalize;
   const wanted = wantedSize(flat, spacingMm ?? [1, 1, 1], mostVoxels, dims === 3 ? 1.25 : 1);
   return { dims, spacingMm, shapes, smallest: along(Math.min), largest: along(Math.max), wanted, kinds };
+}
+
+const usualKind = (kind: ChannelKind): NormalizeKind => (kind === 'ct' ? 'ct' : 'case');
+
+/** A network that was pre-trained on CT meets MR, or the other way round: what it has learnt of intensities is void. */
+function otherKindWarnings(kinds: readonly NormalizeKind[], { channelKinds }: Fingerprint): string[] {
+  const usual = channelKinds.map(usualKind);
+  const other = usual.findIndex((kind, channel) => kind !== (kinds[channel] ?? kinds[0]));
+  if (other < 0) return [];
+  return [
+    `channel ${other} is normalised as in the pre-trained run ("${kinds[other] ?? kinds[0]}"), but this data would have ` +
+      `"${usual[other]}": CT and MR differ; data.normalize overrides it`,
+  ];
 }
 
 function planModel(

@@ -11,6 +11,7 @@ import {
 } from '../../src/config/index.js';
 import { patchUnit } from '../../src/config/check.js';
 import { estimateBytes, estimateStepSeconds } from '../../src/config/cost.js';
+import type { InitModel } from '../../src/config/plan-init.js';
 import { MaclError } from '../../src/errors.js';
 import { fingerprintOf, hippocampi } from './fingerprints.js';
 
@@ -231,6 +232,15 @@ describe('from a pre-trained run', () => {
     expect(error.code).toBe('weights');
     expect(error.message).toMatch(/model\.filters: the pre-trained run has 8, found 16/);
     expect(finetune(organ, { model: { filters: 8 } }, { init }).config.model.filters).toBe(8);
+  });
+  it('warns where the run saw CT and the data is MR, unless normalisation is given', () => {
+    const ct = fingerprintOf([[60, 60, 60]], { kinds: ['ct'] });
+    const seen = (data: Fingerprint, init: InitModel, own = {}) => finetune(data, own, { init }).warnings.join();
+    const onCt = pretrain(ct).config;
+    expect(seen(organ, onCt)).toMatch(/channel 0 .*"ct".*"case"/);
+    expect(seen(ct, init)).toMatch(/channel 0 .*"case".*"ct"/);
+    expect(seen(organ, onCt, { data: { normalize: 'case' } })).toBe('');
+    expect(seen(organ, init) + seen(ct, onCt)).toBe('');
   });
   it('one channel for four: sums or repeats', () => {
     const four = fingerprintOf([[60, 60, 60]], { kinds: ['other', 'other', 'other', 'other'] });
