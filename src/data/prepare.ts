@@ -66,9 +66,10 @@ export function badCasesError(
   root: string,
   bad: readonly { id: string; error: MaclError }[],
   total: number,
+  what = 'cannot be used (--skip-bad leaves them out)',
 ): MaclError {
   const lines = bad.map(({ id, error }) => `  ${id}: ${error.message}`);
-  const words = `${root}: ${bad.length} of ${total} cases cannot be used (--skip-bad leaves them out):\n${lines.join('\n')}`;
+  const words = `${root}: ${bad.length} of ${total} cases ${what}:\n${lines.join('\n')}`;
   const cause = new AggregateError(bad.map(({ error }) => error));
   return new MaclError('dataset', words, { file: root, field: 'cases', found: bad.map(({ id }) => id) }, { cause });
 }

@@ -5,6 +5,7 @@ import { freeBytes } from '../backend/limits-node.js';
 import type { Backend } from '../backend/types.js';
 import { asFileError, makeFolder } from '../data/files.js';
 import { readImages } from '../data/case-io.js';
+import { badCasesError } from '../data/prepare.js';
 import { fromRas, orientationOf, readNifti, readNiftiFrame, toRas, writeNifti } from '../data/nifti.js';
 import type { Volume } from '../data/volume.js';
 import { MaclError, memoryError } from '../errors.js';
@@ -83,7 +84,10 @@ export async function listCases(
   return cases;
 }
 
-/** Segments every case and writes `OUT/<name>`; @returns the files written */
+/**
+ * Segments every case and writes `OUT/<name>`. A case that cannot be read or segmented does not stop the others: it is told
+ * to `onNote`, and all of them are in the error at the end. @returns the files written
+ */
 export async function predictFiles(
   model: LoadedModel<FinetuneConfig>,
   backend: Backend,
@@ -94,18 +98,29 @@ export async function predictFiles(
   await mustNotReplaceInputs(cases, options.out);
   const predictor = await Predictor.open(model, backend);
   const written: { id: string; file: string }[] = [];
+  const bad: { id: string; error: MaclError }[] = [];
   try {
     for (const [index, item] of cases.entries()) {
       const file = join(options.out, item.output);
-      await predictCase(predictor, item, file, options, (done, tiles) =>
-        options.onCase?.({ id: item.id, index, total: cases.length, done, tiles }),
-      );
-      written.push({ id: item.id, file });
+      try {
+        await predictCase(predictor, item, file, options, (done, tiles) =>
+          options.onCase?.({ id: item.id, index, total: cases.length, done, tiles }),
+        );
+        written.push({ id: item.id, file });
+      } catch (error) {
+        // What is wrong with one input says nothing of the next; a full disk does.
+        if (!(error instanceof MaclError) || !item.files.includes(error.details.file ?? '')) throw error;
+        if (cases.length === 1) throw error;
+        bad.push({ id: item.id, error });
+        options.onNote?.(`left out ${item.id}: ${error.message}`);
+      }
     }
-    return written;
   } finally {
     await predictor.close();
   }
+  if (bad.length > 0)
+    throw badCasesError(options.input, bad, cases.length, 'could not be segmented, the others are written');
+  return written;
 }
 
 /** A result has its image's name: into the same folder it would replace the image. */

@@ -186,6 +186,22 @@ describe('a folder', () => {
     }
   });
 
+  it('with damaged files gives the results of the others, and an error that names all of the damaged', async () => {
+    const input = join(root, 'damaged');
+    mkdirSync(input);
+    for (const n of [1, 2]) copyFileSync(join(data, `imagesTr/toy_${n}.nii.gz`), join(input, `b_${n}.nii.gz`));
+    writeFileSync(join(input, 'a.nii.gz'), 'no');
+    writeFileSync(join(input, 'c.nii'), readFileSync(join(input, 'b_1.nii.gz')).subarray(0, 100));
+    const notes: string[] = [];
+    const error = await failure(segment('model', input, 'damaged-out', { onNote: (m) => notes.push(m) }));
+    expect([error.code, error.details.found]).toEqual(['dataset', ['a', 'c']]);
+    for (const name of ['a.nii.gz', 'c.nii']) {
+      expect(error.message).toContain(join(input, name));
+      expect(notes.join('\n')).toContain(join(input, name));
+    }
+    expect(readdirSync(join(root, 'damaged-out'))).toEqual(['b_1.nii.gz', 'b_2.nii.gz']);
+  });
+
   it('is not overwritten by its own results', async () => {
     const input = join(root, 'own');
     mkdirSync(input);
