@@ -1,27 +1,27 @@
 /** `macl predict`: files or a folder in, label volumes on their own grids out. */
-import { readdir, realpath, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { freeBytes } from '../backend/limits-node.js';
 import type { Backend } from '../backend/types.js';
-import { asFileError, makeFolder } from '../data/files.js';
+import { makeFolder } from '../data/files.js';
 import { readImages } from '../data/case-io.js';
 import { badCasesError } from '../data/prepare.js';
-import { fromRas, orientationOf, readNifti, readNiftiFrame, toRas, writeNifti } from '../data/nifti.js';
+import {
+  fromRas,
+  orientationOf,
+  readNifti,
+  readNiftiFrame,
+  readNiftiHeader,
+  toRas,
+  writeNifti,
+} from '../data/nifti.js';
 import type { Volume } from '../data/volume.js';
 import { MaclError, memoryError } from '../errors.js';
 import type { LoadedModel } from './model-file.js';
+import { listCases, mustNotReplaceInputs, NIFTI, type PredictCase } from './predict-cases.js';
 import type { FinetuneConfig } from '../config/types.js';
 import { labelValues, Predictor } from './predictor.js';
 
-const NIFTI = /\.nii(\.gz)?$/;
-const CHANNEL = /_(\d{4})(\.nii(?:\.gz)?)$/;
-
-/** One volume to segment: its files (one a channel, or one with all channels) and the name of the result. */
-export interface PredictCase {
-  readonly id: string;
-  readonly files: readonly string[];
-  readonly output: string;
-}
+export type { PredictCase } from './predict-cases.js';
 
 export interface PredictFilesOptions {
   readonly input: string;
@@ -32,56 +32,6 @@ export interface PredictFilesOptions {
   readonly signal?: AbortSignal | undefined;
   onCase?(event: { id: string; index: number; total: number; done: number; tiles: number }): void;
   onNote?(message: string): void;
-}
-
-/** The cases of a file or folder; nnU-Net's `_0000` endings are joined where the model has several channels. */
-export async function listCases(
-  input: string,
-  channels: number,
-  onNote: (message: string) => void,
-): Promise<PredictCase[]> {
-  const info = await stat(input).catch((error: unknown) => {
-    throw asFileError(error, input, 'read');
-  });
-  const names = info.isDirectory()
-    ? (await readdir(input)).filter((n) => !n.startsWith('.')).sort()
-    : [basename(input)];
-  const folder = info.isDirectory() ? input : join(input, '..');
-  const groups = new Map<string, string[]>();
-  for (const name of names) {
-    if (!NIFTI.test(name)) {
-      if (!info.isDirectory()) throw new MaclError('file', `${input}: expected .nii or .nii.gz`, { file: input });
-      onNote(`skipped ${join(folder, name)}: not .nii or .nii.gz`);
-      continue;
-    }
-    const output = name.replace(CHANNEL, '$2');
-    groups.set(output, [...(groups.get(output) ?? []), name]);
-  }
-  for (const [output, files] of groups) {
-    // One file may hold all channels; several files are channels of one case only where the model has as many.
-    if (files.length > 1 && files.length !== channels)
-      throw new MaclError(
-        'dataset',
-        `${join(folder, output)}: ${files.length} channel files (${files.join(', ')}), the model takes ${channels}`,
-        {
-          file: join(folder, files[0] as string),
-          expected: channels,
-          found: files.length,
-        },
-      );
-  }
-  const cases = [...groups].map(([output, files]) => ({
-    id: output.replace(NIFTI, ''),
-    files: files.map((f) => join(folder, f)),
-    output,
-  }));
-  if (!info.isDirectory() && channels > 1 && CHANNEL.test(names[0] ?? '')) {
-    const stem = (names[0] as string).replace(CHANNEL, '');
-    const siblings = (await readdir(folder)).filter((n) => CHANNEL.test(n) && n.replace(CHANNEL, '') === stem).sort();
-    return [{ ...(cases[0] as PredictCase), files: siblings.map((n) => join(folder, n)) }];
-  }
-  if (cases.length === 0) throw new MaclError('dataset', `${input}: has no .nii or .nii.gz file`, { file: input });
-  return cases;
 }
 
 /**
@@ -103,6 +53,7 @@ export async function predictFiles(
     for (const [index, item] of cases.entries()) {
       const file = join(options.out, item.output);
       try {
+        if (item.problem) throw item.problem;
         await predictCase(predictor, item, file, options, (done, tiles) =>
           options.onCase?.({ id: item.id, index, total: cases.length, done, tiles }),
         );
@@ -121,18 +72,6 @@ export async function predictFiles(
   if (bad.length > 0)
     throw badCasesError(options.input, bad, cases.length, 'could not be segmented, the others are written');
   return written;
-}
-
-/** A result has its image's name: into the same folder it would replace the image. */
-async function mustNotReplaceInputs(cases: readonly PredictCase[], out: string): Promise<void> {
-  const real = await realpath(out);
-  for (const { files, output } of cases)
-    for (const file of files)
-      if ((await realpath(file)) === join(real, output))
-        throw new MaclError('config', `${file}: the result would replace it: give another --out than its folder`, {
-          file,
-          field: 'out',
-        });
 }
 
 async function predictCase(
@@ -164,7 +103,7 @@ async function predictCase(
   await writeNifti(file, { like: { header, extensions }, voxels, ...abort });
   if (probabilities) {
     const turned = await fromRas(probabilities, orientation, classes.length, signal);
-    const name = file.replace(NIFTI, '_probabilities.nii.gz');
+    const name = file.replace(NIFTI, '_probabilities$&');
     await writeNifti(name, { like: { header, extensions }, voxels: turned, channels: classes.length, ...abort });
   }
 }
@@ -199,11 +138,13 @@ async function readVolume(item: PredictCase, options: PredictFilesOptions) {
   const read = { nonFinite: options.nonFinite, ...(options.signal ? { signal: options.signal } : {}) };
   const first = item.files[0] as string;
   if (item.files.length > 1) {
-    const { volume } = await readImages(item.files, read);
+    const { volume, warnings } = await readImages(item.files, read);
+    for (const words of warnings) options.onNote?.(words);
     const { header, extensions } = await readNiftiFrame(first, read);
     return { header, extensions, volume, orientation: orientationOf(header.shape, header.affine) };
   }
   const image = await readNifti(first, read);
+  for (const words of image.warnings) options.onNote?.(`${first}: ${words}`);
   const { volume, orientation } = await toRas(image, read);
   return { header: image.header, extensions: image.extensions, volume, orientation };
 }

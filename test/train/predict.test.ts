@@ -1,5 +1,5 @@
 /** Prediction on files: every grid, value and layout that a user may come with, and nothing of one case in another. */
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openBackend } from '../../src/backend/choose.js';
@@ -186,6 +186,36 @@ describe('a folder', () => {
     }
   });
 
+  it('keeps numbers that are no channels in the names, in a folder and file by file', async () => {
+    const input = join(root, 'numbered');
+    mkdirSync(input);
+    const from = join(data, 'imagesTr/toy_1.nii.gz');
+    for (const name of ['c_0000', 'c_0001', 'd_0007', 'e_0000', 'f', 'f_0000'])
+      copyFileSync(from, join(input, `${name}.nii.gz`));
+    const notes: string[] = [];
+    const written = await segment('model', input, 'numbered-out', { onNote: (m) => notes.push(m) });
+    const expected = ['c_0000', 'c_0001', 'd_0007', 'e', 'f', 'f_0000'];
+    expect(written.map((w) => w.id)).toEqual(expected);
+    expect(readdirSync(join(root, 'numbered-out')).sort()).toEqual(expected.map((n) => `${n}.nii.gz`));
+    expect(notes.join()).toMatch(/c_0000.nii.gz, c_0001.nii.gz: a case each/);
+    for (const name of ['c_0001', 'd_0007', 'e_0000'])
+      await segment('model', join(input, `${name}.nii.gz`), 'numbered-single');
+    expect(readdirSync(join(root, 'numbered-single')).sort()).toEqual(['c_0001.nii.gz', 'd_0007.nii.gz', 'e.nii.gz']);
+  });
+
+  it('tells what was noticed while reading, and goes on past a link that leads nowhere', async () => {
+    const input = join(root, 'noticed');
+    mkdirSync(input);
+    await volumeFile(join(input, 'a.nii'), [8, 9, 10], toyVolume(2, [8, 9, 10]).voxels);
+    writeFileSync(join(input, 'a.nii'), Buffer.concat([readFileSync(join(input, 'a.nii')), Buffer.alloc(100)]));
+    symlinkSync(join(root, 'nowhere.nii'), join(input, 'b.nii'));
+    const notes: string[] = [];
+    const error = await failure(segment('model', input, 'noticed-out', { onNote: (m) => notes.push(m) }));
+    expect([error.code, error.details.found]).toEqual(['dataset', ['b']]);
+    expect(notes.join('\n')).toMatch(/a\.nii: 100 bytes after the last voxel/);
+    expect(readdirSync(join(root, 'noticed-out'))).toEqual(['a.nii']);
+  });
+
   it('with damaged files gives the results of the others, and an error that names all of the damaged', async () => {
     const input = join(root, 'damaged');
     mkdirSync(input);
@@ -268,6 +298,22 @@ describe('several channels', () => {
     expect(found.extensions.length).toBeGreaterThan(16);
   });
 
+  it('that are missing are named, and the other cases are written', async () => {
+    const input = join(root, 'gap');
+    mkdirSync(input);
+    const from = (c: number) => join(root, `two/imagesTr/toy_1_000${c}.nii.gz`);
+    for (const [name, c] of [
+      ['p_0000', 0],
+      ['p_0002', 1],
+      ['q_0000', 0],
+      ['q_0001', 1],
+    ] as const)
+      copyFileSync(from(c), join(input, `${name}.nii.gz`));
+    const error = await failure(segment('two-model', input, 'gap-out'));
+    expect(error.message).toMatch(/p_0001\.nii\.gz is missing, p_0002\.nii\.gz is one more/);
+    expect(readdirSync(join(root, 'gap-out'))).toEqual(['q.nii.gz']);
+  });
+
   it('are never made up: a volume with another number than the model takes is refused', async () => {
     const images = join(root, 'one-of-two');
     mkdirSync(images);
@@ -304,7 +350,7 @@ describe('other models', () => {
       const truth = toyVolume(4, shape, [0, 7, 300]).labels;
       const right = Array.from(found.voxels).filter((v, i) => v === truth[i]).length;
       expect(right / truth.length).toBeGreaterThan(0.7);
-      const p = await readNifti(join(root, 'flat', `${model}_probabilities.nii.gz`));
+      const p = await readNifti(join(root, 'flat', `${model}_probabilities.nii`));
       const n = truth.length;
       for (let v = 0; v < n; v += 7) {
         const row = [0, 1, 2].map((k) => p.voxels[k * n + v]!);
