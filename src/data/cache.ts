@@ -42,6 +42,12 @@ export interface CacheEntry {
   dataOffset: number;
 }
 
+/** The characters of the first `bytes` bytes: file systems take 255 bytes a name, and a temporary file's is longer. */
+function leading(text: string, bytes: number): string {
+  // A stream waits for the rest of a character that is cut, and so leaves it out.
+  return new TextDecoder().decode(new TextEncoder().encode(text).subarray(0, bytes), { stream: true });
+}
+
 export class Cache {
   private constructor(readonly folder: string) {}
 
@@ -79,7 +85,7 @@ export class Cache {
     const digest = createHash('sha256')
       .update(JSON.stringify([CACHE_FORMAT, kind, key]))
       .digest('hex');
-    return join(this.folder, `${name.slice(0, 80)}.${kind}.${digest.slice(0, 32)}.safetensors`);
+    return join(this.folder, `${leading(name, 80)}.${kind}.${digest.slice(0, 32)}.safetensors`);
   }
 
   /** The entry at `path`, or undefined where it is absent or damaged. */

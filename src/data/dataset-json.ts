@@ -3,7 +3,7 @@
  * ignored (both layouts carry much that is prose). Paths are not resolved here.
  */
 import { basename } from 'node:path';
-import { fileError } from '../errors.js';
+import { fileError, MaclError } from '../errors.js';
 import { readTextFile } from './files.js';
 
 export interface DatasetClass {
@@ -91,7 +91,7 @@ function readLabels(file: string, value: unknown): Pick<DatasetJson, 'labels' | 
 function readTraining(file: string, value: unknown): Training[] {
   if (value === undefined) return [];
   if (!Array.isArray(value)) throw fileError(file, 'training', 'expected a list');
-  return value.map((item: unknown, n): Training => {
+  const all = value.map((item: unknown, n): Training => {
     const field = `training[${n}]`;
     if (typeof item === 'string') return { id: idOf(item), image: item, field };
     if (!isObject(item) || typeof item.image !== 'string') throw fileError(file, `${field}.image`, 'expected a path');
@@ -99,6 +99,17 @@ function readTraining(file: string, value: unknown): Training[] {
       throw fileError(file, `${field}.label`, 'expected a path');
     return { id: idOf(item.image), image: item.image, ...(item.label !== undefined && { label: item.label }), field };
   });
+  // The Decathlon's own files list dot files of macOS in places.
+  return all.filter(({ image }) => !nameOf(image).startsWith('.'));
+}
+
+/** An id becomes a part of file names: nothing in it may lead to another folder, or hide the file. */
+function checkId(file: string, id: string): void {
+  const odd = ['/', '\\', '\0'].find((char) => id.includes(char));
+  if (id !== '' && !id.startsWith('.') && odd === undefined) return;
+  const why = id === '' ? 'is empty' : odd === undefined ? 'begins with a dot' : `holds ${JSON.stringify(odd)}`;
+  const field = `dataset[${JSON.stringify(id)}]`;
+  throw new MaclError('dataset', `${file}: ${field}: ${why}; expected the name of a case`, { file, field, found: id });
 }
 
 /** nnU-Net's {"dataset": {"case": {"images": [...], "label": "..."}}}. */
@@ -106,6 +117,7 @@ function readNamedCases(file: string, value: unknown): Training[] {
   if (value === undefined) return [];
   if (!isObject(value)) throw fileError(file, 'dataset', 'expected an object');
   return Object.entries(value).map(([id, item]): Training => {
+    checkId(file, id);
     const field = `dataset[${JSON.stringify(id)}]`;
     if (!isObject(item) || !Array.isArray(item.images) || !item.images.length) {
       throw fileError(file, `${field}.images`, 'expected a list of paths');
@@ -128,11 +140,15 @@ function readTest(value: unknown): DatasetJson['test'] {
   });
 }
 
-function idOf(path: string): string {
-  return basename(path.replaceAll('\\', '/')).replace(/\.nii(\.gz)?$/, '');
+function nameOf(path: string): string {
+  return basename(path.replaceAll('\\', '/'));
 }
 
-/** Reads dataset.json. Throws MaclError `file` with the field. */
+function idOf(path: string): string {
+  return nameOf(path).replace(/\.nii(\.gz)?$/, '');
+}
+
+/** Reads dataset.json. Throws MaclError `file` (`dataset` for an id that is no name) with the field. */
 export async function readDatasetJson(file: string): Promise<DatasetJson> {
   let root: unknown;
   const text = await readTextFile(file);
@@ -148,9 +164,6 @@ export async function readDatasetJson(file: string): Promise<DatasetJson> {
   }
   const channelNames = numberedNames(file, 'channel_names', root.channel_names);
   const modality = numberedNames(file, 'modality', root.modality);
-  const training = [...readTraining(file, root.training), ...readNamedCases(file, root.dataset)];
-  // The Decathlon's own files list dot files of macOS in places.
-  const visible = training.filter(({ id }) => !id.startsWith('.'));
   return {
     file,
     ...(typeof root.name === 'string' && root.name && { name: root.name }),
@@ -158,7 +171,7 @@ export async function readDatasetJson(file: string): Promise<DatasetJson> {
     ...(modality && { modality }),
     ...readLabels(file, root.labels),
     ...(ending !== undefined && { fileEnding: ending }),
-    training: visible,
+    training: [...readTraining(file, root.training), ...readNamedCases(file, root.dataset)],
     test: readTest(root.test),
   };
 }

@@ -4,7 +4,7 @@
  * names and at most one header; voxels are read by `prepare.ts`. Node only.
  */
 import { readdir, stat } from 'node:fs/promises';
-import { basename, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { MaclError } from '../errors.js';
 import {
   channelsOf,
@@ -16,7 +16,7 @@ import {
 } from './dataset-json.js';
 import { asFileError, systemCode } from './files.js';
 import { readNiftiHeader } from './nifti.js';
-import { realRoot, resolveInside } from './paths.js';
+import { realpathOfAny, realRoot, resolveInside } from './paths.js';
 
 export type { DatasetClass } from './dataset-json.js';
 
@@ -188,6 +188,49 @@ function groupChannels(
   return cases;
 }
 
+/** A training case of dataset.json, its paths made absolute. */
+interface Listed {
+  id: string;
+  image: string;
+  images?: string[];
+  label?: string;
+  field: string;
+}
+
+/** Two entries of one id would be one case with files of both: only the same files may be named twice. */
+function refuseTwice(listed: readonly Listed[], json: string): void {
+  const seen = new Map<string, { field: string; files: string }>();
+  for (const { id, image, images, label, field } of listed) {
+    const files = JSON.stringify([images ?? [image], label]);
+    const other = seen.get(id);
+    if (other && other.files !== files) {
+      const words = `${json}: ${field}: case ${id} is there twice, with other files: ${other.field} and ${field}`;
+      throw new MaclError('dataset', words, { file: json, field, expected: other.field, found: field });
+    }
+    seen.set(id, { field, files });
+  }
+}
+
+/** An entry of dataset.json that shares its id with a volume of imagesTr has to mean that volume. */
+async function refuseOther(entry: Listed, item: DatasetCase, root: string, json: string): Promise<void> {
+  const { id, image, images, field } = entry;
+  let pair: [string, string | undefined];
+  if (images) {
+    // What lies in imagesTr would be left out without a word.
+    pair = [images[0]!, item.images.find((path) => !item.missing.includes(path) && !images.includes(path))];
+  } else {
+    // imagesTr/a.nii.gz may be a.nii there, or a_0000.nii.gz and so on; a name without a folder may be any of them.
+    const folder = dirname(image);
+    const meant = folder === join(root, 'imagesTr') || (folder === root && !(await exists(image)));
+    pair = [image, meant || item.images.includes(image) ? undefined : item.images[0]];
+  }
+  const [named, found] = pair;
+  if (found === undefined || (await realpathOfAny(named)) === (await realpathOfAny(found))) return;
+  const names = `${relative(root, named)} and ${relative(root, found)}`;
+  const words = `${json}: ${field}: case ${id} is there twice: ${names}`;
+  throw new MaclError('dataset', words, { file: json, field, found: named });
+}
+
 /** Opens a dataset. Throws MaclError `dataset` or `file`; missing files are noted in the cases, for `prepare`. */
 export async function openDataset(root: string, options: OpenDatasetOptions = {}): Promise<Dataset> {
   const opener = new Opener(await realRoot(root), options.followLinks ?? false);
@@ -197,7 +240,7 @@ export async function openDataset(root: string, options: OpenDatasetOptions = {}
     : undefined;
   const training = json?.training ?? [];
   // Before anything is opened: no path in dataset.json leaves the dataset.
-  const listed: { image: string; images?: string[]; label?: string; id: string }[] = [];
+  const listed: Listed[] = [];
   for (const { image, images, label, id, field } of training) {
     const imagePath = await opener.inside(image, jsonPath, `${field}.image`);
     const all =
@@ -208,8 +251,10 @@ export async function openDataset(root: string, options: OpenDatasetOptions = {}
       ...(all && { images: all }),
       ...(labelPath !== undefined && { label: labelPath }),
       id,
+      field,
     });
   }
+  refuseTwice(listed, jsonPath);
   for (const { path, field } of json?.test ?? []) await opener.inside(path, jsonPath, field);
 
   let images = await opener.list('imagesTr');
@@ -229,6 +274,7 @@ export async function openDataset(root: string, options: OpenDatasetOptions = {}
     : new Map(images.map(({ id, path }): [string, DatasetCase] => [id, { id, images: [path], missing: [] }]));
   for (const entry of listed) {
     let item = cases.get(entry.id);
+    if (item) await refuseOther(entry, item, opener.root, jsonPath);
     if (!item || entry.images) {
       const paths = entry.images ?? [entry.image];
       const there = await Promise.all(paths.map(exists));

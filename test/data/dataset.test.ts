@@ -98,6 +98,43 @@ describe('openDataset', () => {
     );
   });
 
+  it('refuses two entries of dataset.json with one id, and an entry that shares its id with a volume of imagesTr', async () => {
+    const pair = (folder: string) => ({ image: `./${folder}/img.nii`, label: `./${folder}/lab.nii` });
+    const files = ['s1/img.nii', 's1/lab.nii', 's2/img.nii', 's2/lab.nii'];
+    const training = [pair('s1'), pair('s2')];
+    const twice = dataset(files, { ...MSD, training });
+    await expect(openDataset(twice)).rejects.toMatchObject({
+      code: 'dataset',
+      message: expect.stringMatching(
+        /dataset\.json: .*case img is there twice.*training\[0\] and training\[1\]/,
+      ) as string,
+      details: { file: join(twice, 'dataset.json') },
+    });
+    // The same files twice are one case.
+    const same = await openDataset(dataset(files, { ...MSD, training: [pair('s1'), pair('s1')] }));
+    expect(same.cases.map(({ id, label }) => [id, label])).toEqual([['img', join(same.root, 's1/lab.nii')]]);
+    const message = /dataset\.json: .*case img is there twice: s1\/img\.nii and imagesTr\/img\.nii/;
+    const beside = [...files, 'imagesTr/img.nii'];
+    for (const json of [{ training: [pair('s1')] }, { dataset: { img: { images: ['s1/img.nii'] } } }])
+      await expect(openDataset(dataset(beside, { ...MSD, ...json }))).rejects.toThrow(message);
+    // Another ending, and a name without a folder, mean the volume that is there.
+    for (const image of ['imagesTr/img.nii.gz', 'img.nii.gz', 'img']) {
+      const set = await openDataset(dataset(beside, { ...MSD, training: [{ image, label: 's1/lab.nii' }] }));
+      expect(set.cases).toMatchObject([{ images: [join(set.root, 'imagesTr/img.nii')], missing: [] }]);
+    }
+    const linked = dataset(['data/img.nii'], { ...MSD, training: [{ image: 'data/img.nii' }] });
+    symlinkSync('data', join(linked, 'imagesTr'));
+    expect((await openDataset(linked)).cases).toHaveLength(1);
+  });
+
+  it.each(['x/../../../evilout', 'a/b', 'a\\b', '..', '.hidden', '', 'a\0b'])('refuses the id %j', async (id) => {
+    const root = dataset(['imagesTr/a.nii'], { ...MSD, dataset: { [id]: { images: ['imagesTr/a.nii'] } } });
+    await expect(openDataset(root)).rejects.toMatchObject({
+      code: 'dataset',
+      message: expect.stringContaining(`${join(root, 'dataset.json')}: dataset[${JSON.stringify(id)}]: `) as string,
+    });
+  });
+
   it.each([
     ['../out.nii', 'leaves the dataset'],
     ['imagesTr/../../out.nii', 'leaves the dataset'],

@@ -355,6 +355,17 @@ describe('the cache', () => {
     expect(readdirSync(root).sort()).toEqual(['dataset.json', 'imagesTr', 'labelsTr']);
   });
 
+  it('takes ids of any length in any script', async () => {
+    const ids = ['€'.repeat(82), `a${'\u{1f9e0}'.repeat(60)}`];
+    const root = toy({});
+    put(join(root, 'imagesTr'), 'a.nii', makeNifti());
+    const dataset = Object.fromEntries(ids.map((id) => [id, { images: ['imagesTr/a.nii'] }]));
+    writeFileSync(join(root, 'dataset.json'), JSON.stringify({ modality: ['MRI'], dataset }));
+    const { cases } = await prepare(root, { cacheDir: join(base, 'long'), caseIds: ids });
+    expect(cases).toHaveLength(2);
+    for (const name of readdirSync(join(base, 'long'))) expect(name).not.toContain('\ufffd');
+  });
+
   it('stops at a signal', async () => {
     const root = toy({ a: { image: {} } });
     expect((await failure(prepare(root, { signal: AbortSignal.abort() }))).code).toBe('aborted');
