@@ -41,7 +41,7 @@ inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const f32
         } else {
           const i64 shift = s.kw / 2 - k;  // x position = w·sw − shift
           first = imax(w0, cdiv(imax(0, shift), s.sw));
-          last = imin(w1, (iw - 1 + shift) / s.sw + 1);
+          last = imin(w1, cdiv(iw + shift, s.sw));  // none where iw = 1 and shift = −1
           from = first * s.sw - shift;
         }
         t.count = last - first;
