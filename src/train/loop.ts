@@ -41,6 +41,8 @@ export interface Loop {
   readonly checkpointEvery: number;
   /** Metadata of a checkpoint (configuration and so on); the loop adds what it knows itself. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Mean square of the bottleneck at the beginning of a run that goes on, for the watchdog. */
+  readonly firstBottleneck?: number | undefined;
   /** Steps skipped before this run went on. */
   readonly skipped?: number;
   readonly folder: RunFolder;
@@ -61,12 +63,13 @@ export interface Loop {
 /** Runs to the last step. On an abort saves the last finished step and throws MaclError `aborted`. */
 export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
   const { executor, program, schedule, folder } = loop;
-  const watch = new Watchdog(loop.onWarning ?? (() => undefined));
+  const watch = new Watchdog(loop.onWarning ?? (() => undefined), loop.firstBottleneck);
   let skipped = loop.skipped ?? 0;
   let skippedInARow = 0;
   let done = loop.startStep;
   let validated = loop.validatedStep ?? 0;
-  const save = () => saveCheckpoint(loop, done, { skipped: String(skipped), validated: String(validated) });
+  const save = () =>
+    saveCheckpoint(loop, done, { skipped: String(skipped), validated: String(validated), ...watch.progress() });
   const validateIfDue = async (): Promise<void> => {
     const due = loop.validateEvery && (done % loop.validateEvery === 0 || done === schedule.steps);
     if (!due || !loop.validate || done <= validated) return;
@@ -104,10 +107,10 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
         throw new MaclError(
           'nonfinite',
           `loss or gradient was not finite ${skippedInARow} steps in a row (step ${done}): stopped; the weights are those of ` +
-            `the last good step. A lower learning rate or --clip may help.`,
+            `the last good step. A lower optimizer.lr, or an optimizer.clip, may help.`,
         );
       }
-      watch.look(results, done);
+      if (committed) watch.look(results, done);
       await validateIfDue();
       if (done % loop.checkpointEvery === 0 && done < schedule.steps) {
         await save();
@@ -161,9 +164,15 @@ class Pace {
 /** Warns about collapse (fault 30): never judged by the loss (method.md says why). */
 class Watchdog {
   private closeSteps = 0;
-  private firstBottleneck: number | null = null;
   private warned = { cosine: false, bottleneck: false };
-  constructor(private readonly warn: (message: string) => void) {}
+  constructor(
+    private readonly warn: (message: string) => void,
+    private firstBottleneck?: number,
+  ) {}
+  /** What a checkpoint has to remember of it. */
+  progress(): Record<string, string> {
+    return this.firstBottleneck === undefined ? {} : { firstBottleneck: String(this.firstBottleneck) };
+  }
   look(results: Readonly<Record<string, number>>, step: number): void {
     const { cosine, bottleneck } = results;
     if (cosine !== undefined) {

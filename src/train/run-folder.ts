@@ -6,7 +6,6 @@ import { open, readFile, readdir, stat, truncate, unlink, type FileHandle } from
 import { join } from 'node:path';
 import {
   asFileError,
-  isTemporary,
   makeFolder,
   readSafetensorsFile,
   systemCode,
@@ -17,6 +16,11 @@ import type { RawTensor, Safetensors } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
 import { isLiveTaker, isLock, takeLock } from './run-lock.js';
 
+/** What a run writes, as it is called while it is being written: `.NAME.PID.RANDOM.tmp`. */
+const OWN_TEMPORARY =
+  /^\.(config\.json|model\.safetensors|lock|best\.safetensors|step-\d{9}\.safetensors)\.\d+\.[0-9a-f]{12}\.tmp$/;
+/** What a run's folder may hold before its record is written. */
+const BEFORE_RECORD = new Set(['checkpoints', 'log.jsonl']);
 /** Kept besides the newest, so that a damaged disk block does not take the run. */
 const KEPT_CHECKPOINTS = 2;
 const CHECKPOINT = /^step-(\d{9})\.safetensors$/;
@@ -44,10 +48,11 @@ export class RunFolder {
   static async open(path: string, options: { resume: boolean }): Promise<RunFolder> {
     await makeFolder(path);
     // Before the lock, so that nothing is written into a folder of something else; and after it, for another run's.
-    if (!options.resume) await mustBeEmpty(path);
+    const check = options.resume ? mustBeRun : mustBeEmpty;
+    await check(path);
     const lock = await takeLock(path);
     try {
-      if (!options.resume) await mustBeEmpty(path);
+      await check(path);
     } catch (error) {
       await unlink(lock).catch(() => undefined);
       throw error;
@@ -198,11 +203,25 @@ function finiteOrNull(_key: string, value: unknown): unknown {
 /** Removes what killed writes of this run left. The lock is held, so only files of other takers of it are in use. */
 async function sweep(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [] as string[]))
-    if (isTemporary(name) && !isLiveTaker(name)) await unlink(join(folder, name)).catch(() => undefined);
+    if (OWN_TEMPORARY.test(name) && !isLiveTaker(name)) await unlink(join(folder, name)).catch(() => undefined);
+}
+
+const namesIn = async (path: string): Promise<string[]> =>
+  (await readdir(path)).filter((n) => !isLock(n) && !n.startsWith('.'));
+
+/** Nothing is resumed in, written into or removed from a folder of something else. */
+async function mustBeRun(path: string): Promise<void> {
+  const names = await namesIn(path);
+  const foreign = names.filter((n) => !BEFORE_RECORD.has(n));
+  if (foreign.length === 0 || names.includes('config.json')) return;
+  throw new MaclError('state', `${path} is not the folder of a run: it holds ${foreign.slice(0, 8).join(', ')}`, {
+    file: path,
+    found: foreign.slice(0, 8),
+  });
 }
 
 async function mustBeEmpty(path: string): Promise<void> {
-  const names = (await readdir(path)).filter((n) => !isLock(n) && !n.startsWith('.'));
+  const names = await namesIn(path);
   if (names.length === 0) return;
   throw new MaclError('state', `${path} is not empty: give another --out, or --resume to go on with what is there`, {
     file: path,

@@ -3,7 +3,9 @@
  * what was used to compute it. Unlike the model's metadata it may name paths and the machine.
  */
 import { MaclError } from '../errors.js';
-import type { ResolvedConfig } from '../config/types.js';
+import { resolveConfig } from '../config/index.js';
+import { mergeConfig } from '../config/merge.js';
+import type { ConfigInput, ResolvedConfig } from '../config/types.js';
 import type { ModelDescription } from './model-file.js';
 import type { CaseSplit } from './setup.js';
 
@@ -34,7 +36,12 @@ export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['ta
 }
 
 /** What was given beside --resume has to agree with what the run began with. */
-export function checkResume(given: unknown, begun: unknown, path = ''): void {
+export function checkResume(given: ConfigInput, begun: ResolvedConfig): void {
+  // Short forms (one rotation for all axes) are what they become.
+  compare(given, begun, resolveConfig(mergeConfig<ConfigInput>(begun, given)), '');
+}
+
+function compare(given: unknown, begun: unknown, resolved: unknown, path: string): void {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     if (given === undefined || JSON.stringify(given) === JSON.stringify(begun)) return;
     throw new MaclError(
@@ -51,9 +58,10 @@ export function checkResume(given: unknown, begun: unknown, path = ''): void {
     const where = path === '' ? key : `${path}.${key}`;
     // How it is computed and how often it is saved says nothing about the result.
     if (where === 'train.threads' || where === 'train.checkpointEvery') continue;
-    // Short forms (one rotation for all axes, "auto") were resolved when the run began.
-    const resolved = (begun as Record<string, unknown> | undefined)?.[key];
-    if (Array.isArray(resolved) && !Array.isArray(value)) continue;
-    checkResume(value, resolved, where);
+    const [before, now] = [begun, resolved].map((of) => (of as Record<string, unknown> | undefined)?.[key]);
+    const isShort = Array.isArray(before) && !Array.isArray(value);
+    // What stays "auto" or open was planned when the run began.
+    if (isShort && !Array.isArray(now)) continue;
+    compare(isShort ? now : value, before, now, where);
   }
 }

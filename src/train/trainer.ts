@@ -101,7 +101,7 @@ export async function runTask<C extends ResolvedConfig>(
 ): Promise<RunSummary> {
   const folder = await RunFolder.open(options.out, { resume: options.resume ?? false });
   try {
-    const backend = await openMachine(options);
+    const backend = await openMachine({ ...options, threads: options.threads ?? input.train?.threads ?? undefined });
     try {
       const begun = options.resume ? await folder.readConfig() : null;
       if (!begun) {
@@ -195,6 +195,7 @@ async function train<C extends ResolvedConfig>(
       checkpointEvery: t.checkpointEvery,
       metadata: modelMetadata(record),
       skipped: Number(resumed?.['skipped'] ?? 0),
+      firstBottleneck: resumed?.['firstBottleneck'] === undefined ? undefined : Number(resumed['firstBottleneck']),
       folder,
       writeInput: t.feed(executor, store),
       validate: validation ? (step) => validation.run(step) : undefined,

@@ -177,7 +177,7 @@ describe('fault 30: collapse', () => {
     let at = 0;
     const executor = {
       set: () => undefined,
-      run: () => Promise.resolve(true),
+      run: () => Promise.resolve(Object.values(results(at)).every(Number.isFinite)),
       scalar: (_: unknown, name: string) => results(at)[name] ?? 0,
       readState: () => new Uint8Array(0),
     } as unknown as Executor;
@@ -204,6 +204,11 @@ describe('fault 30: collapse', () => {
     expect(high).toEqual([expect.stringMatching(/^collapse: .*cosine.*\(step 50\)/)]);
     const small = await warnings((step) => ({ cosine: 0, bottleneck: step === 0 ? 1 : 10 ** -(step + 0.5) }), 20);
     expect(small).toEqual([expect.stringMatching(/^collapse: the bottleneck.*\(step 5\)/)]);
+  });
+
+  it('is measured from the first step that counted', async () => {
+    const late = await warnings((step) => ({ cosine: 0, bottleneck: step === 0 ? NaN : 10 ** -step }), 20);
+    expect(late).toEqual([expect.stringMatching(/^collapse: the bottleneck.*\(step 6\)/)]);
   });
 
   it('is not where the cosine comes down in between, whatever the loss says', async () => {

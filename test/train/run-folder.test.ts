@@ -193,13 +193,30 @@ describe('--resume', () => {
     const error = await failure(run('other', { resume: true, config: tinyPretrain({ train: { seed: 8 } }) }));
     expect([error.code, error.details.field]).toEqual(['config', 'train.seed']);
     expect(error.details).toMatchObject({ expected: 7, found: 8 });
+    for (const augment of [{ rotation: 3 }, { mirror: true }]) {
+      const short = await failure(run('other', { resume: true, config: { ...tinyPretrain(), augment } }));
+      expect(short.message).toMatch(/--resume: augment\.(rotation|mirror)/);
+    }
     const task = await failure(
       finetune({ data, out, resume: true, cacheDir: join(root, 'cache'), device, threads: 1 }),
     );
     expect(task.message).toMatch(/is a pretrain run/);
-    await run('other', { resume: true, config: tinyPretrain({ train: { checkpointEvery: 4 } }), threads: 2 });
+    const same = { ...tinyPretrain({ train: { checkpointEvery: 4 } }), augment: { rotation: 20, mirror: false } };
+    await run('other', { resume: true, config: same, threads: 2 });
     expect(existsSync(join(out, 'checkpoints/step-000000008.safetensors'))).toBe(true);
     expect(runFiles(out)['model.safetensors']).toBe(runFiles(join(root, 'whole'))['model.safetensors']);
+  });
+
+  it('neither goes on in a folder that is no run, nor removes anything there', async () => {
+    const out = join(root, 'foreign');
+    mkdirSync(out);
+    for (const name of ['notes.txt', '.precious.tmp']) writeFileSync(join(out, name), 'mine');
+    const error = await failure(run('foreign', { resume: true }));
+    expect([error.code, error.message]).toEqual([
+      'state',
+      expect.stringMatching(/not the folder of a run.*notes\.txt/),
+    ]);
+    expect(readdirSync(out).sort()).toEqual(['.precious.tmp', 'notes.txt']);
   });
 
   it.skipIf(device === 'wasm')('on another instruction set warns that bits will differ', async () => {
