@@ -5,7 +5,7 @@
  */
 import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
 import { fileError, MaclError } from '../errors.js';
-import { determinant3 } from './orientation.js';
+import { affineFault } from './orientation.js';
 import { type Triple, type VoxelArray } from './volume.js';
 
 export type NiftiDatatype =
@@ -108,6 +108,19 @@ function readInt64(view: DataView, at: number, littleEndian: boolean, file: stri
   return Number(value);
 }
 
+/** The dimensions that the header itself gives, dim[1] to dim[rank]: a trailing 1 and a missing axis are kept apart. */
+export function storedDims({ raw, version, littleEndian, file }: NiftiHeader): number[] {
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
+  const [rank, ...dims] = readDims(view, version, littleEndian, file);
+  return dims.slice(0, rank);
+}
+
+/** Millimetres in the header's unit of length: metres (1) and micrometres (3) count, anything else is millimetres. */
+export function millimetresPerUnit(units: number): number {
+  const unit = units & 7;
+  return unit === 1 ? 1000 : unit === 3 ? 0.001 : 1;
+}
+
 /** dim[0..7], each checked: dim[0] in 1..7, used dimensions positive, the product below 2^53. */
 function readDims(view: DataView, version: 1 | 2, littleEndian: boolean, file: string): number[] {
   const dim = (n: number): number =>
@@ -168,15 +181,8 @@ function sformAffine(view: DataView, version: 1 | 2, littleEndian: boolean): Flo
 
 function checkAffine(affine: Float64Array, field: string, file: string): void {
   if (!affine.every(Number.isFinite)) throw fileError(file, field, 'the affine has values that are not finite');
-  let scale = 1;
-  for (let column = 0; column < 3; column++) {
-    const length = Math.hypot(affine[column]!, affine[4 + column]!, affine[8 + column]!);
-    if (!(length > 0)) throw fileError(file, field, `the affine is singular: axis ${'ijk'[column]} has length 0`);
-    scale *= length;
-  }
-  if (!(Math.abs(determinant3(affine)) > 1e-6 * scale)) {
-    throw fileError(file, field, 'the affine is singular: two axes are parallel');
-  }
+  const fault = affineFault(affine);
+  if (fault !== undefined) throw fileError(file, field, fault);
 }
 
 /**
@@ -260,12 +266,10 @@ export function parseNiftiHeader(first: Uint8Array, file: string): NiftiHeader {
     affineSource = 'pixdim';
   }
   checkAffine(affine, affineSource, file);
-  // Millimetres unless the header says metres (1) or micrometres (3).
-  const unit = parsed.xyzt_units & 7;
-  if (unit === 1 || unit === 3) {
-    const factor = unit === 1 ? 1000 : 0.001;
+  const factor = millimetresPerUnit(parsed.xyzt_units);
+  if (factor !== 1) {
     for (let n = 0; n < 12; n++) affine[n] = affine[n]! * factor;
-    warnings.push(`spacing is in ${unit === 1 ? 'metres' : 'micrometres'}, read as millimetres`);
+    warnings.push(`spacing is in ${factor > 1 ? 'metres' : 'micrometres'}, read as millimetres`);
   }
 
   const scaled = Number.isFinite(parsed.scl_slope) && parsed.scl_slope !== 0;

@@ -1,6 +1,6 @@
 /**
  * NIfTI files out, written atomically. With `like` the header of the input is the template: grid, affine, form codes,
- * units, byte order and extensions stay as they were. Without it a NIfTI-1 header is made from an affine. Node only.
+ * units, byte order, rank and extensions stay as they were. Without it a NIfTI-1 header is made from an affine. Node only.
  */
 import { createGzip } from 'node:zlib';
 import { Readable } from 'node:stream';
@@ -12,10 +12,12 @@ import {
   datatypeOf,
   HEADER_BYTES,
   LEAST_OFFSET,
+  millimetresPerUnit,
   type NiftiDatatype,
   type NiftiHeader,
+  storedDims,
 } from './nifti-header.js';
-import { columnLengths, determinant3 } from './orientation.js';
+import { affineFault, columnLengths, determinant3 } from './orientation.js';
 import { type Triple, type VoxelArray } from './volume.js';
 
 const CHUNK_VOXELS = 1 << 18;
@@ -130,6 +132,42 @@ function patchHeader(
   }
 }
 
+/**
+ * A spacing for each axis that the input's header did not use and this one does: what stands there may be 0, and other
+ * programs go by it.
+ */
+function patchSpacing(raw: Uint8Array, { version, littleEndian, affine }: NiftiHeader, from: number, to: number): void {
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
+  const units = millimetresPerUnit(version === 1 ? view.getUint8(123) : view.getInt32(500, littleEndian));
+  const lengths = columnLengths(affine);
+  for (let n = from + 1; n <= to; n++) {
+    const spacing = n <= 3 ? lengths[n - 1]! / units : 1;
+    if (version === 1) view.setFloat32(76 + 4 * n, spacing, littleEndian);
+    else view.setFloat64(104 + 8 * n, spacing, littleEndian);
+  }
+}
+
+/** The input's own dimensions where the result is as large, so that a slice stays a slice; else i, j, k and channels. */
+function dimsFor(like: NiftiHeader | undefined, shape: Triple, channels: number): readonly number[] {
+  if (channels > 1) return [...shape, channels];
+  const stored = like && like.channels === 1 ? storedDims(like) : [];
+  const same = [0, 1, 2].every((n) => (stored[n] ?? 1) === shape[n]);
+  return stored.length && same ? stored : shape;
+}
+
+function checkNewGrid(file: string, shape: Triple, affine: Float64Array): void {
+  const wrong = (field: string, words: string, found: readonly number[]): MaclError =>
+    new MaclError('geometry', `${file}: ${field}: ${words}, found [${found.join(', ')}]`, { file, field, found });
+  if (shape.length !== 3 || !shape.every((n) => Number.isSafeInteger(n) && n > 0))
+    throw wrong('shape', 'expected three positive whole numbers', shape);
+  // As it is stored: a spacing that float32 rounds to 0 could not be read back.
+  const stored = Array.from(affine, Math.fround);
+  if (stored.length !== 16 || !stored.every(Number.isFinite))
+    throw wrong('affine', 'expected 16 finite numbers', [...affine]);
+  const fault = affineFault(stored);
+  if (fault !== undefined) throw wrong('affine', fault, [...affine]);
+}
+
 type Setter = (view: DataView, at: number, value: number, littleEndian: boolean) => void;
 
 const SETTERS: Readonly<Record<NiftiDatatype, Setter>> = {
@@ -208,6 +246,7 @@ export async function writeNifti(file: string, options: WriteNiftiOptions): Prom
   if (!shape || (!like && !options.affine)) {
     throw new MaclError('config', `${file}: a volume needs "like", or "shape" and "affine"`, { file, field: 'shape' });
   }
+  if (!like) checkNewGrid(file, shape, options.affine!);
   const expected = shape[0] * shape[1] * shape[2] * channels;
   if (voxels.length !== expected) {
     const words = `${file}: voxels: expected ${expected} for [${shape.join(', ')}] × ${channels}, found ${voxels.length}`;
@@ -222,8 +261,9 @@ export async function writeNifti(file: string, options: WriteNiftiOptions): Prom
   const least = LEAST_OFFSET[version] - HEADER_BYTES[version];
   if (extensions.length < least)
     throw new MaclError('file', `${file}: extensions: fewer than ${least} bytes`, { file, field: 'extensions' });
-  const dims = channels > 1 ? [...shape, channels] : [...shape];
+  const dims = dimsFor(like?.header, shape, channels);
   patchHeader(raw, version, littleEndian, dims, datatype, HEADER_BYTES[version] + extensions.length);
+  if (like) patchSpacing(raw, like.header, storedDims(like.header).length, dims.length);
   const breath = new Breather(signal);
   async function* all(): AsyncGenerator<Uint8Array> {
     yield raw;

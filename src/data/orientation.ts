@@ -16,16 +16,29 @@ export interface Orientation {
   fileAffine: Float64Array;
 }
 
+/** A matrix as a grid has it, or as a caller gives it. */
+type Matrix = Float64Array | readonly number[];
+
 /** Determinant of the upper left 3×3 of a 4×4 row-major matrix. */
-export function determinant3(m: Float64Array): number {
-  const [a, b, c, , d, e, f, , g, h, i] = m as unknown as number[];
+export function determinant3(m: Matrix): number {
+  const [a, b, c, , d, e, f, , g, h, i] = m;
   return a! * (e! * i! - f! * h!) - b! * (d! * i! - f! * g!) + c! * (d! * h! - e! * g!);
 }
 
 /** The lengths of the affine's columns: spacing along i, j, k in millimetres. */
-export function columnLengths(affine: Float64Array): [number, number, number] {
+export function columnLengths(affine: Matrix): [number, number, number] {
   const length = (n: number): number => Math.hypot(affine[n]!, affine[4 + n]!, affine[8 + n]!);
   return [length(0), length(1), length(2)];
+}
+
+/** What keeps an affine of finite numbers from being a grid; undefined where it is one. */
+export function affineFault(affine: Matrix): string | undefined {
+  let scale = 1;
+  for (const [n, length] of columnLengths(affine).entries()) {
+    if (!(length > 0)) return `the affine is singular: axis ${'ijk'[n]} has length 0`;
+    scale *= length;
+  }
+  return Math.abs(determinant3(affine)) > 1e-6 * scale ? undefined : 'the affine is singular: two axes are parallel';
 }
 
 const ORDERS: readonly Triple[] = [

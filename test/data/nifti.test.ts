@@ -368,6 +368,105 @@ describe('writing', () => {
     }
   });
 
+  it.each([
+    [
+      [12, 12],
+      [12, 12],
+      [1, 1, 0],
+    ],
+    [[7], [7], [1, 0, 0]],
+    [
+      [3, 4, 5, 1],
+      [3, 4, 5, 1],
+      [1, 1, 2],
+    ],
+    [
+      [3, 4, 1, 2],
+      [3, 4, 1],
+      [1, 1, 2],
+    ],
+    [
+      [3, 4, 5, 1, 2],
+      [3, 4, 5],
+      [1, 1, 2],
+    ],
+  ])('of a label volume keeps the rank of an input of %s: %s', async (dims, expected, spacing) => {
+    for (const version of [1, 2] as const) {
+      const data = new Uint8Array(dims.reduce((a, b) => a * b, 1));
+      const pixdim = [1, ...spacing, 0, 0, 0, 0];
+      const image = await readNifti(put(folder, 'ranked.nii', makeNifti({ version, dims, data, pixdim })));
+      const count = expected.reduce((a, b) => a * b, 1);
+      const out = join(folder, 'ranked-out.nii');
+      await writeNifti(out, { like: image, voxels: ramp(count) });
+      const bytes = readFileSync(out);
+      const dim = (n: number) =>
+        version === 1 ? bytes.readInt16LE(40 + 2 * n) : Number(bytes.readBigInt64LE(16 + 8 * n));
+      expect(Array.from({ length: dim(0) }, (_, n) => dim(n + 1))).toEqual(expected);
+      const back = await readNifti(out);
+      expect([...back.voxels]).toEqual([...ramp(count)]);
+      expect(back.header.affine).toEqual(image.header.affine);
+    }
+  });
+
+  it('of channels for a slice gives the third axis the spacing that the input was read with', async () => {
+    // What the header says of an axis that it does not have: nothing, or anything.
+    for (const unused of [0, -3, 7])
+      for (const [version, sform, units] of [
+        [1, undefined, 2],
+        [2, undefined, 3],
+        [1, [2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 5, 0], 1],
+      ] as const) {
+        const made = makeNifti({
+          version,
+          dims: [4, 6],
+          pixdim: [1, 2, 2, unused, 0, 0, 0, 0],
+          units,
+          ...(sform && { sform: [...sform] }),
+        });
+        const image = await readNifti(put(folder, 'slice.nii', made));
+        const out = join(folder, 'slice-out.nii');
+        await writeNifti(out, { like: image, voxels: new Float32Array(72), channels: 3 });
+        const back = await readNifti(out);
+        expect(back.header).toMatchObject({ shape: [4, 6, 1], channels: 3 });
+        expect([...back.header.affine]).toEqual([...image.header.affine]);
+        const pixdim = version === 1 ? back.header.raw : null;
+        if (pixdim) expect(new DataView(pixdim.buffer).getFloat32(76 + 12, true)).toBe(sform ? 5 : 1);
+      }
+  });
+
+  it.each([
+    ['all zero', Float64Array.of(...Array<number>(15).fill(0), 1), /affine: .*axis i has length 0/],
+    ['with parallel axes', Float64Array.of(1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1), /affine: .*parallel/],
+    ['not finite', Float64Array.of(1, 0, 0, NaN, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1), /affine: expected 16 finite/],
+    ['that float32 rounds to 0', Float64Array.of(1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1e-60, 0, 0, 0, 0, 1), /axis k/],
+    ['too short', new Float64Array(12), /affine: expected 16/],
+  ])('refuses an affine that is %s', async (_, affine, message) => {
+    const file = join(folder, 'no-affine.nii');
+    const error = await failure(writeNifti(file, { shape: [2, 3, 4], affine, voxels: ramp(24) }));
+    expect([error.code, error.details.field]).toEqual(['geometry', 'affine']);
+    expect(error.message).toMatch(message);
+    expect(error.message).toContain(file);
+    expect(readdirSync(folder)).not.toContain('no-affine.nii');
+  });
+
+  it('refuses a shape that is none', async () => {
+    const affine = Float64Array.of(...IDENTITY, 0, 0, 0, 1);
+    const error = await failure(
+      writeNifti(join(folder, 'no-shape.nii'), { shape: [2, 0, 4], affine, voxels: ramp(0) }),
+    );
+    expect([error.code, error.details.field]).toEqual(['geometry', 'shape']);
+  });
+
+  it.each([
+    [512, ramp(24).reduce((out, v, i) => out.fill(v * 2500, i), new Uint16Array(24))],
+    [768, ramp(24).reduce((out, v, i) => out.fill(v * 1e8, i), new Uint32Array(24))],
+  ])('keeps unsigned values as datatype %i', async (code, voxels) => {
+    const file = join(folder, 'unsigned.nii.gz');
+    await writeNifti(file, { shape: [2, 3, 4], affine: Float64Array.of(...IDENTITY, 0, 0, 0, 1), voxels });
+    expect((await readNifti(file)).voxels).toEqual(voxels);
+    expect(gunzipSync(readFileSync(file)).readInt16LE(70)).toBe(code);
+  });
+
   it('leaves the old file and no temporary one when it fails', async () => {
     const inner = join(folder, 'atomic');
     mkdirSync(inner);
