@@ -9,6 +9,7 @@ import { labelValues, Predictor, type SegmentOptions } from './train/predictor.j
 import { segmentAnyOrientation } from './train/volumes.js';
 import type { Backend } from './backend/types.js';
 import type { Volume } from './data/volume.js';
+import type { LabelArray } from './segment/label-values.js';
 
 export { MaclError, type MaclErrorCode, type MaclErrorDetails } from './errors.js';
 export type { Grid, Triple, Volume, VoxelArray } from './data/volume.js';
@@ -43,7 +44,12 @@ export {
   type InspectReport,
   type ProgramReport,
 } from './train/inspect.js';
-export { evaluateFolders as evaluate, type EvaluateFoldersOptions as EvaluateOptions } from './train/evaluate-files.js';
+export {
+  evaluateFolders as evaluate,
+  type EvaluateFoldersOptions as EvaluateOptions,
+  type FolderDocument,
+} from './train/evaluate-files.js';
+export type { LabelArray } from './segment/label-values.js';
 export { evaluationTable } from './segment/evaluate-table.js';
 export { caseMetrics, type CaseMetrics } from './segment/metrics.js';
 export { summarise, type EvaluationDocument } from './segment/evaluate.js';
@@ -97,7 +103,7 @@ export class Segmenter {
    * Label values on the volume's own grid, [D, H, W]. Any affine will do: the volume is turned to RAS and back.
    * Rejects with MaclError `aborted` within one tile of an abort, or `geometry` where grid and voxels do not fit.
    */
-  async segment(volume: Volume, options: SegmentOptions = {}): Promise<Uint8Array | Int16Array | Int32Array> {
+  async segment(volume: Volume, options: SegmentOptions = {}): Promise<LabelArray> {
     const values = this.classes.map((c) => c.value);
     return segmentAnyOrientation(volume, options, async (ras) =>
       labelValues(await this.predictor.segment(ras, options), values),

@@ -13,6 +13,7 @@ import { type Grid, type Volume, type VoxelArray } from '../data/volume.js';
 import { fileError, MaclError } from '../errors.js';
 import { type BootstrapOptions } from '../segment/bootstrap.js';
 import { type ClassLabel, type EvaluationDocument, summarise } from '../segment/evaluate.js';
+import { checkValues, valuesIn } from '../segment/label-values.js';
 import { type CaseMetrics, caseMetrics } from '../segment/metrics.js';
 
 export interface EvaluateFoldersOptions extends BootstrapOptions {
@@ -24,23 +25,43 @@ export interface EvaluateFoldersOptions extends BootstrapOptions {
   against?: string;
   /** The classes, without background, where the caller knows them better than dataset.json. */
   classes?: readonly ClassLabel[];
+  /** The background's value where `classes` are given. Default 0. */
+  background?: number;
   onProgress?: (done: number, total: number, caseName: string) => void;
 }
 
+/** The document of `macl evaluate --json`. */
+export interface FolderDocument extends EvaluationDocument {
+  /** Cases of the labels that have no prediction. */
+  missing: string[];
+}
+
 export interface FolderEvaluation {
-  document: EvaluationDocument;
+  document: FolderDocument;
   /** Things worth saying: labels without a prediction, cases that only one side has. */
   notes: string[];
 }
 
 const NIFTI = /\.nii(\.gz)?$/;
+/** What `predict --probabilities` writes beside a case's labels. */
+const PROBABILITIES = '_probabilities';
 /** A corner of two grids may lie apart by this share of a voxel: qform and sform differ by rounding. */
 const CORNER_TOLERANCE = 0.05;
 /** Voxels between two looks at the clock. */
 const BLOCK = 1 << 16;
+/** Names in a message; more are counted. */
+const NAMES_SHOWN = 10;
 
-/** Case → path of the volumes of a folder, sorted. Dot files and other files are skipped. */
-async function listVolumes(folder: string): Promise<Map<string, string>> {
+function shownNames(names: readonly string[]): string {
+  const more = names.length - NAMES_SHOWN;
+  return names.slice(0, NAMES_SHOWN).join(', ') + (more > 0 ? ` and ${more} more` : '');
+}
+
+/**
+ * Case → path of the volumes of a folder, sorted. Dot files and other files are skipped, and in a folder of predictions
+ * (the labels are given then) the probabilities of a case, unless a case of the labels is called so.
+ */
+async function listVolumes(folder: string, labels?: ReadonlyMap<string, string>): Promise<Map<string, string>> {
   let names: string[];
   try {
     names = await readdir(folder);
@@ -48,8 +69,12 @@ async function listVolumes(folder: string): Promise<Map<string, string>> {
     throw asFileError(error, folder, 'read');
   }
   const found = new Map<string, string>();
-  for (const name of names.filter((one) => NIFTI.test(one) && !one.startsWith('.')).sort()) {
+  const volumes = names.filter((one) => NIFTI.test(one) && !one.startsWith('.')).sort();
+  const ids = new Set(volumes.map(caseId));
+  for (const name of volumes) {
     const id = caseId(name);
+    const isOutput = id.endsWith(PROBABILITIES) && ids.has(id.slice(0, -PROBABILITIES.length));
+    if (labels && isOutput && !labels.has(id)) continue;
     const other = found.get(id);
     if (other !== undefined) {
       const words = `${folder}: case ${id} is there twice: ${other} and ${join(folder, name)}`;
@@ -64,13 +89,25 @@ async function listVolumes(folder: string): Promise<Map<string, string>> {
   return found;
 }
 
+interface NamedClasses {
+  /** Without the background. */
+  classes: readonly ClassLabel[];
+  background: number;
+  ignoreValue?: number;
+}
+
 /** Classes of the dataset.json in the labels' folder or the one above; undefined where there is none. */
-async function namedClasses(labels: string): Promise<{ classes: ClassLabel[]; ignoreValue?: number } | undefined> {
+async function namedClasses(labels: string): Promise<NamedClasses | undefined> {
   for (const folder of [resolve(labels), dirname(resolve(labels))]) {
     try {
       const { classes, ignoreValue } = classesOf(await readDatasetJson(join(folder, 'dataset.json')));
-      // The first is the background.
-      if (classes.length > 1) return { classes: classes.slice(1), ...(ignoreValue !== undefined && { ignoreValue }) };
+      const [background, ...others] = classes;
+      if (background && others.length)
+        return {
+          classes: others,
+          background: background.value,
+          ...(ignoreValue !== undefined && { ignoreValue }),
+        };
     } catch (error) {
       const cause = error instanceof MaclError ? error.cause : error;
       if (systemCode(cause) !== 'ENOENT' && systemCode(cause) !== 'ENOTDIR') throw error;
@@ -86,25 +123,6 @@ async function readLabels(file: string, signal: AbortSignal | undefined): Promis
     throw fileError(file, 'dim', `expected a label volume with one channel, found ${volume.channels}`);
   }
   return volume;
-}
-
-/** Every value that occurs. Throws MaclError `label` for one that is not a whole number. */
-async function valuesIn(voxels: VoxelArray, file: string, breath: Breather): Promise<Set<number>> {
-  const found = new Set<number>();
-  let last: number | undefined;
-  for (let i = 0; i < voxels.length; i++) {
-    const value = voxels[i]!;
-    if (value !== last) {
-      if (!Number.isInteger(value)) {
-        const words = `${file}: voxels: expected whole label values, found ${value}`;
-        throw new MaclError('label', words, { file, field: 'voxels', found: value });
-      }
-      found.add(value);
-      last = value;
-    }
-    if (i % BLOCK === 0 && breath.due()) await breath.breathe();
-  }
-  return found;
 }
 
 function corner(grid: Grid, n: number, row: number): number {
@@ -138,33 +156,40 @@ function checkSameGrid(found: Grid, expected: Grid, file: string, reference: str
   });
 }
 
-/** Fault 15. */
-function checkValues(values: ReadonlySet<number>, known: ReadonlySet<number>, file: string): void {
-  const outside = [...values].filter((value) => !known.has(value)).sort((a, b) => a - b);
-  if (!outside.length) return;
-  const expected = [...known].sort((a, b) => a - b);
-  const words = `${file}: voxels: label ${outside.join(', ')} is not among the classes ${expected.join(', ')}`;
-  throw new MaclError('label', words, { file, field: 'voxels', expected, found: outside });
+/** The same voxels in an array that holds `value` too: what is written there must not become another label. */
+function roomFor(voxels: VoxelArray, value: number): VoxelArray {
+  const Type = voxels.constructor as new (values: readonly number[]) => VoxelArray;
+  return new Type([value])[0] === value ? voxels : new Float64Array(voxels);
 }
+
+/** As `valuesIn` and `checkValues` name a file. */
+const inFile = (file: string): [what: string, details: { file: string; field: string }] => [
+  `${file}: voxels`,
+  { file, field: 'voxels' },
+];
 
 class FolderEvaluator {
   private known: ReadonlySet<number> = new Set();
   private ignoreValue: number | undefined;
+  private background = 0;
   private classes: readonly ClassLabel[] = [];
   constructor(private readonly signal: AbortSignal | undefined) {}
 
-  /** The classes given, or dataset.json's, or every value that the reference labels hold (0 is the background). */
+  /** The classes given, or dataset.json's, or every value that the reference labels hold (0 is the background then). */
   async chooseClasses(options: EvaluateFoldersOptions, references: readonly string[]): Promise<readonly ClassLabel[]> {
-    const named = options.classes ? { classes: options.classes } : await namedClasses(options.labels);
+    const named: NamedClasses | undefined = options.classes
+      ? { classes: options.classes, background: options.background ?? 0 }
+      : await namedClasses(options.labels);
     if (named) {
       this.classes = named.classes;
-      this.ignoreValue = 'ignoreValue' in named ? (named.ignoreValue as number | undefined) : undefined;
+      this.background = named.background;
+      this.ignoreValue = named.ignoreValue;
     } else {
       const all = new Set<number>();
       const breath = new Breather(this.signal);
       for (const file of references) {
         const { voxels } = await readLabels(file, this.signal);
-        for (const value of await valuesIn(voxels, file, breath)) if (value !== 0) all.add(value);
+        for (const value of await this.values(voxels, file, breath)) if (value !== 0) all.add(value);
       }
       this.classes = [...all].sort((a, b) => a - b).map((value) => ({ value }));
     }
@@ -172,39 +197,39 @@ class FolderEvaluator {
       const words = `${options.labels}: labels: hold background alone, there is nothing to evaluate`;
       throw new MaclError('dataset', words, { file: options.labels, field: 'labels' });
     }
-    this.known = new Set([0, ...this.classes.map(({ value }) => value)]);
+    this.known = new Set([this.background, ...this.classes.map(({ value }) => value)]);
     return this.classes;
+  }
+
+  private values(voxels: VoxelArray, file: string, breath: Breather): Promise<Set<number>> {
+    const [what, details] = inFile(file);
+    return valuesIn(voxels, what, breath, details);
   }
 
   async compare(predFile: string, referenceFile: string, reference: Volume): Promise<CaseMetrics> {
     const pred = await readLabels(predFile, this.signal);
     checkSameGrid(pred.grid, reference.grid, predFile, referenceFile);
     const breath = new Breather(this.signal);
-    checkValues(await valuesIn(pred.voxels, predFile, breath), this.known, predFile);
+    checkValues(await this.values(pred.voxels, predFile, breath), this.known, ...inFile(predFile));
+    let { voxels } = pred;
     if (this.ignoreValue !== undefined) {
       // Where the reference says nothing, nothing is judged: there the prediction counts as background too.
-      for (let i = 0; i < pred.voxels.length; i++) {
-        if (reference.voxels[i] === this.ignoreValue) pred.voxels[i] = 0;
+      voxels = roomFor(voxels, this.background);
+      for (let i = 0; i < voxels.length; i++) {
+        if (reference.voxels[i] === this.ignoreValue) voxels[i] = this.background;
         if (i % BLOCK === 0 && breath.due()) await breath.breathe();
       }
     }
     const { shape, spacingMm } = reference.grid;
     const values = this.classes.map(({ value }) => value);
-    return caseMetrics(
-      pred.voxels,
-      reference.voxels,
-      shape,
-      spacingMm,
-      values,
-      this.signal ? { signal: this.signal } : {},
-    );
+    return caseMetrics(voxels, reference.voxels, shape, spacingMm, values, this.signal ? { signal: this.signal } : {});
   }
 
   async reference(file: string): Promise<Volume> {
     const volume = await readLabels(file, this.signal);
-    const values = await valuesIn(volume.voxels, file, new Breather(this.signal));
+    const values = await this.values(volume.voxels, file, new Breather(this.signal));
     if (this.ignoreValue !== undefined) values.delete(this.ignoreValue);
-    checkValues(values, this.known, file);
+    checkValues(values, this.known, ...inFile(file));
     return volume;
   }
 }
@@ -217,19 +242,20 @@ class FolderEvaluator {
 export async function evaluateFolders(options: EvaluateFoldersOptions): Promise<FolderEvaluation> {
   const { signal } = options;
   const notes: string[] = [];
-  const preds = await listVolumes(options.pred);
   const labels = await listVolumes(options.labels);
-  const others = options.against === undefined ? undefined : await listVolumes(options.against);
+  const preds = await listVolumes(options.pred, labels);
+  const others = options.against === undefined ? undefined : await listVolumes(options.against, labels);
   const unlabelled = [...preds.keys()].filter((id) => !labels.has(id));
   if (unlabelled.length) {
     const words = `${options.labels}: labels: missing for ${unlabelled.join(', ')}`;
     throw new MaclError('dataset', words, { file: options.labels, field: 'labels', found: unlabelled });
   }
-  const unpredicted = [...labels.keys()].filter((id) => !preds.has(id));
-  if (unpredicted.length) notes.push(`${unpredicted.length} of ${labels.size} labels have no prediction: left out`);
+  const missing = [...labels.keys()].filter((id) => !preds.has(id));
+  if (missing.length)
+    notes.push(`${missing.length} of ${labels.size} labels have no prediction, left out: ${shownNames(missing)}`);
   if (others) {
     const alone = [...preds.keys()].filter((id) => !others.has(id));
-    if (alone.length) notes.push(`not in ${options.against}, left out of the difference: ${alone.join(', ')}`);
+    if (alone.length) notes.push(`not in ${options.against}, left out of the difference: ${shownNames(alone)}`);
   }
   const evaluator = new FolderEvaluator(signal);
   const classes = await evaluator.chooseClasses(
@@ -253,5 +279,5 @@ export async function evaluateFolders(options: EvaluateFoldersOptions): Promise<
     ...(signal && { signal }),
     ...(others && { against }),
   });
-  return { document, notes };
+  return { document: { ...document, missing }, notes };
 }

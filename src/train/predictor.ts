@@ -13,6 +13,7 @@ import { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram } from '../graph/compile.js';
 import { declareSegmentNetwork } from '../methods/network.js';
 import { buildInference } from '../methods/segment.js';
+import { type LabelArray, labelArrayType } from '../segment/label-values.js';
 import { predictVolume, predictVolumeBytes, spacingMap, type AxisMap } from '../segment/sliding.js';
 import { Executor } from './executor.js';
 import type { LoadedModel } from './model-file.js';
@@ -213,11 +214,8 @@ export function fillTile(
 }
 
 /** Class indices as the dataset's own label values. */
-export function labelValues(indices: Uint8Array, values: readonly number[]): Uint8Array | Int16Array | Int32Array {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  if (!values.every(Number.isInteger))
-    throw new MaclError('label', `label values must be whole numbers: ${values.join(', ')}`);
-  const Type = low >= 0 && high <= 255 ? Uint8Array : low >= -32768 && high <= 32767 ? Int16Array : Int32Array;
+export function labelValues(indices: Uint8Array, values: readonly number[]): LabelArray {
+  const Type = labelArrayType(values);
   const table = Type.from(values);
   const out = new Type(indices.length);
   for (let i = 0; i < indices.length; i++) out[i] = table[indices[i] as number] as number;

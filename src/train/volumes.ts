@@ -1,12 +1,60 @@
 /** Volumes in memory instead of files: any orientation in, the same out; metrics of typed arrays. */
-import { isRas, orientationOf, rasGrid, turnToRas, fromRas } from '../data/orientation.js';
-import type { Triple, Volume, VoxelArray } from '../data/volume.js';
+import { affineFault, columnLengths, isRas, orientationOf, rasGrid, turnToRas, fromRas } from '../data/orientation.js';
+import { Breather } from '../data/breathe.js';
+import type { Grid, Triple, Volume, VoxelArray } from '../data/volume.js';
 import { MaclError } from '../errors.js';
 import { summarise, type ClassLabel, type EvaluationDocument } from '../segment/evaluate.js';
+import { checkValues, valuesIn } from '../segment/label-values.js';
 import { caseMetrics, type CaseMetrics } from '../segment/metrics.js';
 
 interface Abortable {
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Spacing and the affine's columns may differ by this share: both are often float32. */
+const SPACING_TOLERANCE = 1e-3;
+
+function geometryError(field: string, expected: string, found: unknown): MaclError {
+  const shown = found === undefined ? 'nothing' : (JSON.stringify(found, jsonNumber) ?? String(found));
+  return new MaclError('geometry', `volume: ${field}: expected ${expected}, found ${shown}`, {
+    field,
+    expected,
+    found,
+  });
+}
+
+/** NaN and infinities by name: JSON has none. */
+const jsonNumber = (_: string, value: unknown): unknown =>
+  typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
+
+const numbersOf = (value: unknown): readonly unknown[] | undefined =>
+  Array.isArray(value) || ArrayBuffer.isView(value) ? Array.from(value as ArrayLike<unknown>) : undefined;
+
+/** Fault 13, for callers whom no compiler checks: a grid that is no grid would give a result that is none. */
+function checkVolume({ grid, channels, voxels }: Partial<Volume>): void {
+  checkGrid(grid);
+  if (!(Number.isSafeInteger(channels) && channels! > 0))
+    throw geometryError('channels', 'a positive whole number', channels);
+  if (!ArrayBuffer.isView(voxels)) throw geometryError('voxels', 'a typed array', typeof voxels);
+}
+
+function checkGrid(grid: Partial<Grid> | null | undefined): void {
+  if (typeof grid !== 'object' || grid === null)
+    throw geometryError('grid', 'an object with shape, spacingMm and affine', grid);
+  const shape = numbersOf(grid.shape);
+  if (shape?.length !== 3 || !shape.every((n) => Number.isSafeInteger(n) && (n as number) > 0))
+    throw geometryError('shape', 'three positive whole numbers', shape ?? grid.shape);
+  const affine = numbersOf(grid.affine);
+  if (affine?.length !== 16 || !affine.every(Number.isFinite))
+    throw geometryError('affine', '16 finite numbers', affine ?? grid.affine);
+  const fault = affineFault(affine as number[]);
+  if (fault !== undefined) throw geometryError('affine', `one that can be inverted (${fault})`, affine);
+  const spacing = numbersOf(grid.spacingMm) as readonly number[] | undefined;
+  if (spacing?.length !== 3 || !spacing.every((mm) => Number.isFinite(mm) && mm > 0))
+    throw geometryError('spacingMm', 'three positive numbers', spacing ?? grid.spacingMm);
+  const columns = columnLengths(affine as number[]).reverse();
+  if (columns.some((mm, axis) => Math.abs(mm - spacing[axis]!) > SPACING_TOLERANCE * mm))
+    throw geometryError('spacingMm', `${columns.join(', ')} (D, H, W), the lengths of the affine's columns`, spacing);
 }
 
 /** Turns a volume to RAS, segments it, and turns the labels back. */
@@ -15,6 +63,7 @@ export async function segmentAnyOrientation<T extends VoxelArray>(
   { signal }: Abortable,
   segment: (ras: Volume) => Promise<T>,
 ): Promise<T> {
+  checkVolume(volume);
   const { grid, channels, voxels } = volume;
   const [d, h, w] = grid.shape;
   if (voxels.length !== channels * d * h * w)
@@ -27,8 +76,6 @@ export async function segmentAnyOrientation<T extends VoxelArray>(
         found: voxels.length,
       },
     );
-  if (grid.affine.length !== 16 || !grid.affine.every(Number.isFinite))
-    throw new MaclError('geometry', 'volume: affine: expected 16 finite numbers', { field: 'affine' });
   const orientation = orientationOf([w, h, d], grid.affine);
   if (isRas(orientation)) return segment(volume);
   const turned = await turnToRas(voxels, orientation, channels, signal);
@@ -49,12 +96,19 @@ export interface EvaluateVolumesOptions extends Abortable {
   readonly cases: readonly VolumePair[];
   /** The classes to report, without the background. */
   readonly classes: readonly ClassLabel[];
+  /** The background's value. Default 0. */
+  readonly background?: number;
 }
 
-/** The document of `macl evaluate --json` for volumes in memory. */
+/**
+ * The document of `macl evaluate --json` for volumes in memory. Rejects with MaclError `label` where one holds a value
+ * that is neither a class nor the background, as for files.
+ */
 export async function evaluateVolumes(options: EvaluateVolumesOptions): Promise<EvaluationDocument> {
   const abort = options.signal ? { signal: options.signal } : {};
   const values = options.classes.map((c) => c.value);
+  const known = new Set([options.background ?? 0, ...values]);
+  const breath = new Breather(options.signal);
   const results = new Map<string, CaseMetrics>();
   for (const { id, pred, ref, shape, spacingMm } of options.cases) {
     const voxels = shape[0] * shape[1] * shape[2];
@@ -65,6 +119,11 @@ export async function evaluateVolumes(options: EvaluateVolumesOptions): Promise<
         { field: id },
       );
     if (results.has(id)) throw new MaclError('config', `case ${id} is there twice`, { field: id });
+    for (const [field, voxelsOf] of [
+      ['pred', pred],
+      ['ref', ref],
+    ] as const)
+      checkValues(await valuesIn(voxelsOf, `${id}: ${field}`, breath, { field }), known, `${id}: ${field}`, { field });
     results.set(id, await caseMetrics(asVoxels(pred), asVoxels(ref), shape, spacingMm, values, abort));
   }
   return summarise(results, [...options.classes], abort);

@@ -61,7 +61,8 @@ describe('evaluateFolders', () => {
     // A slab one slice away along k, where a voxel is 3 mm.
     expect(document.cases['one']!['5']).toMatchObject({ dice: 0, hd95_monai: 3, asd: 3, assd: 3 });
     expect(document.cases['two']!['5']!.empty).toBe('both');
-    expect(notes).toEqual(['1 of 3 labels have no prediction: left out']);
+    expect(notes).toEqual(['1 of 3 labels have no prediction, left out: three']);
+    expect(document.missing).toEqual(['three']);
   });
 
   it('compares on one grid, however the files are turned', async () => {
@@ -147,5 +148,74 @@ describe('evaluateFolders', () => {
     );
     const { document } = await evaluateFolders(options());
     expect(document.cases['one']!['1']).toMatchObject({ dice: 1, hd95_monai: 0 });
+  });
+
+  it('takes the background that dataset.json names, and 0 is then no class', async () => {
+    await writeFile(join(root, 'dataset.json'), JSON.stringify({ labels: { background: 5, organ: 7 } }));
+    const organ = volume((i) => (i < 3 ? 7 : 5));
+    await write('labelsTr/one.nii.gz', organ);
+    await write('pred/one.nii.gz', organ);
+    const { document } = await evaluateFolders(options());
+    expect(document.cases['one']).toEqual({ '7': expect.objectContaining({ dice: 1, assd: 0 }) as object });
+    await write(
+      'pred/one.nii.gz',
+      volume((i) => (i < 3 ? 7 : 0)),
+    );
+    await expect(evaluateFolders(options())).rejects.toMatchObject({
+      code: 'label',
+      details: { expected: [5, 7], found: [0], file: join(root, 'pred/one.nii.gz') },
+    });
+  });
+
+  it('judges nothing under ignore with another background, whatever the type of the prediction', async () => {
+    // 263 in a uint8 would be 7, and 0 is a class of its own.
+    for (const background of [5, 263]) {
+      const labels = { background, zero: 0, organ: 7, ignore: 9 };
+      await writeFile(join(root, 'dataset.json'), JSON.stringify({ labels }));
+      await writeNifti(join(root, 'labelsTr/one.nii.gz'), {
+        shape: SHAPE,
+        affine: AFFINE,
+        voxels: Int16Array.from(volume((i) => (i < 2 ? 7 : i < 4 ? 9 : 0))),
+      });
+      await write(
+        'pred/one.nii.gz',
+        volume((i) => (i < 4 ? 7 : 0)),
+      );
+      const { document } = await evaluateFolders(options());
+      for (const label of ['0', '7']) expect(document.cases['one']![label]).toMatchObject({ dice: 1, hd95_monai: 0 });
+    }
+  });
+
+  it('names ten of many cases without a prediction, and all of them in the document', async () => {
+    await write('pred/c00.nii', LEFT);
+    const names = Array.from({ length: 13 }, (_, n) => `c${String(n).padStart(2, '0')}`);
+    for (const name of names) await write(`labelsTr/${name}.nii`, LEFT);
+    const { document, notes } = await evaluateFolders(options());
+    expect(document.missing).toEqual(names.slice(1));
+    const shown = names.slice(1, 11).join(', ');
+    expect(notes).toEqual([`12 of 13 labels have no prediction, left out: ${shown} and 2 more`]);
+  });
+
+  it('leaves the probabilities of a case out, not a case that is called so', async () => {
+    await write('labelsTr/a0.nii.gz', LEFT);
+    for (const folder of ['pred', 'other']) {
+      await write(`${folder}/a0.nii.gz`, LEFT);
+      const voxels = new Float32Array(240).fill(0.5);
+      const file = join(root, folder, 'a0_probabilities.nii.gz');
+      await writeNifti(file, { shape: SHAPE, affine: AFFINE, channels: 2, voxels });
+      await writeNifti(file.replace('.gz', ''), { shape: SHAPE, affine: AFFINE, channels: 2, voxels });
+    }
+    const { document, notes } = await evaluateFolders({ ...options(), against: join(root, 'other') });
+    expect([Object.keys(document.cases), notes, document.missing]).toEqual([['a0'], [], []]);
+    for (const folder of ['pred', 'other']) await rm(join(root, folder, 'a0_probabilities.nii'));
+    await write('labelsTr/a0_probabilities.nii.gz', LEFT);
+    await write('pred/a0_probabilities.nii.gz', LEFT);
+    const both = await evaluateFolders(options());
+    expect(Object.keys(both.document.cases)).toEqual(['a0', 'a0_probabilities']);
+    // Without the case that they belong to, nothing says what they are.
+    for (const folder of ['pred', 'labelsTr']) await rm(join(root, folder, 'a0.nii.gz'));
+    await rm(join(root, 'labelsTr/a0_probabilities.nii.gz'));
+    await write('labelsTr/b.nii.gz', LEFT);
+    await expect(evaluateFolders(options())).rejects.toMatchObject({ details: { found: ['a0_probabilities'] } });
   });
 });
