@@ -13,6 +13,7 @@ import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
 import { declareSegmentNetwork } from '../methods/network.js';
 import { buildFinetuneStep, buildInference } from '../methods/segment.js';
+import { labelArrayType } from '../segment/label-values.js';
 import { DescriptorWriter } from './descriptors.js';
 import { loadModel, type LoadedModel } from './model-file.js';
 import { initialState } from './network-state.js';
@@ -70,6 +71,11 @@ async function begin(
   const ids = [...split.train, ...split.validation].sort();
   const { found, plan: measured } = await inspectCases(dataset, ids, want, options);
   const bad = new Set(found.bad.map((b) => b.id));
+  // Before a step is computed: what no type holds could not be written by predict.
+  labelArrayType(
+    found.classes.map(({ value }) => value),
+    { file: dataset.root, field: 'labels' },
+  );
   const plan = finetunePlan(measured, input, init);
   const { classes } = plan.config.model;
   if (classes !== found.classes.length)

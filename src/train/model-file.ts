@@ -4,11 +4,12 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { meaningOf } from '../config/index.js';
+import { meaningOf, resolveConfig } from '../config/index.js';
 import type { ChannelNormalization, FinetuneConfig, Planned, ResolvedConfig } from '../config/types.js';
 import { readSafetensorsFile } from '../data/files.js';
 import type { RawTensor } from '../data/safetensors.js';
 import { fileError, MaclError } from '../errors.js';
+import { labelArrayType } from '../segment/label-values.js';
 
 const FORMAT = '1';
 
@@ -44,7 +45,7 @@ export function modelMetadata<C extends ResolvedConfig>(model: ModelDescription<
   };
 }
 
-/** Parses the metadata of a model or checkpoint. */
+/** Parses and checks the metadata of a model or checkpoint. Throws MaclError `file` with file and field. */
 export function describeModel(metadata: Readonly<Record<string, string>>, file: string): ModelDescription {
   if (metadata['macl.format'] !== FORMAT)
     throw fileError(
@@ -52,20 +53,87 @@ export function describeModel(metadata: Readonly<Record<string, string>>, file: 
       'macl.format',
       `expected ${FORMAT}, found ${metadata['macl.format'] ?? 'nothing'}: not a model of this software`,
     );
-  const parse = <T>(key: string): T => {
+  const parse = (key: string): unknown => {
     try {
-      return JSON.parse(metadata[key] ?? '') as T;
+      return JSON.parse(metadata[key] ?? '') as unknown;
     } catch (cause) {
       throw fileError(file, key, 'is not JSON', cause);
     }
   };
-  const config = parse<Planned>('macl.config');
+  const config = checkedConfig(parse('macl.config'), file);
+  const { inChannels } = config.model;
+  const listed = <T>(key: string, what: string, isItem: (item: unknown) => item is T, lengths: readonly number[]) =>
+    checkedList(parse(key), file, key, what, isItem, lengths);
+  const classCount = config.task === 'finetune' ? config.model.classes : 0;
   return {
     config: { ...config, train: { ...config.train, valEvery: 0, checkpointEvery: 0, threads: null } },
-    normalization: parse('macl.normalization'),
-    classes: parse('macl.classes'),
-    channelNames: parse('macl.channels'),
+    normalization: listed('macl.normalization', 'rules of ct or case', isRule, [inChannels]),
+    classes: checkedClasses(listed('macl.classes', 'values with a name', isClass, [classCount]), file),
+    // A network that repeats one channel has one name.
+    channelNames: listed('macl.channels', 'names', isName, [inChannels, 1]),
   };
+}
+
+function checkedConfig(value: unknown, file: string): Planned {
+  const field = 'macl.config';
+  const within = (path: string): string => (path === '' ? field : `${field}.${path}`);
+  let config: ResolvedConfig;
+  try {
+    config = resolveConfig(value, { source: `${file}: ${field}` });
+  } catch (error) {
+    if (!(error instanceof MaclError)) throw error;
+    // To the user it is the file that is wrong, not a configuration of theirs.
+    const details = { ...error.details, file, field: within(error.details.field ?? '') };
+    throw new MaclError('file', error.message, details, { cause: error });
+  }
+  const { patch, normalize } = config.data;
+  if (patch === null) throw fileError(file, within('data.patch'), 'expected D, H, W, found null');
+  if (normalize === 'auto') throw fileError(file, within('data.normalize'), 'expected a kind a channel, found auto');
+  return config as Planned;
+}
+
+function checkedList<T>(
+  value: unknown,
+  file: string,
+  key: string,
+  what: string,
+  isItem: (item: unknown) => item is T,
+  lengths: readonly number[],
+): T[] {
+  if (!Array.isArray(value)) throw fileError(file, key, `expected a list of ${what}, found ${JSON.stringify(value)}`);
+  const items: readonly unknown[] = value;
+  const wrong = items.findIndex((item) => !isItem(item));
+  if (wrong >= 0) throw fileError(file, `${key}[${wrong}]`, `expected ${what}, found ${JSON.stringify(items[wrong])}`);
+  if (!lengths.includes(items.length)) {
+    const expected = [...new Set(lengths)].join(' or ');
+    throw fileError(file, key, `expected ${expected} entries, as the configuration says, found ${items.length}`);
+  }
+  return items as T[];
+}
+
+/** What the labels are written as is known from here on: values that no type holds are refused before any work. */
+function checkedClasses(classes: readonly ModelClass[], file: string): readonly ModelClass[] {
+  const values = classes.map(({ value }) => value);
+  if (new Set(values).size < values.length)
+    throw fileError(file, 'macl.classes', `a value is there twice: ${values.join(', ')}`);
+  labelArrayType(values, { file, field: 'macl.classes' });
+  return classes;
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const isName = (value: unknown): value is string => typeof value === 'string';
+
+function isRule(value: unknown): value is ChannelNormalization {
+  if (!isObject(value)) return false;
+  if (value['kind'] === 'case') return true;
+  const numbers = [value['low'], value['high'], value['mean'], value['std']];
+  return value['kind'] === 'ct' && numbers.every(Number.isFinite);
+}
+
+function isClass(value: unknown): value is ModelClass {
+  return isObject(value) && Number.isSafeInteger(value['value']) && typeof value['name'] === 'string';
 }
 
 /** @param path a run folder or a model file */
