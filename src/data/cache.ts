@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { readdir, stat, unlink } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { basename, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { MaclError } from '../errors.js';
 import {
   asFileError,
@@ -21,7 +21,7 @@ import { isInside, realpathOfAny } from './paths.js';
 import { type RawTensor, type TensorEntry } from './safetensors.js';
 
 /** Part of every key: raise it when what an entry holds changes its meaning. */
-export const CACHE_FORMAT = 1;
+export const CACHE_FORMAT = 2;
 
 /** A temporary file that has not been written to for this long belongs to a run that died. */
 const STALE_MS = 60 * 60 * 1000;
@@ -118,6 +118,17 @@ export class Cache {
     if (!entry) throw new MaclError('file', `${path}: entry: cannot be read back`, { file: path, field: 'entry' });
     return entry;
   }
+}
+
+/**
+ * The error where it is the fault of a case's files. What is wrong with the cache, the memory or the call is none of a
+ * case, would be the next case's too, and is thrown.
+ */
+export function asCaseError(error: unknown, cache: Cache | undefined): MaclError {
+  if (!(error instanceof MaclError) || error.code === 'aborted' || error.code === 'memory') throw error;
+  const { file } = error.details;
+  if (cache && file !== undefined && (file === cache.folder || dirname(file) === cache.folder)) throw error;
+  return error;
 }
 
 /** What a key says about a source file: a changed file has another size or another time. */

@@ -97,9 +97,13 @@ export async function readImages(files: readonly string[], options: ReadCaseOpti
   return { volume: await concatenate(volumes, new Breather(signal)), nonFinite, warnings };
 }
 
+export function missingFile(item: DatasetCase, what: 'image' | 'label', file: string): MaclError {
+  return fileError(file, what, `of case ${item.id} is missing`);
+}
+
 /** The image of a case; missing files and another number of channels than the dataset's are errors. */
 export async function readCaseImage(dataset: Dataset, item: DatasetCase, options: ReadCaseOptions): Promise<CaseImage> {
-  if (item.missing.length) throw fileError(item.missing[0]!, 'image', `of case ${item.id} is missing`);
+  if (item.missing.length) throw missingFile(item, 'image', item.missing[0]!);
   const image = await readImages(item.images, options);
   if (image.volume.channels !== dataset.channels) {
     const file = item.images[0]!;
@@ -120,8 +124,7 @@ export async function readLabelVolume(file: string, signal?: AbortSignal): Promi
 
 /** The labels of a case as raw values, held against the image's grid. */
 export async function readCaseLabel(item: DatasetCase, grid: Grid, signal?: AbortSignal): Promise<Volume> {
-  const file = item.label ?? item.missingLabel;
-  if (item.label === undefined) throw fileError(file ?? item.images[0]!, 'label', `of case ${item.id} is missing`);
+  if (item.label === undefined) throw missingFile(item, 'label', item.missingLabel ?? item.images[0]!);
   const volume = await readLabelVolume(item.label, signal);
   sameGrid(grid, volume.grid, item.label, item.images[0]!);
   return volume;

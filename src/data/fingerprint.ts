@@ -4,16 +4,26 @@
  * all. Node only.
  */
 import { type Fingerprint as PlannerFingerprint } from '../config/fingerprint.js';
-import { MaclError } from '../errors.js';
+import { type MaclError } from '../errors.js';
 import { Breather } from './breathe.js';
-import { Cache, stampFiles } from './cache.js';
-import { countValues, IGNORE_LABEL, mapLabels, readCaseImage, readCaseLabel, classesFromValues } from './case-io.js';
-import { type Dataset, type DatasetClass, selectCases } from './dataset.js';
+import { asCaseError, Cache, stampFiles } from './cache.js';
+import {
+  classesFromValues,
+  countValues,
+  IGNORE_LABEL,
+  mapLabels,
+  missingFile,
+  readCaseImage,
+  readCaseLabel,
+  readImages,
+  readLabelVolume,
+} from './case-io.js';
+import { type Dataset, type DatasetCase, type DatasetClass, selectCases } from './dataset.js';
 import { type ChannelNormalization } from './normalize.js';
 import { axisOrder, permuteTriple, type SliceAxis } from './prepare-volume.js';
 import { asFloat32, rawTensor } from './safetensors.js';
 import { readSafetensorsFile } from './files.js';
-import { type Triple, type VoxelArray } from './volume.js';
+import { type Grid, type Triple, type VoxelArray } from './volume.js';
 
 /** Voxels that one case adds to the pool from which percentiles are taken, a channel. */
 const SAMPLES_A_CASE = 10_000;
@@ -50,14 +60,17 @@ export interface Fingerprint {
   classes: DatasetClass[];
   /** Voxels a label value over all labelled cases. */
   labelVoxels: Record<string, number>;
-  /** Cases that cannot be read, and why. */
+  /** Files that cannot be used, and why: a case may have several. */
   bad: { id: string; error: MaclError }[];
 }
 
 export interface FingerprintOptions {
   caseIds: readonly string[];
-  /** Look at labels too (foreground intensities, label counts). */
-  labels: boolean;
+  /**
+   * Look at labels too (foreground intensities, label counts). `true`: a label that dataset.json names and that is not
+   * there is a bad file; `present`: its case is one without a label. `false`: no label is opened.
+   */
+  labels: boolean | 'present';
   nonFinite?: 'refuse' | 'zero';
   sliceAxis?: SliceAxis;
   cacheDir?: string;
@@ -149,66 +162,145 @@ async function sampleVoxels(
   return out;
 }
 
+/** Voxels of one channel: of all of the case, and of its foreground where its label was looked at. */
+interface Samples {
+  all: Float32Array;
+  foreground?: Float32Array;
+}
+
 interface Looked {
   info: CaseFingerprint;
-  samples: Float32Array[];
+  samples: Samples[];
+}
+
+/** Label values and their counts, and class indices; held against the image's grid where that is known. */
+async function readLabels(
+  dataset: Dataset,
+  item: DatasetCase,
+  grid: Grid | undefined,
+  signal: AbortSignal | undefined,
+): Promise<{ counts: Map<number, number>; labels: Uint8Array }> {
+  const file = item.label!;
+  const { voxels } = await (grid ? readCaseLabel(item, grid, signal) : readLabelVolume(file, signal));
+  const counts = await countValues(voxels, file, signal);
+  const classes = dataset.classes.length ? dataset.classes : classesFromValues(counts.keys(), file);
+  return { counts, labels: await mapLabels(voxels, classes, dataset.ignoreValue, file, signal) };
+}
+
+/** Where the cache keeps the case: with what its label says, and without. */
+async function entryPaths(
+  dataset: Dataset,
+  item: DatasetCase,
+  options: FingerprintOptions,
+  cache: Cache,
+): Promise<{ labelled?: string; bare: string }> {
+  const { classes, ignoreValue, channels } = dataset;
+  const settings = { classes, ignoreValue, channels, nonFinite: options.nonFinite, sliceAxis: options.sliceAxis };
+  const path = async (withLabel: boolean): Promise<string> => {
+    const files = await stampFiles(dataset.root, [...item.images, ...(withLabel ? [item.label!] : [])]);
+    return cache.path(item.id, 'fingerprint', { files, withLabel, settings });
+  };
+  return { ...(item.label !== undefined && { labelled: await path(true) }), bare: await path(false) };
+}
+
+/** The case as an entry has it, less what was not asked for: what is found does not depend on who filled the cache. */
+async function recall(
+  dataset: Dataset,
+  id: string,
+  path: string,
+  withLabel: boolean,
+  cache: Cache,
+): Promise<Looked | undefined> {
+  const entry = await cache.find(path);
+  if (!entry) return undefined;
+  const { tensors } = await readSafetensorsFile(path);
+  const info = entry.info as CaseFingerprint;
+  const samples = dataset.channelNames.map((_, c): Samples => {
+    const all = asFloat32(tensors.get(`all.${c}`)!);
+    return withLabel ? { all, foreground: asFloat32(tensors.get(`foreground.${c}`)!) } : { all };
+  });
+  return { info: { ...info, id, labelVoxels: withLabel ? info.labelVoxels : null }, samples };
 }
 
 async function look(
   dataset: Dataset,
-  id: string,
+  item: DatasetCase,
   options: FingerprintOptions,
   cache: Cache | undefined,
 ): Promise<Looked> {
   const { signal } = options;
-  const item = selectCases(dataset, [id])[0]!;
-  const withLabel = options.labels && item.label !== undefined;
+  if (options.labels === true && item.missingLabel !== undefined) throw missingFile(item, 'label', item.missingLabel);
+  const withLabel = options.labels !== false && item.label !== undefined;
   let path: string | undefined;
   if (cache && !item.missing.length) {
-    const files = await stampFiles(dataset.root, [...item.images, ...(withLabel ? [item.label!] : [])]);
-    const { classes, ignoreValue, channels } = dataset;
-    const settings = { classes, ignoreValue, channels, nonFinite: options.nonFinite, sliceAxis: options.sliceAxis };
-    path = cache.path(id, 'fingerprint', { files, withLabel, settings });
-    const entry = await cache.find(path);
-    if (entry) {
-      const { tensors } = await readSafetensorsFile(path);
-      const samples = dataset.channelNames.map((_, c) => asFloat32(tensors.get(`samples.${c}`)!));
-      return { info: entry.info as CaseFingerprint, samples };
+    const { labelled, bare } = await entryPaths(dataset, item, options, cache);
+    path = withLabel ? labelled! : bare;
+    // Who needs no label takes what `prepare` has found with it: it holds all that a look without would find.
+    for (const kept of labelled === undefined || withLabel ? [path] : [labelled, bare]) {
+      const found = await recall(dataset, item.id, kept, withLabel, cache);
+      if (found) return found;
     }
   }
   const { volume, nonFinite, warnings } = await readCaseImage(dataset, item, options);
   const breath = new Breather(signal);
-  let labelVoxels: CaseFingerprint['labelVoxels'] = null;
-  let labels: Uint8Array | undefined;
-  if (withLabel) {
-    const raw = await readCaseLabel(item, volume.grid, signal);
-    const counts = await countValues(raw.voxels, item.label!, signal);
-    labelVoxels = Object.fromEntries([...counts].sort(([a], [b]) => a - b));
-    const classes = dataset.classes.length ? dataset.classes : classesFromValues(counts.keys(), item.label!);
-    labels = await mapLabels(raw.voxels, classes, dataset.ignoreValue, item.label!, signal);
-  }
+  const label = withLabel ? await readLabels(dataset, item, volume.grid, signal) : undefined;
   const order = axisOrder(options.sliceAxis);
   const count = volume.voxels.length / volume.channels;
   const info: CaseFingerprint = {
-    id,
+    id: item.id,
     shape: permuteTriple(volume.grid.shape, order),
     spacingMm: permuteTriple(volume.grid.spacingMm, order),
     channels: [],
-    labelVoxels,
+    labelVoxels: label ? Object.fromEntries([...label.counts].sort(([a], [b]) => a - b)) : null,
     nonFinite,
     warnings,
   };
-  const samples: Float32Array[] = [];
+  const samples: Samples[] = [];
   for (let c = 0; c < volume.channels; c++) {
     const values = volume.voxels.subarray(c * count, (c + 1) * count);
     info.channels.push(await channelStatistics(values, breath));
-    samples.push(await sampleVoxels(values, labels, breath));
+    const all = await sampleVoxels(values, undefined, breath);
+    samples.push(label ? { all, foreground: await sampleVoxels(values, label.labels, breath) } : { all });
   }
   if (cache && path !== undefined) {
-    const tensors = new Map(samples.map((values, c) => [`samples.${c}`, rawTensor(values, [values.length])]));
-    await cache.publish(path, info, tensors, signal);
+    const tensors = samples.flatMap((of, c) =>
+      Object.entries(of).map(([name, values]) => [`${name}.${c}`, rawTensor(values, [values.length])] as const),
+    );
+    await cache.publish(path, info, new Map(tensors), signal);
   }
   return { info, samples };
+}
+
+/** Every bad file of a case whose reading stopped at `first`: each is looked at by itself. */
+async function badFilesOf(
+  dataset: Dataset,
+  item: DatasetCase,
+  options: FingerprintOptions,
+  cache: Cache | undefined,
+  first: MaclError,
+): Promise<MaclError[]> {
+  const errors = item.missing.map((file) => missingFile(item, 'image', file));
+  const attempt = async (read: () => Promise<unknown>): Promise<void> => {
+    try {
+      await read();
+    } catch (error) {
+      errors.push(asCaseError(error, cache));
+    }
+  };
+  let grid: Grid | undefined;
+  for (const file of item.images) {
+    if (item.missing.includes(file)) continue;
+    await attempt(async () => {
+      const { volume } = await readImages([file], options);
+      grid ??= volume.grid;
+    });
+  }
+  if (options.labels !== false && item.label !== undefined)
+    await attempt(() => readLabels(dataset, item, grid, options.signal));
+  else if (options.labels === true && item.missingLabel !== undefined)
+    errors.push(missingFile(item, 'label', item.missingLabel));
+  // Not found again: what is wrong with the files together.
+  return errors.some(({ message }) => message === first.message) ? errors : [first, ...errors];
 }
 
 /** Linear interpolation between order statistics of sorted values. */
@@ -242,20 +334,24 @@ function pool(parts: Float32Array[], from: ChannelFingerprint['from']): ChannelF
   };
 }
 
-/** Looks at cases. Bad ones are listed in `bad`; throws only MaclError `aborted`, or for the cache folder. */
+/**
+ * Looks at cases. Bad files are listed in `bad`; throws MaclError only where that is no fault of a case's files:
+ * `aborted`, `memory`, or for the cache.
+ */
 export async function fingerprint(dataset: Dataset, options: FingerprintOptions): Promise<Fingerprint> {
   const cache = options.cacheDir === undefined ? undefined : await Cache.open(options.cacheDir, dataset.root);
   const looked: Looked[] = [];
   const bad: Fingerprint['bad'] = [];
-  const ids = selectCases(dataset, options.caseIds).map(({ id }) => id);
-  for (const [n, id] of ids.entries()) {
+  const items = selectCases(dataset, options.caseIds);
+  for (const [n, item] of items.entries()) {
+    const { id } = item;
     try {
-      looked.push(await look(dataset, id, options, cache));
+      looked.push(await look(dataset, item, options, cache));
     } catch (error) {
-      if (!(error instanceof MaclError) || error.code === 'aborted') throw error;
-      bad.push({ id, error });
+      const errors = await badFilesOf(dataset, item, options, cache, asCaseError(error, cache));
+      bad.push(...errors.map((of) => ({ id, error: of })));
     }
-    options.onProgress?.(n + 1, ids.length, id);
+    options.onProgress?.(n + 1, items.length, id);
   }
   const labelVoxels: Record<string, number> = {};
   for (const { info } of looked) {
@@ -264,12 +360,10 @@ export async function fingerprint(dataset: Dataset, options: FingerprintOptions)
     }
   }
   // A case without labels says nothing of the foreground where others do.
-  const labelled = looked.filter(({ info }) => info.labelVoxels !== null);
-  const foreground = labelled.some(({ samples }) => samples[0]!.length > 0);
-  const pooled = foreground ? labelled : looked;
+  const foreground = looked.some(({ samples }) => samples[0]?.foreground?.length);
   const channels = dataset.channelNames.map((_, c) =>
     pool(
-      pooled.map(({ samples }) => samples[c]!),
+      looked.flatMap(({ samples }) => (foreground ? samples[c]!.foreground : samples[c]!.all) ?? []),
       foreground ? 'foreground' : 'all',
     ),
   );

@@ -4,7 +4,7 @@
  * the images. All bad files are collected before anything is thrown. Node only.
  */
 import { MaclError } from '../errors.js';
-import { Cache, type CacheEntry, defaultCacheDir, stampFiles } from './cache.js';
+import { asCaseError, Cache, type CacheEntry, defaultCacheDir, stampFiles } from './cache.js';
 import { classesFromValues, countValues, readCaseImage, readLabelVolume } from './case-io.js';
 import { type Dataset, type DatasetCase, type DatasetClass, selectCases } from './dataset.js';
 import { type ChannelNormalization } from './normalize.js';
@@ -55,13 +55,13 @@ export interface PreparedDataset {
   cacheDir: string;
 }
 
-/** The errors behind the one that `prepareDataset` throws: one a bad case. */
+/** The errors behind the one that `prepareDataset` throws: one a bad file. */
 export function badFiles(error: unknown): MaclError[] {
   if (!(error instanceof MaclError)) return [];
   return error.cause instanceof AggregateError ? (error.cause.errors as MaclError[]) : [error];
 }
 
-/** One error for all bad cases: a line each. */
+/** One error for all bad files, a line each; a case may have several. */
 export function badCasesError(
   root: string,
   bad: readonly { id: string; error: MaclError }[],
@@ -69,15 +69,17 @@ export function badCasesError(
   what = 'cannot be used (--skip-bad leaves them out)',
 ): MaclError {
   const lines = bad.map(({ id, error }) => `  ${id}: ${error.message}`);
-  const words = `${root}: ${bad.length} of ${total} cases ${what}:\n${lines.join('\n')}`;
+  const ids = [...new Set(bad.map(({ id }) => id))];
+  const words = `${root}: ${ids.length} of ${total} cases ${what}:\n${lines.join('\n')}`;
   const cause = new AggregateError(bad.map(({ error }) => error));
-  return new MaclError('dataset', words, { file: root, field: 'cases', found: bad.map(({ id }) => id) }, { cause });
+  return new MaclError('dataset', words, { file: root, field: 'cases', found: ids }, { cause });
 }
 
 /** The classes that the labels of some cases hold. Bad files are skipped here: preparing them reports them. */
 async function discoverClasses(
   dataset: Dataset,
   cases: readonly DatasetCase[],
+  cache: Cache,
   signal?: AbortSignal,
 ): Promise<DatasetClass[]> {
   const values = new Set<number>();
@@ -87,7 +89,7 @@ async function discoverClasses(
       const { voxels } = await readLabelVolume(label, signal);
       for (const value of (await countValues(voxels, label, signal)).keys()) values.add(value);
     } catch (error) {
-      if (!(error instanceof MaclError) || error.code === 'aborted') throw error;
+      asCaseError(error, cache);
     }
   }
   if (dataset.ignoreValue !== undefined) values.delete(dataset.ignoreValue);
@@ -151,16 +153,14 @@ export async function prepareDataset(options: PrepareOptions): Promise<PreparedD
   let classes = [...(options.classes ?? dataset.classes)];
   const labels = options.labels ?? 'none';
   if (labels === 'none') classes = [];
-  else if (!classes.length) classes = await discoverClasses(dataset, items, signal);
+  else if (!classes.length) classes = await discoverClasses(dataset, items, cache, signal);
   const cases: PreparedCase[] = [];
   const bad: PreparedDataset['skipped'] = [];
   for (const [n, item] of items.entries()) {
     try {
       cases.push(await prepareCase(options, item, classes, cache));
-    } catch (error) {
-      // What is wrong with a file is collected; what is wrong with the cache, the memory or the call stops at once.
-      const fatal = !(error instanceof MaclError) || error.code === 'aborted' || isInCache(error, cache);
-      if (fatal) throw error;
+    } catch (caught) {
+      const error = asCaseError(caught, cache);
       bad.push({ id: item.id, error });
       options.onBad?.(item.id, error);
     }
@@ -177,8 +177,4 @@ export async function prepareDataset(options: PrepareOptions): Promise<PreparedD
     warnings: cases.flatMap(({ warnings }) => warnings),
     cacheDir: cache.folder,
   };
-}
-
-function isInCache(error: MaclError, cache: Cache): boolean {
-  return error.details.file?.startsWith(cache.folder) ?? false;
 }

@@ -3,6 +3,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -11,11 +12,18 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type MaclError } from '../../src/errors.js';
+import { memoryError, type MaclError } from '../../src/errors.js';
+import { asCaseError, Cache } from '../../src/data/cache.js';
 import { openDataset } from '../../src/data/dataset.js';
 import { fingerprint, normalizationFrom, plannerFingerprint } from '../../src/data/fingerprint.js';
 import { fromHalf } from '../../src/data/half.js';
-import { badFiles, prepareDataset, type PrepareOptions, type PrepareSettings } from '../../src/data/prepare.js';
+import {
+  badCasesError,
+  badFiles,
+  prepareDataset,
+  type PrepareOptions,
+  type PrepareSettings,
+} from '../../src/data/prepare.js';
 import { type LoadedCase } from '../../src/data/prepared-case.js';
 import { makeNifti, type MakeNifti, put, ramp, testFolder } from './make-nifti.js';
 
@@ -301,7 +309,103 @@ describe('prepareDataset', () => {
   });
 });
 
+describe('fingerprint', () => {
+  it('names every bad file of a case, and a label that is not there', async () => {
+    const root = toy(
+      {
+        both: { image: {}, label: labelled([0, 5]) },
+        fine: { image: {}, label: labelled([0, 3]) },
+        gone: { image: {} },
+      },
+      {
+        modality: undefined,
+        channel_names: { 0: 'T1', 1: 'T2' },
+        labels: { background: 0, three: 3 },
+        training: ['both', 'fine', 'gone'].map((id) => ({
+          image: `imagesTr/${id}.nii.gz`,
+          label: `labelsTr/${id}.nii.gz`,
+        })),
+      },
+    );
+    const image = (id: string, channel: number) => join(root, `imagesTr/${id}_000${channel}.nii.gz`);
+    for (const id of ['both', 'fine', 'gone']) {
+      const from = join(root, `imagesTr/${id}.nii.gz`);
+      for (const channel of [0, 1]) copyFileSync(from, image(id, channel));
+      rmSync(from);
+    }
+    for (const channel of [0, 1]) writeFileSync(image('both', channel), '');
+    const dataset = await openDataset(root);
+    const caseIds = dataset.cases.map(({ id }) => id);
+    const look = async (labels: boolean | 'present') => {
+      const found = await fingerprint(dataset, { caseIds, labels });
+      return [found.bad.map(({ id, error }) => [id, error.details.file]), found.cases.map(({ id }) => id)];
+    };
+    const images = [0, 1].map((channel) => ['both', image('both', channel)]);
+    const labels = ['both', 'gone'].map((id) => [id, join(root, `labelsTr/${id}.nii.gz`)]);
+    expect(await look(true)).toEqual([[...images, ...labels], ['fine']]);
+    expect(await look('present')).toEqual([
+      [...images, labels[0]],
+      ['fine', 'gone'],
+    ]);
+    expect(await look(false)).toEqual([images, ['fine', 'gone']]);
+    const found = await fingerprint(dataset, { caseIds, labels: true });
+    const { message, details } = badCasesError(root, found.bad, 3);
+    expect(message).toMatch(/: 2 of 3 cases cannot be used/);
+    expect(message.split('\n')).toHaveLength(5);
+    expect(details.found).toEqual(['both', 'gone']);
+  });
+
+  it('finds the same whatever the cache holds: with labels an entry has what one without would have', async () => {
+    const root = toy({
+      a: { image: { data: ramp(24) }, label: labelled([0, 0, 3]) },
+      b: { image: { data: ramp(24) } },
+    });
+    const dataset = await openDataset(root);
+    const look = (labels: boolean, cacheDir?: string) =>
+      fingerprint(dataset, { caseIds: ['a', 'b'], labels, ...(cacheDir !== undefined && { cacheDir }) });
+    const fresh = { with: await look(true), without: await look(false) };
+    expect(fresh.with.channels[0]).toMatchObject({ from: 'foreground', min: 2, max: 23 });
+    expect(fresh.without.channels[0]).toMatchObject({ from: 'all', min: 0, max: 23 });
+    for (const [n, first] of [true, false].entries()) {
+      const cacheDir = join(base, `either${n}`);
+      await look(first, cacheDir);
+      const before = readdirSync(cacheDir);
+      expect(await look(!first, cacheDir)).toEqual(first ? fresh.without : fresh.with);
+      expect(readdirSync(cacheDir)).toHaveLength(first ? before.length : before.length + 1);
+    }
+  });
+});
+
 describe('the cache', () => {
+  it('that cannot be written is no bad case: stops at once with its own error', async () => {
+    const root = toy({ a: { image: {} }, b: { image: {} }, c: { image: {} } });
+    const dataset = await openDataset(root);
+    const caseIds = dataset.cases.map(({ id }) => id);
+    for (const [name, run] of [
+      [
+        'fingerprint',
+        (cacheDir: string, onProgress: () => void) =>
+          fingerprint(dataset, { caseIds, labels: false, cacheDir, onProgress }),
+      ],
+      ['image', (cacheDir: string, onProgress: () => void) => prepare(root, { cacheDir, onProgress, skipBad: true })],
+    ] as const) {
+      const cacheDir = join(base, `lost-${name}`);
+      const error = await failure(run(cacheDir, () => rmSync(cacheDir, { recursive: true, force: true })));
+      expect([error.code, error.details.field]).toEqual(['file', 'write']);
+      expect(error.message).toContain(join(cacheDir, `b.${name}.`));
+    }
+  });
+
+  it('is told from a dataset beside it whose name begins alike', async () => {
+    const root = toy({ a: { image: {} }, b: { image: {} } });
+    writeFileSync(join(root, 'imagesTr/b.nii.gz'), '');
+    const error = await failure(prepare(root, { cacheDir: join(base, 'set') }));
+    expect([error.code, error.details.found]).toEqual(['dataset', ['b']]);
+    const cache = await Cache.open(join(base, 'set'), root);
+    const memory = memoryError('a volume', 2, 1, { file: join(root, 'imagesTr/b.nii.gz') });
+    expect(() => asCaseError(memory, cache)).toThrow(memory);
+  });
+
   const files = (folder: string): Record<string, number> =>
     Object.fromEntries(readdirSync(folder).map((name) => [name, statSync(join(folder, name)).mtimeMs]));
 
