@@ -13,7 +13,7 @@ export interface ResolveListOptions {
   seed: number | bigint;
   /** The flag, for errors: `--labels`. */
   flag: string;
-  /** What the fraction is a fraction of, where that is not `available`. */
+  /** What `available` is, for errors: `labelled cases`; default `cases`. */
   what?: string;
 }
 
@@ -137,7 +137,8 @@ export async function splitValidation(options: SplitOptions): Promise<{ train: s
   let val: string[] = [];
   if (text !== 'none') {
     const isFraction = text !== '' && Number.isFinite(Number(text)) && !available.includes(text);
-    val = await resolveCases(argument, { available: isFraction ? chosen : available, seed, flag: '--val' });
+    const from = isFraction ? chosen : available;
+    val = await resolveCases(argument, { available: from, seed, flag: '--val', what: 'labelled cases' });
   }
   const held = new Set(val);
   const train = chosen.filter((id) => !held.has(id)).sort();

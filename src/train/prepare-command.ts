@@ -1,12 +1,14 @@
 /** `macl prepare`: checks every case of a dataset and fills the cache that training reads. */
+import { resolve } from 'node:path';
 import type { PretrainConfigInput } from '../config/types.js';
 import { planData } from '../config/index.js';
 import { defaultCacheDir } from '../data/cache.js';
 import { prepareDataset } from '../data/prepare.js';
+import { MaclError } from '../errors.js';
 import { inspectCases, openData, type DataOptions } from './setup.js';
 
 export interface PrepareOptions extends DataOptions {
-  /** Where the prepared cases go; the cache where absent. Training takes it with `cacheDir`. */
+  /** Where the prepared cases go, as `cacheDir`: training takes it with that. Only one of them is given. */
   readonly out?: string | undefined;
   /** As for pre-training: spacing, normalisation, slice axis and non-finite rule matter here. */
   readonly config?: Omit<PretrainConfigInput, 'task'> | undefined;
@@ -15,11 +17,20 @@ export interface PrepareOptions extends DataOptions {
 export interface PrepareSummary {
   readonly cases: number;
   readonly labelled: number;
+  /** The bad files; a case that is left out may have several. */
   readonly skipped: readonly { readonly id: string; readonly message: string }[];
   readonly cacheDir: string;
 }
 
 export async function prepare(options: PrepareOptions): Promise<PrepareSummary> {
+  if (
+    options.out !== undefined &&
+    options.cacheDir !== undefined &&
+    resolve(options.out) !== resolve(options.cacheDir)
+  ) {
+    const words = `--out ${options.out} and --cache ${options.cacheDir}: both say where the prepared cases go; give one`;
+    throw new MaclError('config', words, { field: '--out' });
+  }
   const dataset = await openData(options);
   const cacheDir = options.out ?? options.cacheDir ?? defaultCacheDir();
   const data = options.config?.data ?? {};

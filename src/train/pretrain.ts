@@ -8,6 +8,7 @@ import { compile } from '../graph/compile.js';
 import { buildPretrainStep, PRETRAIN_RESULTS } from '../methods/macl.js';
 import { declarePretrainNetwork } from '../methods/network.js';
 import type { Backend } from '../backend/types.js';
+import { MaclError } from '../errors.js';
 import type { PreparedDataset } from '../data/prepare.js';
 import { DescriptorWriter } from './descriptors.js';
 import { initialState } from './network-state.js';
@@ -20,10 +21,16 @@ export interface PretrainOptions extends DataOptions, RunOptions {
   readonly config?: Omit<PretrainConfigInput, 'task'> | undefined;
   /** Restricts the cases: FILE.json#KEY, a text file, a comma list, or a fraction. */
   readonly cases?: string | undefined;
+  /** `none`: pre-training has no validation. Here so that scripts may give every training the same options. */
+  readonly val?: string | undefined;
 }
 
-export function pretrain(options: PretrainOptions): Promise<RunSummary> {
+export async function pretrain(options: PretrainOptions): Promise<RunSummary> {
   const input: PretrainConfigInput = { ...options.config, task: 'pretrain' };
+  if (options.val !== undefined && options.val.trim() !== 'none') {
+    const words = `--val ${options.val}: pre-training has no validation, its last weights are the result; expected none`;
+    throw new MaclError('config', words, { field: '--val', expected: 'none', found: options.val });
+  }
   return runTask<PretrainConfig>(options, input, {
     begin: (dataset, backend) => begin(options, input, dataset, backend),
     async prepare(record, dataset, backend) {
@@ -45,7 +52,9 @@ async function begin(
 ): Promise<RunRecord<PretrainConfig>> {
   const cases = await pretrainCases(dataset, options.cases, input.train?.seed ?? 0);
   const want = {
-    labels: false,
+    // CT's numbers are those of the foreground, as `prepare` and fine-tuning take them: a bad label would change them and
+    // is a bad file; a missing one leaves its case without. Nothing else needs labels, and they are not opened then.
+    labels: kindsOf(dataset, input).includes('ct') ? 'present' : false,
     nonFinite: input.data?.nonFinite ?? 'refuse',
     sliceAxis: input.data?.sliceAxis ?? 'D',
   } as const;
@@ -66,6 +75,12 @@ async function begin(
     device: { backend: backend.info.name, isa: backend.info.isa },
     init: null,
   };
+}
+
+/** How the channels will be normalised. */
+function kindsOf(dataset: Dataset, input: PretrainConfigInput): readonly string[] {
+  const { normalize = 'auto' } = input.data ?? {};
+  return normalize === 'auto' ? dataset.kinds : [normalize].flat();
 }
 
 function assemble(

@@ -55,7 +55,10 @@ export async function finetuneCases(
   const available = dataset.cases.filter((c) => c.label !== undefined || c.missingLabel !== undefined).map((c) => c.id);
   if (available.length === 0)
     throw new MaclError('dataset', `${dataset.root}: no case has a label`, { file: dataset.root });
-  const chosen = labels === undefined ? available : await resolveCases(labels, { available, seed, flag: '--labels' });
+  const chosen =
+    labels === undefined
+      ? available
+      : await resolveCases(labels, { available, seed, flag: '--labels', what: 'labelled cases' });
   const split = await splitValidation({ chosen, available, seed, ...(val === undefined ? {} : { val }) });
   return { train: split.train, validation: split.val };
 }
@@ -80,7 +83,7 @@ export function checkSameCases(begun: CaseSplit, given: CaseSplit, flags: string
 export async function inspectCases(
   dataset: Dataset,
   ids: readonly string[],
-  want: { labels: boolean; nonFinite: 'refuse' | 'zero'; sliceAxis: 'D' | 'H' | 'W' },
+  want: { labels: boolean | 'present'; nonFinite: 'refuse' | 'zero'; sliceAxis: 'D' | 'H' | 'W' },
   options: DataOptions,
 ): Promise<{ found: Fingerprint; plan: PlanFingerprint }> {
   const { onEvent } = options;
@@ -92,7 +95,7 @@ export async function inspectCases(
     onProgress: (done, total, id) => onEvent?.({ kind: 'cases', what: 'inspect', done, total, id }),
   });
   const { bad } = found;
-  if (bad.length > 0 && (!options.skipBad || bad.length === ids.length))
+  if (bad.length > 0 && (!options.skipBad || found.cases.length === 0))
     throw badCasesError(dataset.root, bad, ids.length);
   warnLeftOut(bad, ids.length, onEvent);
   return { found, plan: plannerFingerprint(found, dataset) };
@@ -147,7 +150,8 @@ function warnLeftOut(
 ): void {
   if (bad.length === 0) return;
   for (const { id, error } of bad) onEvent?.({ kind: 'warning', message: `left out ${id}: ${error.message}` });
-  onEvent?.({ kind: 'warning', message: `${bad.length} of ${total} cases were left out (--skip-bad)` });
+  const count = new Set(bad.map(({ id }) => id)).size;
+  onEvent?.({ kind: 'warning', message: `${count} of ${total} cases were left out (--skip-bad)` });
 }
 
 /** Rules of the data's channels: a repeated channel is prepared once. */

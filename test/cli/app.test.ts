@@ -52,6 +52,8 @@ describe('help', () => {
       'data out config preset dims device threads resume steps seed precision batch patch checkpoint-every foreground';
     for (const flag of `${flags} slice-axis cache skip-bad follow-links method cases json`.split(' '))
       expect(out).toContain(`--${flag} `);
+    expect(out).toMatch(/--val .*no validation/);
+    expect((await macl('prepare', '--help')).out).toMatch(/--cache .*the same as --out/);
     const fine = (await macl('finetune', '-h')).out;
     for (const flag of ['init', 'labels', 'val']) expect(fine).toContain(`--${flag} `);
   });
@@ -132,6 +134,15 @@ describe('everything else that is wrong: exit code 1', () => {
       err: expect.stringContaining('task: expected pretrain') as string,
     });
     expect((await macl(...train, '--config', path.join(folder, 'absent.json'))).code).toBe(1);
+  });
+  it('a validation of pre-training, two folders for prepared cases', async () => {
+    const { code, err } = await macl(...train, '--val', '0.2');
+    expect([code, err]).toEqual([1, expect.stringContaining('--val 0.2: pre-training has no validation')]);
+    const none = await macl(...train, '--val', 'none');
+    expect(none.err).not.toContain('--val');
+    const prepare = ['prepare', '--data', path.join(folder, 'absent'), '--cache', path.join(folder, 'c')];
+    const both = await macl(...prepare, '--out', path.join(folder, 'o'));
+    expect([both.code, both.err]).toEqual([1, expect.stringMatching(/--out .* and --cache .*give one/)]);
   });
   it('a value out of range', async () => {
     expect(await macl(...train, '--foreground', '1.5')).toMatchObject({

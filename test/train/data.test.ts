@@ -1,5 +1,5 @@
 /** Data as training meets it: volumes that stay on disk, bad cases, padding, prepared folders. */
-import { writeFileSync, readdirSync, copyFileSync, mkdirSync } from 'node:fs';
+import { writeFileSync, readdirSync, readFileSync, copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { patchAffine } from '../../src/data/sampling-affine.js';
@@ -9,6 +9,7 @@ import type { Triple } from '../../src/data/volume.js';
 import type { MaclError } from '../../src/errors.js';
 import { finetune, type FinetuneOptions } from '../../src/train/finetune.js';
 import { pretrain, type PretrainOptions } from '../../src/train/pretrain.js';
+import { prepare } from '../../src/train/prepare-command.js';
 import { largestBox } from '../../src/train/volume-store.js';
 import { device, listen, logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
 
@@ -150,7 +151,7 @@ describe('bad cases', () => {
     expect(error.message).toContain(join(bad, 'imagesTr/toy_2.nii.gz'));
     expect(error.message).toContain(join(bad, 'labelsTr/toy_4.nii.gz'));
     expect(readdirSync(join(root, 'refused'))).toEqual([]);
-    // Pre-training does not look at labels.
+    // Pre-training does not look at labels where nothing of it depends on them.
     const images = await failure(train('refused-pre', { data: bad }));
     expect(images.message).toMatch(/1 of 5 cases/);
   });
@@ -172,6 +173,22 @@ describe('bad cases', () => {
     );
     await tune('skipped-stopped', { data: bad, skipBad: true, resume: true });
     expect(logOf(join(root, 'skipped-stopped'))).toEqual(logOf(join(root, 'good')));
+  });
+
+  it('one whose label is not there is left out of the record too; prepare names every file', async () => {
+    const gone = await toyDataset(join(root, 'gone'));
+    rmSync(join(gone, 'labelsTr/toy_3.nii.gz'));
+    writeFileSync(join(gone, 'imagesTr/toy_2.nii.gz'), '');
+    writeFileSync(join(gone, 'labelsTr/toy_2.nii.gz'), 'cut');
+    const error = await failure(prepare({ data: gone, cacheDir }));
+    expect(error.message).toMatch(/2 of 4 cases/);
+    for (const file of ['imagesTr/toy_2', 'labelsTr/toy_2', 'labelsTr/toy_3'])
+      expect(error.message.split('\n').filter((line) => line.includes(join(gone, `${file}.nii.gz`)))).toHaveLength(1);
+    const { messages, onEvent } = listen();
+    await tune('gone-run', { data: gone, skipBad: true, onEvent });
+    expect(messages('warning').join('\n')).toMatch(/2 of 4 cases were left out/);
+    const record = JSON.parse(runFiles(join(root, 'gone-run'))['config.json']!) as { cases: { train: string[] } };
+    expect(record.cases.train).toEqual(['toy_1', 'toy_4']);
   });
 
   it('all of them bad is an error even then', async () => {
@@ -212,7 +229,7 @@ describe('padding', () => {
 });
 
 describe('which cases', () => {
-  it('validation cases are never trained on, and labels are never looked at in pre-training', async () => {
+  it('validation cases are never trained on, and of MR no label is looked at in pre-training', async () => {
     await tune('split', { val: '0.5' });
     const record = JSON.parse(runFiles(join(root, 'split'))['config.json']!) as {
       cases: { train: string[]; validation: string[] };
@@ -227,6 +244,58 @@ describe('which cases', () => {
     await train('without-labels', { data: unlabelled });
     const [a, b] = ['with-labels', 'without-labels'].map((o) => logOf(join(root, o)));
     expect(b).toEqual(a);
+  });
+
+  it.each(['CT', 'MRI'])('that are prepared are not prepared again by pre-training: %s', async (modality) => {
+    const set = await toyDataset(join(root, `prepared-${modality}`), { modality });
+    // One case has no label at all.
+    rmSync(join(set, 'labelsTr/toy_4.nii.gz'));
+    const json = JSON.parse(readFileSync(join(set, 'dataset.json'), 'utf8')) as { training: unknown[] };
+    writeFileSync(join(set, 'dataset.json'), JSON.stringify({ ...json, training: json.training.slice(0, 3) }));
+    const folder = join(root, `cache-${modality}`);
+    const { messages, onEvent } = listen();
+    expect(await prepare({ data: set, out: folder, onEvent })).toMatchObject({ cases: 4, labelled: 3, skipped: [] });
+    const entries = readdirSync(folder).sort();
+    await train(`of-prepared-${modality}`, { data: set, cacheDir: folder });
+    expect(readdirSync(folder).sort()).toEqual(entries);
+    expect(messages('note').join()).toContain(modality === 'CT' ? 'normalised ct' : 'normalised case');
+    // The numbers of CT are those of fine-tuning, which sees the labelled ones.
+    await tune(`of-prepared-${modality}-fine`, { data: set, cacheDir: folder });
+    const rules = ['', '-fine'].map(
+      (end) =>
+        (JSON.parse(runFiles(join(root, `of-prepared-${modality}${end}`))['config.json']!) as Record<string, unknown>)[
+          'normalization'
+        ],
+    );
+    expect(rules[1]).toEqual(rules[0]);
+  });
+
+  it('a bad label stops pre-training on CT, whose numbers it would change; a missing one leaves a case unlabelled', async () => {
+    const set = await toyDataset(join(root, 'ct-labels'), { modality: 'CT' });
+    rmSync(join(set, 'labelsTr/toy_2.nii.gz'));
+    await train('ct-missing', { data: set });
+    const record = JSON.parse(runFiles(join(root, 'ct-missing'))['config.json']!) as { cases: { train: string[] } };
+    expect(record.cases.train).toHaveLength(4);
+    writeFileSync(join(set, 'labelsTr/toy_3.nii.gz'), 'cut');
+    const error = await failure(train('ct-bad', { data: set }));
+    expect(error.message).toContain(join(set, 'labelsTr/toy_3.nii.gz'));
+    await train('ct-as-mr', { data: set, config: tinyPretrain({ data: { patch: [8, 8, 8], normalize: 'case' } }) });
+  });
+
+  it('without a label are not among the labelled ones', async () => {
+    const set = await toyDataset(join(root, 'some-labels'), { cases: 3 });
+    rmSync(join(set, 'labelsTr/toy_3.nii.gz'));
+    writeFileSync(join(set, 'dataset.json'), JSON.stringify({ modality: ['MRI'] }));
+    for (const flags of [{ labels: 'toy_1,toy_3' }, { val: 'toy_3' }]) {
+      const error = await failure(tune('some', { data: set, ...flags }));
+      expect(error.message).toMatch(/not among the 2 labelled cases: toy_3$/);
+    }
+  });
+
+  it('are not held back from pre-training: --val takes none', async () => {
+    const error = await failure(train('pre-val', { val: '0.2' }));
+    expect([error.code, error.message]).toEqual(['config', expect.stringMatching(/^--val 0\.2: .*no validation/)]);
+    await train('pre-val', { val: 'none' });
   });
 
   it('a model has as many classes as the dataset', async () => {

@@ -12,6 +12,7 @@ export const command: Command = {
   flags: {
     data: trainingFlags.data,
     out: text('out', 'folder for the prepared cases (training takes it with --cache); default: the cache'),
+    cache: text('cache', 'the same as --out; give one of them'),
     config: trainingFlags.config,
     dims: choice('dims', 'network of slices or of volumes', ['2', '3']),
     'slice-axis': trainingFlags['slice-axis'],
@@ -28,6 +29,7 @@ export const command: Command = {
       const summary = await prepare({
         data: String(flags['data']),
         out: word(flags, 'out'),
+        cacheDir: word(flags, 'cache'),
         config,
         skipBad: isSet(flags, 'skipBad'),
         followLinks: isSet(flags, 'followLinks'),
@@ -37,7 +39,8 @@ export const command: Command = {
       progress.done();
       for (const { id, message } of summary.skipped) context.say(`left out ${id}: ${message}`);
       if (isSet(flags, 'json')) return printJson(context, summary);
-      const left = summary.skipped.length > 0 ? `, ${summary.skipped.length} left out` : '';
+      const leftOut = new Set(summary.skipped.map(({ id }) => id)).size;
+      const left = leftOut > 0 ? `, ${leftOut} left out` : '';
       context.print(`${summary.cases} cases (${summary.labelled} labelled${left}) in ${summary.cacheDir}`);
     } finally {
       progress.done();

@@ -12,10 +12,13 @@ export const command: Command = {
     ...trainingFlags,
     method: choice('method', 'pre-training method', ['macl']),
     cases: text('cases', 'cases to use: FILE.json#KEY, a text file, a comma list, or a fraction'),
+    val: text('val', 'none: pre-training has no validation'),
   },
   async run(flags, context) {
     const config = (await configOf(flags, 'pretrain')) as PretrainConfigInput;
     const { pretrain } = await import('../../train/pretrain.js');
-    await runTraining(flags, context, (options) => pretrain({ ...options, config, cases: word(flags, 'cases') }));
+    await runTraining(flags, context, (options) =>
+      pretrain({ ...options, config, cases: word(flags, 'cases'), val: word(flags, 'val') }),
+    );
   },
 };
