@@ -62,10 +62,13 @@ export function positiveShare(shapes: readonly Triple[], plan: SharePlan, most?:
   const threshold = mapTriple((axis) =>
     typeof plan.threshold === 'number' ? plan.threshold : ((plan.threshold[axis] ?? plan.threshold.at(-1)) as number),
   );
+  // As the sampler has them: in 3-D a slice's place is the patch's centre along D.
   const places = (axis: 0 | 1 | 2, length: number) =>
-    axis === 0 && plan.position === 'slice'
-      ? slicePositions(length)
-      : centres(length, plan.dims === 2 && axis === 0 ? 1 : plan.patch[axis]);
+    axis !== 0 || plan.dims === 3
+      ? centres(length, plan.patch[axis])
+      : plan.position === 'slice'
+        ? slicePositions(length)
+        : centres(length, 1);
   const chances = new Map<string, number>();
   const chance = (axis: 0 | 1 | 2, first: number, second: number): number => {
     const key = first < second ? `${axis},${first},${second}` : `${axis},${second},${first}`;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { centres, nearChance, positiveShare, slicePositions } from '../../src/config/positives.js';
-import type { Triple } from '../../src/config/index.js';
+import { planPretrain, type Triple } from '../../src/config/index.js';
+import { fingerprintOf } from './fingerprints.js';
 
 /** All pairs, one by one. */
 function bruteForce(shapes: readonly Triple[], patch: Triple, threshold: number): number {
@@ -57,6 +58,16 @@ describe('the share of positive pairs', () => {
     const open = { dims: 3, patch: [16, 16, 16], position: 'centre', threshold: [2, 2, 0.1] } as const;
     const one = nearChance(centres(64, 16), centres(64, 16), 0.1);
     expect(positiveShare(shapes, open)).toBeCloseTo(one, 12);
+  });
+  it("of a patch's place along D alone, in 3-D: its centre", () => {
+    const plan = { dims: 3, position: 'slice', threshold: 0.1 } as const;
+    // Nowhere to move along D: every pair is a positive.
+    expect(positiveShare([[32, 64, 64]], { ...plan, patch: [32, 16, 16] })).toBe(1);
+    const share = positiveShare([[64, 50, 50]], { ...plan, patch: [16, 16, 16] });
+    expect(share).toBeCloseTo(nearChance(centres(64, 16), centres(64, 16), 0.1), 12);
+    const given = { model: { dims: 3, levels: 2 }, data: { patch: [32, 16, 16] }, loss: { threshold: [0.1] } } as const;
+    const cases = fingerprintOf([[32, 64, 64]]);
+    expect(() => planPretrain(cases, { task: 'pretrain', ...given })).toThrow(/every pair of samples is a positive/);
   });
   it('of slices: i of n is at (i + 1) / n', () => {
     expect(slicePositions(4)).toEqual([0.25, 0.5, 0.75, 1]);
