@@ -2,9 +2,10 @@
  * State by name: initial values, and the way between a session's `state` segment and safetensors (PyTorch's layouts on
  * both sides, so it is a copy).
  */
+import { freeBytes } from '../backend/limits-node.js';
 import { Draws, PURPOSE } from '../data/philox.js';
 import { asFloat64, type RawTensor } from '../data/safetensors.js';
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import { addressOfEntry, type StateEntry, type StateTable } from '../nn/state.js';
 
 export type StateRole = StateEntry['role'];
@@ -19,9 +20,21 @@ function viewOf(table: StateTable, entry: StateEntry, state: Uint8Array): Float3
     : new Float32Array(state.buffer, at, bytes / 4);
 }
 
+/** The whole state segment, all zero. @throws MaclError `memory` where it does not fit */
+export function emptyState({ bytes }: Pick<StateTable, 'bytes'>): Uint8Array {
+  const what = "the network's weights and optimiser state";
+  const free = freeBytes();
+  if (bytes > free) throw memoryError(what, bytes, free);
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw memoryError(what, bytes, free, {}, cause);
+  }
+}
+
 /** The whole state segment at step 0: Kaiming normal with a = 0.01 and so on, from counter-based draws of the seed. */
 export function initialState(table: StateTable, seed: number): Uint8Array {
-  const state = new Uint8Array(table.bytes);
+  const state = emptyState(table);
   table.entries.forEach((entry, index) => {
     const values = viewOf(table, entry, state);
     const draws = new Draws(seed, 0, index, PURPOSE.weights);
@@ -72,14 +85,10 @@ export function setEntry(table: StateTable, state: Uint8Array, entry: StateEntry
   viewOf(table, entry, state).set(asFloat64(tensor));
 }
 
-/**
- * Copies every entry of some roles from a file. Missing, unknown or misshapen tensors are all listed in one error
- * (fault 23).
- */
-export function loadAll(
+/** Looks at names and shapes alone. Missing, unknown or misshapen tensors are all listed in one error (fault 23). */
+export function checkTensors(
   table: StateTable,
-  state: Uint8Array,
-  tensors: ReadonlyMap<string, RawTensor>,
+  tensors: ReadonlyMap<string, Pick<RawTensor, 'shape'>>,
   roles: readonly StateRole[],
   file: string,
 ): void {
@@ -92,7 +101,6 @@ export function loadAll(
     if (!found) wrong.push(`${entry.name}: expected [${entry.shape.join(', ')}], found nothing`);
     else if (found.shape.join() !== entry.shape.join())
       wrong.push(`${entry.name}: expected [${entry.shape.join(', ')}], found [${found.shape.join(', ')}]`);
-    else setEntry(table, state, entry, found);
   }
   for (const name of tensors.keys())
     if (!names.has(name) && !isIgnoredName(name)) wrong.push(`${name}: not part of this model`);
@@ -102,6 +110,28 @@ export function loadAll(
       tensors: wrong.map((w) => w.slice(0, w.indexOf(':'))),
     });
   }
+}
+
+/** Copies every entry of some roles from a file, which must fit as `checkTensors` says. */
+export function loadAll(
+  table: StateTable,
+  state: Uint8Array,
+  tensors: ReadonlyMap<string, RawTensor>,
+  roles: readonly StateRole[],
+  file: string,
+): void {
+  checkTensors(table, tensors, roles, file);
+  for (const entry of table.entries)
+    if (roles.includes(entry.role)) setEntry(table, state, entry, tensors.get(entry.name) as RawTensor);
+}
+
+/** A file's weights as a state; moments and counters are zero. Nothing large is taken before the weights fit. */
+export function weightsState(table: StateTable, tensors: ReadonlyMap<string, RawTensor>, file: string): Uint8Array {
+  const roles = ['parameter', 'statistic'] as const;
+  checkTensors(table, tensors, roles, file);
+  const state = emptyState(table);
+  loadAll(table, state, tensors, roles, file);
+  return state;
 }
 
 /** Shape and name of every parameter's gradient in the flat buffer. */

@@ -15,7 +15,7 @@ import { buildFinetuneStep } from '../methods/segment.js';
 import { GRADIENTS } from '../methods/update.js';
 import type { StateTable } from '../nn/state.js';
 import { Executor } from './executor.js';
-import { gradientTensors, initialState, loadAll, stateTensors } from './network-state.js';
+import { gradientTensors, stateTensors, weightsState } from './network-state.js';
 
 export type Tensors = ReadonlyMap<string, RawTensor>;
 
@@ -36,8 +36,7 @@ export async function runStep(input: StepInput): Promise<Map<string, RawTensor>>
   const { config, backend } = input;
   const build = config.task === 'pretrain' ? pretrainProgram(input, config) : finetuneProgram(input, config);
   const { program, state, values } = build;
-  const segment = initialState(state, 0);
-  loadAll(state, segment, input.weights, ['parameter', 'statistic'], input.files.weights);
+  const segment = weightsState(state, input.weights, input.files.weights);
   const executor = await Executor.open(backend, [program], segment);
   try {
     for (const [name, numbers] of values) executor.set(program, name, numbers);

@@ -20,8 +20,14 @@ export interface Transfer {
 }
 
 const FIRST = 'encoder.blocks.0.conv1.weight';
-const isEncoder = (name: string): boolean => name.startsWith('encoder.');
 const isWeight = (e: StateEntry): boolean => e.role === 'parameter' || e.role === 'statistic';
+
+/** Whether that run had trained it: the encoder, and decoder blocks 0 (the deepest) … n − 1. */
+function wasTrained(name: string, { task, model }: LoadedModel['config']): boolean {
+  const block = /^decoder\.blocks\.(\d+)\./.exec(name)?.[1];
+  if (block === undefined) return name.startsWith('encoder.');
+  return Number(block) < (task === 'finetune' ? model.levels : model.decoderBlocks);
+}
 
 /** @throws MaclError `weights` listing every encoder or decoder tensor that is missing or does not fit (fault 23) */
 export function transferWeights(table: StateTable, state: Uint8Array, from: LoadedModel): Transfer {
@@ -33,7 +39,7 @@ export function transferWeights(table: StateTable, state: Uint8Array, from: Load
     const { name } = entry;
     let found = from.tensors.get(name);
     if (!found) {
-      if (isEncoder(name)) wrong.push(`${name}: expected [${entry.shape.join(', ')}], found nothing`);
+      if (wasTrained(name, from.config)) wrong.push(`${name}: expected [${entry.shape.join(', ')}], found nothing`);
       fresh.push(name);
       continue;
     }
