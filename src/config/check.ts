@@ -4,6 +4,7 @@
  */
 import { MaclError } from '../errors.js';
 import { mapTriple } from './fingerprint.js';
+import { checkClasses, checkContrasted } from './limits.js';
 import type { ConfigInput, ModelConfig, ResolvedConfig, Task, Triple } from './types.js';
 
 const AXES = ['D', 'H', 'W'] as const;
@@ -67,10 +68,12 @@ export function checkConfig(config: ResolvedConfig, input: ConfigInput, source: 
       const why = 'with a single sample every pair is a positive and nothing is told apart';
       throw contradiction(source, 'train.batch', 'at least 2 in pre-training', train.batch, why);
     }
+    checkContrasted(train.batch, source);
   } else {
     if (config.model.classes < 2) {
       throw contradiction(source, 'model.classes', 'the number of classes, the background counted', 'nothing');
     }
+    checkClasses(config.model.classes, source);
     const { classWeights } = config.loss;
     if (classWeights && classWeights.length !== config.model.classes) {
       throw contradiction(source, 'loss.classWeights', `${config.model.classes} entries (model.classes)`, classWeights);
@@ -103,8 +106,8 @@ function checkAugment({ task, model, augment }: ResolvedConfig, source: string):
     throw contradiction(source, 'augment.mirror', 'none along D, because model.dims is 2', augment.mirror);
   }
   const { brightness, contrast } = augment.intensity;
-  if (task === 'pretrain' && augment.nonSpatial === 'brightness+contrast' && brightness === 0 && contrast === 0) {
-    const expected = 'brightness or contrast above 0, because augment.nonSpatial is brightness+contrast';
+  if (task === 'pretrain' && augment.nonSpatial !== 'identity' && brightness === 0 && contrast === 0) {
+    const expected = `brightness or contrast above 0, because augment.nonSpatial is ${augment.nonSpatial}`;
     throw contradiction(source, 'augment.intensity', expected, JSON.stringify(augment.intensity));
   }
 }

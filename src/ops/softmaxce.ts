@@ -1,4 +1,5 @@
 /** softmaxce: cross-entropy over voxels with class weights and an ignored label. Equation: native/ops/losses.h. */
+import { checkClasses } from '../config/limits.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { defineKernel, type GradientContext } from '../graph/kernel.js';
@@ -20,6 +21,7 @@ export const IGNORE_LABEL = 255;
  * @param classWeights [K] float64, or null for 1 each
  */
 export function softmaxce(b: GraphBuilder, x: Tensor, y: Tensor, classWeights: Tensor | null = null): Tensor {
+  checkClasses(x.shape[4], 'softmaxce');
   const loss = b.scalar('ce');
   const count = b.scalar('count');
   b.emit(
