@@ -43,7 +43,7 @@ const code: Record<Task, ConfigInput> = {
     augment: {
       mirror: true,
       probability: 0.67,
-      nonSpatial: 'brightness+contrast',
+      nonSpatial: 'code',
       intensity: { brightness: 0.2, contrast: 0.2, noise: 0 },
     },
   },

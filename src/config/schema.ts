@@ -148,7 +148,12 @@ const augment = object('The spatial and intensity changes of a view.', {
     contrast: number(0, 1, 'multiplied: uniform in 1 ± this'),
     noise: number(0, 10, 'standard deviation of noise: uniform in 0 … this'),
   }),
-  nonSpatial: oneOf('the views without spatial change', 'identity', 'brightness+contrast'),
+  nonSpatial: oneOf(
+    'the views without spatial change: the patch itself, or with brightness and contrast; code: these alone have them',
+    'identity',
+    'brightness+contrast',
+    'code',
+  ),
   interpolation: oneOf('interpolation of images', 'linear', 'cubic'),
 });
 

@@ -116,8 +116,11 @@ export interface AugmentConfig {
   /** Chance of a rotation, and independently of a scale, in a view. */
   readonly probability: number;
   readonly intensity: IntensityConfig;
-  /** The views without spatial change: the patch itself (the paper), or with brightness and contrast (the code). */
-  readonly nonSpatial: 'identity' | 'brightness+contrast';
+  /**
+   * The views without spatial change: the patch itself (the paper), or with brightness and contrast. 'code': with them, and
+   * the spatial views without (the released CHD loader).
+   */
+  readonly nonSpatial: 'identity' | 'brightness+contrast' | 'code';
   readonly interpolation: 'linear' | 'cubic';
 }
 

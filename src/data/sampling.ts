@@ -106,8 +106,10 @@ class Drawing {
       const affine = patchAffine(this.patch, start, item.spacingMm, spatial ? change : NO_CHANGE);
       return { affine, ...this.intensity(draws, intensity) };
     };
-    const v1 = view(true, augment.intensity);
-    const v2 = view(true, augment.intensity);
+    const { noise } = augment.intensity;
+    const moved = augment.nonSpatial === 'code' ? { ...NO_INTENSITY, noise } : augment.intensity;
+    const v1 = view(true, moved);
+    const v2 = view(true, moved);
     const still = augment.nonSpatial === 'identity' ? NO_INTENSITY : { ...augment.intensity, noise: 0 };
     const i1 = view(false, still);
     const i2 = view(false, still);

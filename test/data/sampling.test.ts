@@ -117,9 +117,27 @@ describe('pre-training', () => {
     expect(changed.i1.noiseSd).toBe(0);
     expect(changed.v1).toEqual(identity.v1);
   });
-  it('meets the share of positive pairs that the planner foretells', () => {
+  it('changes those of the spatial views or not: the released code does not', () => {
+    const views = (augment: object, more: object = {}) => {
+      const config = pretrain({ augment, ...more });
+      return samplerFor(config, cases).draw(2)[0]!.views;
+    };
+    const intensity = { brightness: 0.3, contrast: 0.2, noise: 0.1 };
+    const [all, code] = [
+      views({ nonSpatial: 'brightness+contrast', intensity }),
+      views({ nonSpatial: 'code', intensity }),
+    ];
+    expect([code.i1, code.i2]).toEqual([all.i1, all.i2]);
+    expect(code.v1).toEqual({ ...all.v1, gain: 1, bias: 0 });
+    expect(code.v2).toEqual({ ...all.v2, gain: 1, bias: 0 });
+    const flat = { model: { ...model, dims: 2 }, data: { patch: [1, 32, 32] } };
+    const preset = views({}, { ...flat, preset: 'code-2d' });
+    for (const v of [preset.v1, preset.v2]) expect(v).toMatchObject({ gain: 1, bias: 0, noiseSd: 0 });
+    for (const i of [preset.i1, preset.i2]) expect([i.gain, i.bias]).not.toEqual([1, 0]);
+  });
+  it.each(['centre', 'slice'] as const)('meets the share of positive pairs that is foretold, by %s', (position) => {
     const threshold = 0.1;
-    const config = pretrain({ train: { batch: 64, seed: 3 } });
+    const config = pretrain({ data: { patch: [16, 32, 16], position }, train: { batch: 64, seed: 3 } });
     const sampler = samplerFor(config, cases);
     const shapes = cases.map((c) => c.shape);
     let near = 0;
@@ -133,7 +151,7 @@ describe('pre-training', () => {
           all++;
         }
     }
-    const told = positiveShare(shapes, { dims: 3, patch: [16, 32, 16], position: 'centre', threshold });
+    const told = positiveShare(shapes, { dims: 3, patch: [16, 32, 16], position, threshold });
     expect(distinctShapes(shapes)).toHaveLength(3);
     expect(Math.abs(near / all - told)).toBeLessThan(0.02);
   });
