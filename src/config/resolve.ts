@@ -16,6 +16,7 @@ import type {
   FinetuneConfigInput,
   ModelConfig,
   OptimizerConfig,
+  PresetName,
   PretrainConfig,
   PretrainConfigInput,
   ResolvedConfig,
@@ -36,7 +37,14 @@ export function readConfig(value: unknown, source?: string): ConfigInput {
     const words = `${source ?? 'configuration'}: model.dims: expected 2, because preset ${preset} is 2-D, found 3`;
     throw new MaclError('config', words, { field: 'model.dims', expected: 2, found: 3 });
   }
-  return mergeConfig<ConfigInput>(presetInput(preset, value.task), value);
+  return mergeConfig<ConfigInput>(presetInput(preset, value.task), scaledFinal(preset, value), value);
+}
+
+/** Where only the rate is given over a preset's, the rate that the preset ends at keeps its share of it. */
+function scaledFinal(preset: PresetName, { task, optimizer: given }: ConfigInput): Partial<ConfigInput> | undefined {
+  const { lr, lrFinal } = presetInput(preset, task)?.optimizer ?? {};
+  if (given?.lr === undefined || given.lrFinal !== undefined || !lr || !lrFinal) return undefined;
+  return { optimizer: { lrFinal: lrFinal * (given.lr / lr) } };
 }
 
 /** @throws MaclError `config` with path, expected and found */
@@ -124,7 +132,6 @@ function optimizerOf({ task, optimizer: o = {} }: ConfigInput): OptimizerConfig 
 
 function dataOf({ data: d = {} }: ConfigInput, model: ModelConfig, threshold?: number | readonly number[]): DataConfig {
   const { normalize } = d;
-  const axes = Array.isArray(threshold) ? threshold.length : model.dims === 3 ? 3 : 1;
   return {
     spacingMm: d.spacingMm ?? null,
     patch: d.patch ?? null,
@@ -137,8 +144,14 @@ function dataOf({ data: d = {} }: ConfigInput, model: ModelConfig, threshold?: n
     nonFinite: d.nonFinite ?? 'refuse',
     foreground: d.foreground ?? 0.33,
     sliceAxis: d.sliceAxis ?? 'D',
-    position: d.position ?? (axes === 1 ? 'slice' : 'centre'),
+    position: d.position ?? defaultPosition(model.dims, threshold),
   };
+}
+
+/** What a threshold for each axis is meant for, else a slice's place in 2-D and a patch's in 3-D. */
+export function defaultPosition(dims: 2 | 3, threshold?: number | readonly number[]): DataConfig['position'] {
+  const axes = typeof threshold === 'object' ? threshold.length : dims === 3 ? 3 : 1;
+  return axes === 1 ? 'slice' : 'centre';
 }
 
 function trainOf({ task, train: t = {} }: ConfigInput): TrainConfig {

@@ -3,12 +3,14 @@ import {
   lambdaOf,
   meaningOf,
   patchUnit,
+  planPretrain,
   presetLacks,
   resolveConfig,
   type ResolvedConfig,
 } from '../../src/config/index.js';
 import type { FinetuneConfig, PretrainConfig } from '../../src/config/types.js';
 import { MaclError } from '../../src/errors.js';
+import { fingerprintOf } from './fingerprints.js';
 
 const pretrain = (value: object = {}) => resolveConfig({ task: 'pretrain', ...value }) as PretrainConfig;
 const finetune = (value: object = {}) =>
@@ -104,7 +106,7 @@ describe('presets', () => {
   });
   it('code-2d differs in points 1, 2, 3, 7, 9 and 10, and says what it lacks', () => {
     const p = pretrain({ preset: 'code-2d' });
-    expect(p.augment.nonSpatial).toBe('brightness+contrast');
+    expect(p.augment.nonSpatial).toBe('code');
     expect(p.augment.intensity.brightness).toBeGreaterThan(0);
     expect(p.optimizer).toMatchObject({ lr: 0.01, schedule: 'cosine-floor', lrFinal: 5e-6 });
     expect(p.loss.temperatureFactor).toBe('code');
@@ -119,10 +121,45 @@ describe('presets', () => {
     expect(p.optimizer).toMatchObject({ lr: 0.03, weightDecay: 1e-5 });
     expect(p.model).toMatchObject({ filters: 8, levels: 4 });
   });
+  it('end at a rate that goes with a given one, and contradict nobody', () => {
+    const rates = (preset: string, optimizer: object) => {
+      const { lr, lrFinal } = finetune({ preset, optimizer }).optimizer;
+      return [lr, lrFinal];
+    };
+    for (const preset of ['default', 'paper-2d', 'code-2d']) {
+      const [lr, lrFinal] = rates(preset, { lr: 1e-6 });
+      expect(lr).toBe(1e-6);
+      expect(lrFinal).toBeCloseTo(1e-8, 20);
+      expect(rates(preset, { lr: 1e-6, lrFinal: 1e-7 })).toEqual([1e-6, 1e-7]);
+    }
+    expect(rates('paper-2d', { lr: 5e-4 })).toEqual([5e-4, 5e-6]);
+    expect(pretrain({ preset: 'paper-2d', optimizer: { lr: 1e-7 } }).optimizer.lrFinal).toBe(0);
+    expect(pretrain({ preset: 'code-2d', optimizer: { lr: 1e-6 } }).optimizer.lrFinal).toBeCloseTo(5e-10, 20);
+    const text = message({ task: 'finetune', preset: 'paper-2d', model: { classes: 2 }, optimizer: { lrFinal: 1 } });
+    expect(text).toMatch(/lrFinal: expected at most optimizer\.lr = 0\.0005, found 1$/);
+  });
   it('of 2-D refuse 3-D', () => {
     expect(message({ task: 'pretrain', preset: 'paper-2d', model: { dims: 3 } })).toMatch(
       /model\.dims: expected 2, because preset paper-2d/,
     );
+  });
+});
+
+describe('the position that a threshold is for', () => {
+  const thresholds = [undefined, 0.1, [0.1], [0.1, 0.1, 0.1]];
+  it.each([2, 3] as const)('is the same for a configuration and a plan, %i-D', (dims) => {
+    const cases = fingerprintOf([
+      [40, 80, 80],
+      [36, 72, 90],
+    ]);
+    const found = thresholds.map((threshold) => {
+      const loss = threshold === undefined ? {} : { threshold };
+      const input = { task: 'pretrain', model: { dims }, loss } as const;
+      const { position } = resolveConfig(input).data;
+      expect(planPretrain(cases, input).config.data.position).toBe(position);
+      return position;
+    });
+    expect(found).toEqual(dims === 2 ? ['slice', 'slice', 'slice', 'centre'] : ['centre', 'centre', 'slice', 'centre']);
   });
 });
 
@@ -224,6 +261,16 @@ describe('contradictions are named', () => {
       'a batch of one',
       { task: 'pretrain', train: { batch: 1 } },
       /train\.batch: expected at least 2 in pre-training, found 1/,
+    ],
+    [
+      'more samples than are contrasted',
+      { task: 'pretrain', train: { batch: 257 } },
+      /train\.batch: expected at most 256 \(.*found 257/,
+    ],
+    [
+      'more classes than the losses hold',
+      { task: 'finetune', model: { classes: 129 } },
+      /model\.classes: expected at most 128 \(.*found 129/,
     ],
     ['no classes', { task: 'finetune' }, /model\.classes/],
     [
