@@ -57,7 +57,7 @@ describe('the metadata of a model', () => {
 
   const config = JSON.parse(modelMetadata(MODEL)['macl.config']!) as Record<string, object>;
   const changed = (section: string, values: object) => ({ ...config, [section]: { ...config[section], ...values } });
-  it.each<[key: string, value: unknown, field: string]>([
+  const wrong: [key: string, value: unknown, field: string][] = [
     ['macl.config', null, 'macl.config'],
     ['macl.config', [], 'macl.config'],
     ['macl.config', { task: 'finetune' }, 'macl.config.model.classes'],
@@ -85,11 +85,15 @@ describe('the metadata of a model', () => {
     ['macl.channels', 'CT', 'macl.channels'],
     ['macl.channels', [1, 2], 'macl.channels[0]'],
     ['macl.channels', ['a', 'b', 'c'], 'macl.channels'],
-  ])('%s = %j is an error of the file', (key, value, field) => {
-    const error = failure({ ...modelMetadata(MODEL), [key]: JSON.stringify(value) });
-    expect([error.code, error.details.file, error.details.field]).toEqual(['file', 'model.safetensors', field]);
-    expect(error.message).toContain(`model.safetensors: ${key}`);
-  });
+  ];
+  it.each(wrong.map(([key, value, field]) => ({ key, value, field })))(
+    '$field that is wrong is an error of the file',
+    ({ key, value, field }) => {
+      const error = failure({ ...modelMetadata(MODEL), [key]: JSON.stringify(value) });
+      expect([error.code, error.details.file, error.details.field]).toEqual(['file', 'model.safetensors', field]);
+      expect(error.message).toContain(`model.safetensors: ${key}`);
+    },
+  );
 
   it.each(['macl.config', 'macl.normalization', 'macl.classes', 'macl.channels'])('without %s is too', (key) => {
     const metadata = modelMetadata(MODEL);
