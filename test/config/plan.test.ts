@@ -214,6 +214,21 @@ describe('2-D', () => {
   });
 });
 
+describe('the learning rate of fine-tuning', () => {
+  const lr = (input: Parameters<typeof finetune>[1]) => {
+    const { lr, lrFinal } = finetune(organ, input).config.optimizer;
+    return [lr, lrFinal];
+  };
+  it('is its own in 3-D with Adam, else the published one; what is given is kept', () => {
+    expect(lr({})).toEqual([2e-3, 2e-5]);
+    expect(lr({ optimizer: { name: 'adamw' } })).toEqual([2e-3, 2e-5]);
+    expect(lr({ optimizer: { lr: 1e-4 } })).toEqual([1e-4, 1e-6]);
+    expect(lr({ optimizer: { name: 'sgd' } })[0]).toBe(0.01);
+    expect(lr({ model: { dims: 2 } })).toEqual([5e-4, 5e-6]);
+    expect(lr({ preset: 'paper-2d' })).toEqual([5e-4, 5e-6]);
+  });
+});
+
 describe('from a pre-trained run', () => {
   const init = pretrain(organ, {
     model: { filters: 8, levels: 2 },
