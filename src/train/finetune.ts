@@ -1,8 +1,8 @@
 /** Fine-tuning: from labelled cases, and maybe a pre-trained network, to a model that segments. */
 import { resolve } from 'node:path';
 import type { Backend } from '../backend/types.js';
-import { describePlan } from '../config/index.js';
-import type { FinetuneConfig, FinetuneConfigInput } from '../config/types.js';
+import { describePlan, type Plan } from '../config/index.js';
+import type { ChannelNormalization, FinetuneConfig, FinetuneConfigInput } from '../config/types.js';
 import type { Dataset } from '../data/dataset.js';
 import type { PreparedDataset } from '../data/prepare.js';
 import type { PreparedCase } from '../data/prepared-case.js';
@@ -47,6 +47,11 @@ export function finetune(options: FinetuneOptions): Promise<RunSummary> {
         const given = await finetuneCases(dataset, options.labels, options.val, record.config.train.seed);
         checkSameCases(record.cases, given, '--labels, --val', options.skipBad ?? false);
       }
+      if (options.resume && options.init !== undefined && resolve(options.init) !== record.init) {
+        const details = { field: 'init', expected: record.init, found: resolve(options.init) };
+        const began = record.init === null ? 'from scratch' : `from ${record.init}`;
+        throw new MaclError('config', `--resume: --init: the run began ${began}, found ${details.found}`, details);
+      }
       const prepare = (ids: readonly string[]) => prepareCases(dataset, ids, record, 'required', options);
       const training = await prepare(train);
       const held = validation.length > 0 ? await prepare(validation) : null;
@@ -89,8 +94,7 @@ async function begin(
   return {
     format: 1,
     config: plan.config,
-    // CT's numbers are those that the network was pre-trained with.
-    normalization: repeated((init ?? plan).normalization, plan.config.model.inChannels),
+    normalization: normalizationOf(plan, init),
     classes: found.classes,
     channelNames: dataset.channelNames,
     dataset: dataset.root,
@@ -105,8 +109,13 @@ async function begin(
   };
 }
 
-function repeated<T>(rules: readonly T[], count: number): readonly T[] {
-  return Array.from({ length: count }, (_, c) => (rules[c] ?? rules[0]) as T);
+/** One rule a channel of the network. CT's numbers are those that it was pre-trained with, unless another kind is wanted. */
+function normalizationOf(plan: Plan<FinetuneConfig>, init: LoadedModel | null): readonly ChannelNormalization[] {
+  return Array.from({ length: plan.config.model.inChannels }, (_, c) => {
+    const own = (plan.normalization[c] ?? plan.normalization[0]) as ChannelNormalization;
+    const before = init?.normalization[c] ?? init?.normalization[0];
+    return before?.kind === own.kind ? before : own;
+  });
 }
 
 async function assemble(

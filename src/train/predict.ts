@@ -5,15 +5,7 @@ import type { Backend } from '../backend/types.js';
 import { makeFolder } from '../data/files.js';
 import { readImages } from '../data/case-io.js';
 import { badCasesError } from '../data/prepare.js';
-import {
-  fromRas,
-  orientationOf,
-  readNifti,
-  readNiftiFrame,
-  readNiftiHeader,
-  toRas,
-  writeNifti,
-} from '../data/nifti.js';
+import { fromRas, orientationOf, readNifti, readNiftiFrame, toRas, writeNifti } from '../data/nifti.js';
 import type { Volume } from '../data/volume.js';
 import { MaclError, memoryError } from '../errors.js';
 import type { LoadedModel } from './model-file.js';

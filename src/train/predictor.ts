@@ -5,7 +5,7 @@
 import { freeBytes } from '../backend/limits-node.js';
 import type { Backend } from '../backend/types.js';
 import { axisOrder, permuteTriple, permuteVoxels, prepareVolume } from '../data/prepare-volume.js';
-import { Breather } from '../data/breathe.js';
+import { Breather, throwIfAborted } from '../data/breathe.js';
 import { resampledShape } from '../data/resample.js';
 import type { Triple, Volume } from '../data/volume.js';
 import { MaclError, memoryError } from '../errors.js';
@@ -18,7 +18,7 @@ import { predictVolume, predictVolumeBytes, spacingMap, type AxisMap } from '../
 import { Executor } from './executor.js';
 import type { LoadedModel } from './model-file.js';
 import type { FinetuneConfig } from '../config/types.js';
-import { initialState, loadAll } from './network-state.js';
+import { weightsState } from './network-state.js';
 
 export interface SegmentOptions {
   /** Average over mirrored tiles too, on the axes that training mirrored (all axes where it mirrored none). */
@@ -45,18 +45,20 @@ export class Predictor {
     const { real } = backend.info;
     const net = declareSegmentNetwork(config.model, null, real);
     const program = compile(buildInference(net, 1, config.data.patch, new GraphBuilder(real)), backend, net.state, 0);
-    const state = initialState(net.state, 0);
-    loadAll(net.state, state, model.tensors, ['parameter', 'statistic'], model.file);
+    const state = weightsState(net.state, model.tensors, model.file);
     return new Predictor(model, await Executor.open(backend, [program], state), program);
   }
 
-  /** Class indices on the volume's own (RAS) grid, [D, H, W]. Calls wait for one another. */
+  /** Class indices on the volume's own (RAS) grid, [D, H, W]. Calls wait for one another, an aborted one no longer. */
   async segment(volume: Volume, options: SegmentOptions = {}): Promise<Uint8Array> {
-    const turn = this.busy.then(
-      () => this.run(volume, options),
-      () => this.run(volume, options),
-    );
-    this.busy = turn;
+    const { signal } = options;
+    const before = this.busy;
+    const turn = before.then(() => {
+      throwIfAborted(signal);
+      return this.run(volume, options);
+    });
+    this.busy = turn.catch(() => undefined);
+    if (signal) await beforeAbort(before, signal);
     return turn;
   }
 
@@ -107,9 +109,20 @@ export class Predictor {
   }
 
   async close(): Promise<void> {
-    await this.busy.catch(() => undefined);
+    await this.busy;
     await this.executor.close();
   }
+}
+
+/** Waits for `promise`, which never rejects, or rejects as soon as the signal is aborted. */
+async function beforeAbort(promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  let done = (): void => undefined;
+  const aborted = new Promise<void>((resolve) => (done = resolve));
+  const stop = (): void => done();
+  signal.addEventListener('abort', stop, { once: true });
+  await Promise.race([promise, aborted]);
+  signal.removeEventListener('abort', stop);
+  throwIfAborted(signal);
 }
 
 /** Voxels between two looks at the clock. */

@@ -410,6 +410,20 @@ describe('from memory', () => {
     expect((await failure(segmenter.segment(volumes[0]!))).code).toBe('state');
   });
 
+  it('rejects an aborted call that still waits for another', async () => {
+    const segmenter = await Segmenter.open(join(root, 'model'), { device });
+    const { volume } = await toRas(await readNifti(join(data, 'imagesTr/toy_1.nii.gz')));
+    const order: string[] = [];
+    const controller = new AbortController();
+    const first = segmenter.segment(volume).then(() => order.push('first'));
+    const waits = failure(segmenter.segment(volume, { signal: controller.signal })).then((e) => order.push(e.code));
+    const third = segmenter.segment(volume).then(() => order.push('third'));
+    controller.abort();
+    await Promise.all([first, waits, third]);
+    expect(order).toEqual(['aborted', 'first', 'third']);
+    await segmenter.close();
+  });
+
   it('refuses what cannot be: too few voxels, NaN, another number of channels', async () => {
     const segmenter = await Segmenter.open(join(root, 'model'), { device });
     const { volume } = await toRas(await readNifti(join(data, 'imagesTr/toy_1.nii.gz')));

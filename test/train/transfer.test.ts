@@ -132,7 +132,7 @@ describe('one channel for a network that was pre-trained on four', () => {
       ['sum', 'repeat'].map(async (model) => {
         const out = join(root, `${model}-out`);
         await predict({ model: join(root, model), input: join(root, 'v.nii'), out, device, probabilities: true });
-        return (await readNifti(join(out, 'v_probabilities.nii.gz'))).voxels;
+        return (await readNifti(join(out, 'v_probabilities.nii'))).voxels;
       }),
     );
     expect(sum!.length).toBe(3 * 990);
@@ -148,6 +148,11 @@ describe('one channel for a network that was pre-trained on four', () => {
     const { onEvent } = listen((e) => e.kind === 'step' && e.step === 7 && controller.abort());
     const base = { ...common, data, out: join(root, 'repeat-stopped'), ...options };
     await expect(finetune({ ...base, onEvent, signal: controller.signal })).rejects.toMatchObject({ code: 'aborted' });
+    const other = { ...base, init: join(root, 'another'), resume: true };
+    await expect(finetune(other)).rejects.toMatchObject({
+      code: 'config',
+      message: expect.stringMatching(/--init: the run began from .*pre-4/) as string,
+    });
     await finetune({ ...base, resume: true });
     expect(runFiles(join(root, 'repeat-stopped'))['model.safetensors']).toBe(
       runFiles(join(root, 'repeat-trained'))['model.safetensors'],

@@ -1,0 +1,40 @@
+/** Whose normalisation a fine-tuned model has: the pre-trained run's, unless another kind is asked for. */
+import { join } from 'node:path';
+import { beforeAll, expect, it } from 'vitest';
+import type { FinetuneConfigInput } from '../../src/config/types.js';
+import { finetune } from '../../src/train/finetune.js';
+import { loadModel } from '../../src/train/model-file.js';
+import { pretrain } from '../../src/train/pretrain.js';
+import { device, listen, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
+
+const root = scratchFolder();
+const common = { cacheDir: join(root, 'cache'), device, threads: 1 } as const;
+let mr: string;
+beforeAll(async () => {
+  const ct = await toyDataset(join(root, 'ct'), { modality: 'CT' });
+  mr = await toyDataset(join(root, 'mr'));
+  await pretrain({ ...common, data: ct, out: join(root, 'pre'), config: tinyPretrain({ train: { steps: 0 } }) });
+});
+
+async function tuned(out: string, data: NonNullable<FinetuneConfigInput['data']>) {
+  const { messages, onEvent } = listen();
+  const config = tinyFinetune({ init: {}, data, train: { steps: 0 } });
+  const init = join(root, 'pre');
+  const { model } = await finetune({ ...common, data: mr, out: join(root, out), init, config, onEvent });
+  return { model: await loadModel(model), warnings: messages('warning').join() };
+}
+
+it('is that of the pre-trained run, with a warning where it saw CT and this is MR', async () => {
+  const before = await loadModel(join(root, 'pre'));
+  const { model, warnings } = await tuned('kept', {});
+  expect(before.normalization[0]).toMatchObject({ kind: 'ct' });
+  expect(model.normalization).toEqual(before.normalization);
+  expect(warnings).toMatch(/"ct".*"case"/);
+});
+
+it('is the one that was asked for, in the configuration and in what the model does', async () => {
+  const { model, warnings } = await tuned('changed', { normalize: 'case' });
+  expect(model.config.data.normalize).toEqual(['case']);
+  expect(model.normalization).toEqual([{ kind: 'case' }]);
+  expect(warnings).toBe('');
+});
