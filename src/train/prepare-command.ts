@@ -59,6 +59,7 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
     ...(options.signal ? { signal: options.signal } : {}),
     onProgress: (done, total, id) => options.onEvent?.({ kind: 'cases', what: 'prepare', done, total, id }),
   });
+  for (const words of prepared.warnings) options.onEvent?.({ kind: 'warning', message: words });
   return {
     cases: prepared.cases.length,
     labelled: prepared.cases.filter((c) => c.hasLabels).length,

@@ -11,7 +11,18 @@ import { finetune, type FinetuneOptions } from '../../src/train/finetune.js';
 import { pretrain, type PretrainOptions } from '../../src/train/pretrain.js';
 import { prepare } from '../../src/train/prepare-command.js';
 import { largestBox } from '../../src/train/volume-store.js';
-import { device, listen, logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
+import { writeNifti } from '../../src/data/nifti.js';
+import {
+  device,
+  listen,
+  logOf,
+  runFiles,
+  scratchFolder,
+  tinyFinetune,
+  tinyPretrain,
+  toyDataset,
+  toyVolume,
+} from './toy.js';
 
 const root = scratchFolder();
 const cacheDir = join(root, 'cache');
@@ -229,6 +240,17 @@ describe('padding', () => {
 });
 
 describe('which cases', () => {
+  it('says in prepare too what was noticed while reading', async () => {
+    const noticed = await toyDataset(join(root, 'noticed'), { cases: 2 });
+    const { voxels } = toyVolume(0, [12, 14, 16]);
+    voxels[5] = NaN;
+    const affine = Float64Array.from([1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]);
+    await writeNifti(join(noticed, 'imagesTr/toy_1.nii.gz'), { shape: [16, 14, 12], affine, voxels });
+    const { messages, onEvent } = listen();
+    await prepare({ data: noticed, cacheDir, config: { data: { nonFinite: 'zero' } }, onEvent });
+    expect(messages('warning').join()).toMatch(/toy_1.*1 voxels that are not finite were set to 0/);
+  });
+
   it('validation cases are never trained on, and of MR no label is looked at in pre-training', async () => {
     await tune('split', { val: '0.5' });
     const record = JSON.parse(runFiles(join(root, 'split'))['config.json']!) as {
