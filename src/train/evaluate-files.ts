@@ -15,6 +15,7 @@ import { type BootstrapOptions } from '../segment/bootstrap.js';
 import { type ClassLabel, type EvaluationDocument, summarise } from '../segment/evaluate.js';
 import { checkValues, valuesIn } from '../segment/label-values.js';
 import { type CaseMetrics, caseMetrics } from '../segment/metrics.js';
+import { NIFTI, PROBABILITIES } from './predict-cases.js';
 
 export interface EvaluateFoldersOptions extends BootstrapOptions {
   /** Folder of predictions, one label volume a case. */
@@ -42,9 +43,6 @@ export interface FolderEvaluation {
   notes: string[];
 }
 
-const NIFTI = /\.nii(\.gz)?$/;
-/** What `predict --probabilities` writes beside a case's labels. */
-const PROBABILITIES = '_probabilities';
 /** A corner of two grids may lie apart by this share of a voxel: qform and sform differ by rounding. */
 const CORNER_TOLERANCE = 0.05;
 /** Voxels between two looks at the clock. */

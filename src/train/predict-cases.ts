@@ -11,6 +11,9 @@ import { MaclError } from '../errors.js';
 export const NIFTI = /\.nii(\.gz)?$/;
 const CHANNEL = /_(\d{4})(\.nii(?:\.gz)?)$/;
 
+/** At the end of the name of what `predict --probabilities` writes beside a case's labels. */
+export const PROBABILITIES = '_probabilities';
+
 /** One volume to segment: its files (one a channel, or one with all channels) and the name of the result. */
 export interface PredictCase {
   readonly id: string;
@@ -33,11 +36,19 @@ export async function listCases(
     throw asFileError(error, input, 'read');
   });
   const folder = info.isDirectory() ? input : dirname(input);
-  const all = (
-    await readdir(folder).catch((error: unknown) => {
-      throw asFileError(error, folder, 'read');
-    })
-  ).sort();
+  const listed = async (): Promise<string[]> =>
+    (
+      await readdir(folder).catch((error: unknown) => {
+        throw asFileError(error, folder, 'read');
+      })
+    ).sort();
+  // Beside a single file only what may be another channel of it matters.
+  const own = basename(input);
+  const all = info.isDirectory()
+    ? await listed()
+    : CHANNEL.test(own)
+      ? (await listed()).filter((name) => stemOf(name) === stemOf(own))
+      : [own];
   if (!info.isDirectory() && !NIFTI.test(input))
     throw new MaclError('file', `${input}: expected .nii or .nii.gz`, { file: input });
   const names: string[] = [];
@@ -46,23 +57,26 @@ export async function listCases(
     else if (info.isDirectory() && !name.startsWith('.')) onNote(`skipped ${join(folder, name)}: not .nii or .nii.gz`);
   }
   const cases: PredictCase[] = [];
+  const there = new Set(names);
   for (const group of byStem(names)) {
-    cases.push(...(await casesOf(folder, group, channels, new Set(names))));
+    cases.push(...(await casesOf(folder, group, channels, there)));
     if (channels === 1 && group.length > 1 && info.isDirectory())
       onNote(
         `${group.slice(0, 4).join(', ')}${group.length > 4 ? ', …' : ''}: a case each, as the model takes one channel`,
       );
   }
-  const wanted = info.isDirectory() ? cases : cases.filter((c) => c.files.includes(join(folder, basename(input))));
+  const wanted = info.isDirectory() ? cases : cases.filter((c) => c.files.includes(join(folder, own)));
   if (wanted.length === 0) throw new MaclError('dataset', `${input}: has no .nii or .nii.gz file`, { file: input });
   return wanted;
 }
+
+const stemOf = (name: string): string => name.replace(CHANNEL, '$2');
 
 /** Names that are equal but for a number of four digits at their end. */
 function byStem(names: readonly string[]): string[][] {
   const groups = new Map<string, string[]>();
   for (const name of names) {
-    const stem = name.replace(CHANNEL, '$2');
+    const stem = stemOf(name);
     // A name without a number never joins one with.
     const key = CHANNEL.test(name) ? `${stem}/` : stem;
     groups.set(key, [...(groups.get(key) ?? []), name]);
@@ -84,7 +98,7 @@ async function casesOf(
     files: [join(folder, name)],
     output,
   });
-  const joined = first.replace(CHANNEL, '$2');
+  const joined = stemOf(first);
   // One file of its own: `_0000` is its only channel, or it has them all inside.
   if (channelOf(first) < 0) return [single(first)];
   if (channels === 1)

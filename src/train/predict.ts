@@ -9,11 +9,9 @@ import { fromRas, orientationOf, readNifti, readNiftiFrame, toRas, writeNifti } 
 import type { Volume } from '../data/volume.js';
 import { MaclError, memoryError } from '../errors.js';
 import type { LoadedModel } from './model-file.js';
-import { listCases, mustNotReplaceInputs, NIFTI, type PredictCase } from './predict-cases.js';
+import { listCases, mustNotReplaceInputs, NIFTI, PROBABILITIES, type PredictCase } from './predict-cases.js';
 import type { FinetuneConfig } from '../config/types.js';
 import { labelValues, Predictor } from './predictor.js';
-
-export type { PredictCase } from './predict-cases.js';
 
 export interface PredictFilesOptions {
   readonly input: string;
@@ -95,7 +93,7 @@ async function predictCase(
   await writeNifti(file, { like: { header, extensions }, voxels, ...abort });
   if (probabilities) {
     const turned = await fromRas(probabilities, orientation, classes.length, signal);
-    const name = file.replace(NIFTI, '_probabilities$&');
+    const name = file.replace(NIFTI, `${PROBABILITIES}$&`);
     await writeNifti(name, { like: { header, extensions }, voxels: turned, channels: classes.length, ...abort });
   }
 }
