@@ -4,6 +4,7 @@
  * whole. Node only.
  */
 import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileError, MaclError } from '../errors.js';
@@ -36,6 +37,7 @@ const WORDS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
   EIO: 'input/output error',
   ELOOP: 'too many links',
+  ENXIO: 'is not a regular file',
   EMFILE: 'too many open files',
 };
 
@@ -67,11 +69,14 @@ export async function readExactly(
   }
 }
 
-/** Opens a file for reading, does something with it, closes it. System errors become MaclErrors. */
+/**
+ * Opens a regular file for reading, does something with it, closes it. System errors become MaclErrors. A named pipe is
+ * refused like every other thing that is no file: it is opened without waiting for somebody to write into it.
+ */
 export async function withFile<T>(file: string, use: (handle: FileHandle, bytes: number) => Promise<T>): Promise<T> {
   let handle: FileHandle | undefined;
   try {
-    handle = await open(file, 'r');
+    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
     const info = await handle.stat();
     if (!info.isFile()) throw fileError(file, 'type', 'is not a regular file');
     return await use(handle, info.size);

@@ -1,8 +1,11 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Breather } from '../../src/data/breathe.js';
 import { readSafetensorsFile, readWholeFile, writeFileAtomic, writeSafetensorsFile } from '../../src/data/files.js';
+import { readNifti } from '../../src/data/nifti.js';
 import { asFloat32, rawTensor, writeSafetensors } from '../../src/data/safetensors.js';
 import { testFolder } from './make-nifti.js';
 
@@ -54,6 +57,29 @@ describe('writeFileAtomic', () => {
 
   it('names a folder that cannot be written', async () => {
     await expect(writeFileAtomic(join(folder, 'none', 'x'), 'x')).rejects.toThrow(/none\/x: write: no such file/);
+  });
+});
+
+describe('what is no regular file', () => {
+  it('is refused by name, without waiting for a writer', { timeout: 5000 }, async () => {
+    const [pipe, socket, inner] = ['pipe.nii', 'socket.nii', 'folder.nii'].map((name) => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
+    execFileSync('mkfifo', [pipe]);
+    mkdirSync(inner);
+    const server = createServer().listen(socket);
+    try {
+      for (const path of [pipe, socket, '/dev/zero']) {
+        const refused = { code: 'file', message: expect.stringMatching(`${path}: .*is not a regular file`) as string };
+        await expect(readWholeFile(path)).rejects.toMatchObject(refused);
+        await expect(readNifti(path)).rejects.toMatchObject(refused);
+      }
+      await expect(readNifti(inner)).rejects.toMatchObject({ code: 'file', details: { file: inner } });
+    } finally {
+      server.close();
+    }
   });
 });
 
