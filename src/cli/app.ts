@@ -17,6 +17,7 @@ import { command as step } from './commands/step.js';
 import type { Command } from './commands/types.js';
 import type { CommandContext } from './context.js';
 import { usage } from './flags.js';
+import { printable } from './streams.js';
 
 export const COMMANDS: readonly Command[] = [
   quickstart,
@@ -30,7 +31,13 @@ export const COMMANDS: readonly Command[] = [
   config,
 ];
 
-export async function runApp(args: readonly string[], context: CommandContext): Promise<number> {
+/** @param outside where text goes; what is printed and said is made printable here, once for all commands */
+export async function runApp(args: readonly string[], outside: CommandContext): Promise<number> {
+  const context: CommandContext = {
+    ...outside,
+    print: (text) => outside.print(printable(text)),
+    say: (text) => outside.say(printable(text)),
+  };
   try {
     await parse(args, context);
     return 0;

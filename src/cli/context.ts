@@ -12,5 +12,10 @@ export interface CommandContext {
 /** Prints one JSON document; JSON has no NaN or Infinity. */
 export function printJson(context: CommandContext, value: unknown): void {
   const finite = (_key: string, v: unknown) => (typeof v === 'number' && !Number.isFinite(v) ? null : v);
-  context.print(JSON.stringify(value, finite, 2));
+  // JSON escapes most of what a terminal must not get; the rest is escaped here, so that the text stays the same value.
+  const text = JSON.stringify(value, finite, 2).replace(
+    /[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+  context.print(text);
 }

@@ -1,41 +1,33 @@
 #!/usr/bin/env node
 /** The program: process, streams and signals around `app.ts`. */
-import { setFlagsFromString } from 'node:v8';
-import { supportsRelaxedSimd } from '../backend/relaxed-simd.js';
+import { enableRelaxedSimd } from '../backend/wasm-platform-node.js';
 import { runApp } from './app.js';
-import { watchSignals } from './signals.js';
-
-/** A pipe that its reader has closed (`| head`) takes nothing more, and is no error. */
-function writer(stream: NodeJS.WriteStream): (text: string) => void {
-  let open = true;
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    open = false;
-    if (error.code !== 'EPIPE') throw error;
-  });
-  return (text) => {
-    if (open) stream.write(`${text}\n`);
-  };
-}
-
-const flushed = (stream: NodeJS.WriteStream): Promise<void> =>
-  new Promise((resolve) => (stream.writable && !stream.destroyed ? stream.write('', () => resolve()) : resolve()));
+import { endBySignal, watchSignals } from './signals.js';
+import { outputTo } from './streams.js';
 
 async function main(): Promise<void> {
   // Node 20 hides relaxed SIMD behind a flag of the whole process: the program may set it, the library may not.
-  if (!supportsRelaxedSimd()) setFlagsFromString('--experimental-wasm-relaxed-simd');
-  const print = writer(process.stdout);
-  const say = writer(process.stderr);
-  const watch = watchSignals(say);
-  const code = await runApp(process.argv.slice(2), {
+  enableRelaxedSimd();
+  const [out, err] = [outputTo(process.stdout), outputTo(process.stderr)];
+  const watch = watchSignals((text) => err.write(text), endBySignal);
+  let code = await runApp(process.argv.slice(2), {
     signal: watch.signal,
-    print,
-    say,
+    print: (text) => out.write(text),
+    say: (text) => err.write(text),
     interactive: process.stderr.isTTY === true,
   });
+  await out.flushed();
+  const lost = out.fault();
+  if (lost) {
+    err.write(`macl: error: stdout: the results could not be written: ${lost.message}`);
+    if (code === 0) code = 1;
+  }
+  await err.flushed();
+  const came = watch.came();
   watch.stop();
-  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
   // A signal that came too late to stop anything is no failure.
-  process.exit(code === 0 ? 0 : (watch.code() ?? code));
+  if (code === 0 || !came) process.exit(code);
+  endBySignal(came.code, came.name);
 }
 
 void main();

@@ -4,6 +4,7 @@
  */
 import type { CaseEvent, TrainEvent } from '../train/events.js';
 import type { CommandContext } from './context.js';
+import { printableLine } from './streams.js';
 
 export type ProgressEvent = TrainEvent | CaseEvent;
 
@@ -51,8 +52,20 @@ async function makeBar(): Promise<() => Bar> {
     });
 }
 
-/** The counted part of an event: what, how far, of how much, and what is beside it. */
-export function measure(event: ProgressEvent): { what: string; value: number; total: number; text: string } | null {
+interface Measure {
+  readonly what: string;
+  readonly value: number;
+  readonly total: number;
+  readonly text: string;
+}
+
+/** The counted part of an event: what, how far, of how much, and what is beside it (on one line, whatever a case is called). */
+export function measure(event: ProgressEvent): Measure | null {
+  const found = measured(event);
+  return found && { ...found, text: printableLine(found.text) };
+}
+
+function measured(event: ProgressEvent): Measure | null {
   switch (event.kind) {
     case 'step': {
       const losses = Object.entries(event.results).filter(([name]) => name === 'loss' || name.startsWith('loss.'));

@@ -2,13 +2,14 @@
  * The program as a process: exit codes, signals, closed pipes. It runs from dist, which the test run brings up to date;
  * where dist is not there these are counted skips.
  */
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { execFileSync, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { writeSyntheticDataset } from '../../src/data/synthetic-dataset.js';
+import { compileSources, ended as endOf, firstOutput } from '../train/child.js';
 
 const program = path.resolve(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js');
 const test = existsSync(program) ? it : it.skip;
@@ -87,11 +88,12 @@ test('a closed pipe is no error', async () => {
   expect([code, err]).toEqual([0, '']);
 });
 
-test('SIGTERM saves the last finished step and exits 143, SIGINT 130', async () => {
+test('SIGTERM saves the last finished step and exits 143, SIGINT 130, SIGHUP 129', async () => {
   await writeSyntheticDataset(path.join(folder, 'data'), { trainCases: 3, testCases: 0, seed: 1 });
   for (const [signal, code] of [
     ['SIGTERM', 143],
     ['SIGINT', 130],
+    ['SIGHUP', 129],
   ] as const) {
     const run = endless(signal);
     await until(() => /^step \d/m.test(run.err()), run.ended);
@@ -114,4 +116,52 @@ test('a second signal exits at once', async () => {
   run.child.kill('SIGINT');
   run.child.kill('SIGTERM');
   expect([130, 143]).toContain((await run.ended).code);
+});
+
+test('two signals end a process that waits for a file for ever', async () => {
+  const children = compileSources(path.join(folder, 'sources'));
+  const pipe = path.join(folder, 'nobody-writes');
+  execFileSync('mkfifo', [pipe]);
+  const child = children.start(`
+    import { open } from 'node:fs/promises';
+    import { endBySignal, watchSignals } from '${children.url('cli/signals')}';
+    watchSignals(() => {}, endBySignal);
+    open(${JSON.stringify(pipe)}, 'r');
+    setInterval(() => {}, 1000);
+    process.stdout.write('.');`);
+  await firstOutput(child);
+  child.kill('SIGTERM');
+  await new Promise((wait) => setTimeout(wait, 100));
+  expect([child.exitCode, child.signalCode]).toEqual([null, null]);
+  child.kill('SIGTERM');
+  await endOf(child);
+  // By the signal itself: an exit would have waited for the file.
+  expect(child.signalCode).toBe('SIGTERM');
+});
+
+test('a stderr that takes nothing any more silences the progress and stops nothing', async () => {
+  await writeSyntheticDataset(path.join(folder, 'quiet-data'), { trainCases: 2, testCases: 0, seed: 1 });
+  const args = ['pretrain', '--data', 'quiet-data', '--cache', 'cache', '--steps', '3', '--threads', '1'];
+  args.push('--set', 'model.filters=2', '--set', 'model.levels=1', '--patch', '8,8,8', '--batch', '2');
+  const full = openSync('/dev/full', 'w');
+  const onFull = spawn(process.execPath, [program, ...args, '--out', 'full'], {
+    cwd: folder,
+    stdio: ['ignore', 'pipe', full],
+  });
+  closeSync(full);
+  expect(await new Promise((resolve) => onFull.on('close', resolve))).toBe(0);
+  const closed = start([...args, '--out', 'closed']);
+  closed.child.stderr.destroy();
+  expect((await closed.ended).code).toBe(0);
+  for (const out of ['full', 'closed']) expect(existsSync(path.join(folder, out, 'model.safetensors')), out).toBe(true);
+});
+
+test('results that cannot be written are an error, and said', async () => {
+  const full = openSync('/dev/full', 'w');
+  const child = spawn(process.execPath, [program, 'config', '--schema'], { stdio: ['ignore', full, 'pipe'] });
+  closeSync(full);
+  let said = '';
+  child.stderr!.on('data', (data: Buffer) => (said += data.toString()));
+  expect(await new Promise((resolve) => child.on('close', resolve))).toBe(1);
+  expect(said).toMatch(/stdout: the results could not be written: ENOSPC/);
 });
