@@ -48,7 +48,17 @@ export default defineConfig(
   {
     files: ['src/**/*.ts'],
     plugins: { macl: { rules: { direction } } },
-    rules: { 'macl/direction': 'error', '@typescript-eslint/no-explicit-any': 'error' },
+    rules: {
+      'macl/direction': 'error',
+      '@typescript-eslint/no-explicit-any': 'error',
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "BinaryExpression[operator='instanceof'][right.name!='MaclError']",
+          message: 'A value of another realm (Jest, vm, Electron) is no instance: src/realm.ts asks what it is.',
+        },
+      ],
+    },
   },
   // The fast path of prediction and training in other threads stays out of tests' way; tests may use any.
   { files: ['test/**/*.ts', 'bench/**/*.ts'], rules: { '@typescript-eslint/no-explicit-any': 'off' } },

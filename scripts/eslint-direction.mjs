@@ -7,6 +7,9 @@ import path from 'node:path';
 /** Lower may not import higher; equal ranks in different folders stand beside each other and do not meet. */
 const RANK = {
   errors: 0,
+  options: 0,
+  realm: 0,
+  suggest: 0,
   config: 0,
   paths: 0,
   backend: 1,
@@ -24,7 +27,19 @@ const RANK = {
   cli: 10,
   server: 10,
 };
-const BROWSER = new Set(['errors', 'config', 'graph', 'ops', 'nn', 'losses', 'methods', 'segment']);
+const BROWSER = new Set([
+  'errors',
+  'options',
+  'realm',
+  'suggest',
+  'config',
+  'graph',
+  'ops',
+  'nn',
+  'losses',
+  'methods',
+  'segment',
+]);
 const VOCABULARY = path.join('src', 'graph', 'types.js');
 const builtins = new Set(builtinModules);
 

@@ -31,20 +31,32 @@ export interface MaclErrorDetails {
   tensors?: string[];
 }
 
+/** What every copy of this class knows the others by: the package is built twice, as ESM and as CommonJS. */
+const BRAND = Symbol.for('macl.MaclError');
+
 export class MaclError extends Error {
-  override readonly name: string = 'MaclError';
+  /** `AbortError` where `code` is `aborted`, as everywhere in JavaScript. */
+  override readonly name: string;
   readonly code: MaclErrorCode;
   readonly details: MaclErrorDetails;
   constructor(code: MaclErrorCode, message: string, details: MaclErrorDetails = {}, options?: ErrorOptions) {
     super(message, options);
+    this.name = code === 'aborted' ? 'AbortError' : 'MaclError';
     this.code = code;
     this.details = details;
+  }
+  /** True for an error of any copy of the package in this process. */
+  static override [Symbol.hasInstance](value: unknown): value is MaclError {
+    return typeof value === 'object' && value !== null && BRAND in value;
   }
   /** 2 for wrong flags, 1 for everything else that is wrong. */
   get exitCode(): number {
     return this.code === 'usage' ? 2 : 1;
   }
 }
+
+// On the prototype and not declared, so that the types of both builds are one.
+Object.defineProperty(MaclError.prototype, BRAND, { value: true });
 
 const amount = (bytes: number): string => `${bytes} bytes (${(bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 3 : 0)} MiB)`;
 

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { MaclError, type MaclErrorCode } from '../errors.js';
+import { messageOf } from '../realm.js';
 import { addonPath } from '../paths.js';
 import type { Outcome } from './session.js';
 import type { KernelInfo } from './types.js';
@@ -37,14 +38,14 @@ export function loadAddon(): Addon | string {
   try {
     return createRequire(file)(file) as Addon;
   } catch (error) {
-    return `the native addon does not load: ${error instanceof Error ? error.message : String(error)}`;
+    return `the native addon does not load: ${messageOf(error)}`;
   }
 }
 
 /** An error of the addon as a MaclError; the cause keeps the JavaScript stack. */
 export function fromAddon(error: unknown): unknown {
-  if (!(error instanceof Error) || !('maclCode' in error)) return error;
-  return new MaclError(error.maclCode as MaclErrorCode, error.message, {}, { cause: error });
+  if (typeof error !== 'object' || error === null || !('maclCode' in error)) return error;
+  return new MaclError(error.maclCode as MaclErrorCode, messageOf(error), {}, { cause: error });
 }
 
 /** Bytes of segments and arenas that all native sessions of this process hold now (0 without the addon). */

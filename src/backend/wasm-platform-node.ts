@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import v8 from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { MaclError } from '../errors.js';
+import { messageOf } from '../realm.js';
 import { wasmPath } from '../paths.js';
 import { availableThreads, freeBytes } from './limits-node.js';
 import { supportsRelaxedSimd } from './relaxed-simd.js';
@@ -40,7 +41,7 @@ function startWorker(start: WorkerStart, events: WorkerEvents): WasmWorker {
     over = true;
   };
   worker.on('message', () => events.ready());
-  worker.on('error', (error) => lost(error instanceof Error ? `${error.name}: ${error.message}` : String(error)));
+  worker.on('error', (error) => lost(`${error?.name ?? 'Error'}: ${messageOf(error)}`));
   worker.on('exit', (code) => lost(`it ended with code ${code}`));
   return {
     keepAlive: (on) => (on ? worker.ref() : worker.unref()),

@@ -5,6 +5,7 @@
 import yargs from 'yargs';
 import { MaclError } from '../errors.js';
 import { packageVersion } from '../paths.js';
+import { messageOf } from '../realm.js';
 import { command as config } from './commands/config.js';
 import { command as evaluate } from './commands/evaluate.js';
 import { command as finetune } from './commands/finetune.js';
@@ -82,7 +83,7 @@ async function parse(args: readonly string[], context: CommandContext): Promise<
       output = text;
     });
   } catch (error) {
-    throw error instanceof MaclError ? error : usage(error instanceof Error ? error.message : String(error));
+    throw error instanceof MaclError ? error : usage(messageOf(error));
   }
   if (output !== '') return context.print(output);
   if (!chosen) throw usage(`expected a command: ${COMMANDS.map((c) => c.name).join(', ')}; macl --help says more`);
@@ -92,12 +93,12 @@ async function parse(args: readonly string[], context: CommandContext): Promise<
 /** One line for people; MACL_DEBUG adds where it came from. */
 function report(error: unknown, context: CommandContext): number {
   const known = error instanceof MaclError;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const hint = known && error.code === 'usage' ? ' (macl --help)' : '';
   // What a signal stopped is no error.
   const label = known ? (error.code === 'aborted' ? '' : 'error: ') : 'internal error: ';
   context.say(`macl: ${label}${message}${hint}`);
-  if (process.env.MACL_DEBUG) context.say(error instanceof Error ? (error.stack ?? '') : '');
+  if (process.env.MACL_DEBUG) context.say((error as Error | undefined)?.stack ?? '');
   else if (!known) context.say('macl: MACL_DEBUG=1 shows where it happened');
   return known ? error.exitCode : 1;
 }

@@ -13,5 +13,5 @@ export { planData, planFinetune, planPretrain, type Plan, type PlanOptions } fro
 export { positiveShare } from './positives.js';
 export { PRESETS, presetInput, presetLacks } from './presets.js';
 export { meaningOf, readConfig, resolveConfig } from './resolve.js';
-export { checkSchema, configSchema } from './schema.js';
+export { checkSchema, configSchema, settingPaths } from './schema.js';
 export type * from './types.js';

@@ -4,6 +4,8 @@
  */
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import { MaclError } from '../errors.js';
+import { showValue } from '../options.js';
+import { didYouMean } from '../suggest.js';
 import type { ConfigInput } from './types.js';
 
 /** A JSON schema: plain data. */
@@ -203,6 +205,16 @@ export const configSchema: JsonSchema = {
   },
 };
 
+/** Every setting of a task by its path, as `train.steps`. */
+export function settingPaths(task: 'pretrain' | 'finetune'): string[] {
+  const walk = (schema: JsonSchema, path: string): string[] => {
+    const properties = schema.properties as Record<string, JsonSchema> | undefined;
+    if (!properties) return [path];
+    return Object.entries(properties).flatMap(([key, inner]) => walk(inner, path === '' ? key : `${path}.${key}`));
+  };
+  return walk((configSchema.definitions as Record<string, JsonSchema>)[task]!, '');
+}
+
 // Compiled when first needed, one by one: the command line's --help does not wait for it.
 const validators = new Map<string, ValidateFunction>();
 
@@ -246,7 +258,9 @@ function refuseHiddenKeys(value: Record<string, unknown>, source: string, path: 
 }
 
 function unknownKey(source: string, path: string, known?: readonly string[]): MaclError {
-  const words = known ? `; known here: ${known.join(', ')}` : '';
+  const words = known
+    ? `${didYouMean(path.slice(path.lastIndexOf('.') + 1), known)}; known here: ${known.join(', ')}`
+    : '';
   return new MaclError('config', `${source}: ${path}: unknown key${words}`, {
     field: path,
     expected: known,
@@ -309,8 +323,13 @@ function expectedOf(error: ErrorObject): string {
 export function show(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (typeof value === 'number') return String(value);
-  const text =
-    JSON.stringify(value, (_k, v: unknown) => (typeof v === 'number' && !Number.isFinite(v) ? String(v) : v)) ??
-    String(value);
+  const plain = (_k: string, v: unknown) => (typeof v === 'number' && !Number.isFinite(v) ? String(v) : v);
+  let text: string;
+  try {
+    text = JSON.stringify(value, plain) ?? showValue(value);
+  } catch {
+    // Bigints and circles.
+    text = showValue(value);
+  }
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

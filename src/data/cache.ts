@@ -101,7 +101,7 @@ export class Cache {
     } catch (error) {
       const system = error instanceof MaclError ? systemCode(error.cause) : undefined;
       if (system !== undefined && system !== 'ENOENT') throw error;
-      if (error instanceof MaclError || error instanceof SyntaxError) return undefined;
+      if (error instanceof MaclError || (error as Error).name === 'SyntaxError') return undefined;
       throw error;
     }
   }

@@ -3,6 +3,7 @@
  * grid. What does not fit together (grids, channel counts, label values) is refused here, by file. Node only.
  */
 import { fileError, MaclError } from '../errors.js';
+import { arrayKind, emptyLike } from '../realm.js';
 import { Breather } from './breathe.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from './dataset.js';
 import { readNifti, toRas } from './nifti.js';
@@ -61,10 +62,9 @@ function sameGrid(expected: Grid, found: Grid, file: string, other: string): voi
 async function concatenate(volumes: Volume[], breath: Breather): Promise<Volume> {
   const [first] = volumes as [Volume, ...Volume[]];
   if (volumes.length === 1) return first;
-  const types = new Set(volumes.map(({ voxels }) => voxels.constructor));
+  const types = new Set(volumes.map(({ voxels }) => arrayKind(voxels)));
   const length = volumes.reduce((sum, { voxels }) => sum + voxels.length, 0);
-  const Type = types.size === 1 ? (first.voxels.constructor as new (length: number) => VoxelArray) : Float32Array;
-  const voxels = new Type(length);
+  const voxels: VoxelArray = types.size === 1 ? emptyLike(first.voxels, length) : new Float32Array(length);
   let at = 0;
   for (const volume of volumes) {
     voxels.set(volume.voxels, at);

@@ -8,6 +8,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileError, MaclError } from '../errors.js';
+import { isArrayOf, messageOf } from '../realm.js';
 import { throwIfAborted } from './breathe.js';
 import {
   headerLength,
@@ -23,7 +24,8 @@ const CHUNK_BYTES = 8 * 1024 * 1024;
 
 /** The system's error code (ENOENT, ENOSPC, …) or undefined. */
 export function systemCode(error: unknown): string | undefined {
-  return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+  const code: unknown = (error as NodeJS.ErrnoException | undefined)?.code;
+  return typeof code === 'string' ? code : undefined;
 }
 
 const WORDS: Readonly<Record<string, string>> = {
@@ -45,7 +47,7 @@ const WORDS: Readonly<Record<string, string>> = {
 export function asFileError(error: unknown, file: string, doing: 'read' | 'write' | 'open'): MaclError {
   if (error instanceof MaclError) return error;
   const code = systemCode(error);
-  const words = (code !== undefined && WORDS[code]) || (error as Error).message;
+  const words = (code !== undefined && WORDS[code]) || messageOf(error);
   return fileError(file, doing, code ? `${words} (${code})` : words, error);
 }
 
@@ -157,7 +159,7 @@ export async function writeFileAtomic(
     throwIfAborted(signal);
     handle = await open(temporary, 'wx', 0o666);
     if (typeof content === 'string') await writeFully(handle, new TextEncoder().encode(content), signal);
-    else if (content instanceof Uint8Array) await writeFully(handle, content, signal);
+    else if (isArrayOf(content, 'Uint8Array')) await writeFully(handle, content, signal);
     else for await (const chunk of content) await writeFully(handle, chunk, signal);
     await handle.sync();
     await handle.close();

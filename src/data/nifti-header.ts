@@ -5,6 +5,8 @@
  */
 import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
 import { fileError, MaclError } from '../errors.js';
+import { showValue } from '../options.js';
+import { type ArrayKind, arrayKind, typedArrayKind } from '../realm.js';
 import { affineFault } from './orientation.js';
 import { type Triple, type VoxelArray } from './volume.js';
 
@@ -40,15 +42,27 @@ export function datatypeCode(datatype: NiftiDatatype): { code: number; bytes: nu
   throw new MaclError('config', `unknown voxel type ${String(datatype)}`, { field: 'datatype', found: datatype });
 }
 
+const DATATYPE_OF: Readonly<Record<ArrayKind, NiftiDatatype>> = {
+  Uint8Array: 'uint8',
+  Uint8ClampedArray: 'uint8',
+  Int8Array: 'int8',
+  Int16Array: 'int16',
+  Uint16Array: 'uint16',
+  Int32Array: 'int32',
+  Uint32Array: 'uint32',
+  Float32Array: 'float32',
+  Float64Array: 'float64',
+};
+
 /** Voxels of one array type as NIfTI names it. */
 export function datatypeOf(voxels: VoxelArray): NiftiDatatype {
-  if (voxels instanceof Uint8Array) return 'uint8';
-  if (voxels instanceof Int8Array) return 'int8';
-  if (voxels instanceof Int16Array) return 'int16';
-  if (voxels instanceof Uint16Array) return 'uint16';
-  if (voxels instanceof Int32Array) return 'int32';
-  if (voxels instanceof Uint32Array) return 'uint32';
-  return voxels instanceof Float32Array ? 'float32' : 'float64';
+  const kind = arrayKind(voxels);
+  if (kind !== undefined) return DATATYPE_OF[kind];
+  throw new MaclError('geometry', `voxels: expected a typed array of numbers, found ${showValue(voxels)}`, {
+    field: 'voxels',
+    expected: Object.keys(DATATYPE_OF),
+    found: typedArrayKind(voxels) ?? typeof voxels,
+  });
 }
 
 export interface NiftiHeader {

@@ -6,6 +6,7 @@
 import { type FileHandle } from 'node:fs/promises';
 import { freeBytes } from '../backend/limits-node.js';
 import { fileError, memoryError } from '../errors.js';
+import { isArrayOf } from '../realm.js';
 import { Breather } from './breathe.js';
 import { readExactly, withFile } from './files.js';
 import { fileChunks, isGzip, MAX_DEFLATE_RATIO } from './inflate.js';
@@ -296,7 +297,7 @@ async function checkFinite(
   rule: 'refuse' | 'zero',
   breath: Breather,
 ): Promise<number> {
-  if (!(voxels instanceof Float32Array || voxels instanceof Float64Array)) return 0;
+  if (!isArrayOf(voxels, 'Float32Array', 'Float64Array')) return 0;
   // Stored so that the value is 0 after scaling too, or as near as the type allows.
   const zero = header.intercept === 0 ? 0 : -header.intercept / header.slope;
   let found = 0;
@@ -322,7 +323,7 @@ export async function scaledVoxels(image: NiftiImage, signal?: AbortSignal): Pro
   const { slope, intercept } = header;
   if (slope === 1 && intercept === 0) return voxels;
   // float32 holds every 16-bit integer exactly; wider types keep float64 through the scaling.
-  const narrow = header.bytesPerVoxel <= 2 || voxels instanceof Float32Array;
+  const narrow = header.bytesPerVoxel <= 2 || isArrayOf(voxels, 'Float32Array');
   const out = narrow ? new Float32Array(voxels.length) : new Float64Array(voxels.length);
   const breath = new Breather(signal);
   for (let start = 0; start < voxels.length; start += BLOCK) {

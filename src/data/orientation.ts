@@ -2,6 +2,7 @@
  * Turning voxel grids to the nearest RAS and back: axes are permuted and flipped, never resampled, so both ways are
  * exact. Plain arrays in and out; no files.
  */
+import { emptyLike } from '../realm.js';
 import { Breather } from './breathe.js';
 import { type Grid, type Triple, type VoxelArray } from './volume.js';
 
@@ -138,10 +139,6 @@ function fileStrides(orientation: Orientation): { base: number; strides: Triple 
     if (flips[x]) base += step * (fileShape[axes[x]!]! - 1);
   }
   return { base, strides: strides as unknown as Triple };
-}
-
-function emptyLike<T extends VoxelArray>(like: T, length: number): T {
-  return new (like.constructor as new (length: number) => T)(length);
 }
 
 /** The same memory as one of four element types, so that the copy loop stays compiled for few of them. */

@@ -3,6 +3,7 @@
  * apart from reading the case's own files. Node only.
  */
 import { MaclError } from '../errors.js';
+import { isArrayOf } from '../realm.js';
 import { Breather } from './breathe.js';
 import { IGNORE_LABEL, mapLabels, readCaseImage, readCaseLabel } from './case-io.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from './dataset.js';
@@ -83,7 +84,7 @@ async function encode(
   const out = dtype === 'fp16' ? new Uint16Array(image.length) : new Int16Array(image.length);
   for (let start = 0; start < image.length; start += BLOCK) {
     const end = Math.min(start + BLOCK, image.length);
-    if (out instanceof Uint16Array) toHalf(image.subarray(start, end), out.subarray(start, end));
+    if (isArrayOf(out, 'Uint16Array')) toHalf(image.subarray(start, end), out.subarray(start, end));
     else for (let i = start; i < end; i++) out[i] = Math.round(image[i]! / scale);
     if (breath.due()) await breath.breathe();
   }

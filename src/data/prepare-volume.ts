@@ -3,6 +3,7 @@
  * spacing. The same for training (`prepare.ts`) and for prediction. Typed arrays in and out, no files.
  */
 import { MaclError } from '../errors.js';
+import { emptyLike } from '../realm.js';
 import { Breather } from './breathe.js';
 import { type AppliedNormalization, type ChannelNormalization, measureChannel, normalizeInto } from './normalize.js';
 import { copyStrided } from './orientation.js';
@@ -44,7 +45,7 @@ export async function permuteVoxels<T extends VoxelArray>(
   const rasStrides = permuteTriple([shape[1] * shape[2], shape[2], 1], order);
   const permuted = permuteTriple(shape, order);
   const plain: Triple = [permuted[1] * permuted[2], permuted[2], 1];
-  const out = new (voxels.constructor as new (length: number) => T)(count * channels);
+  const out = emptyLike(voxels, count * channels);
   for (let c = 0; c < channels; c++) {
     const [from, to] = inverse ? [plain, rasStrides] : [rasStrides, plain];
     await copyStrided(voxels, c * count, from, out, c * count, to, permuted, breath);

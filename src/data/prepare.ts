@@ -58,7 +58,8 @@ export interface PreparedDataset {
 /** The errors behind the one that `prepareDataset` throws: one a bad file. */
 export function badFiles(error: unknown): MaclError[] {
   if (!(error instanceof MaclError)) return [];
-  return error.cause instanceof AggregateError ? (error.cause.errors as MaclError[]) : [error];
+  const { errors } = (error.cause ?? {}) as { errors?: unknown };
+  return Array.isArray(errors) ? (errors as MaclError[]) : [error];
 }
 
 /** One error for all bad files, a line each; a case may have several. */

@@ -3,6 +3,7 @@
  * bytes without gap or overlap. Bytes only: files are in `files.ts`, so that this part runs in a browser.
  */
 import { fileError, MaclError } from '../errors.js';
+import { type ArrayKind, arrayKind, isMap } from '../realm.js';
 import { fromBfloat, fromHalf } from './half.js';
 import { parseStrictJson } from './json.js';
 
@@ -95,7 +96,7 @@ export function headerLength(first8: Uint8Array, fileBytes: number, file: string
 
 function parseEntry(file: string, name: string, value: unknown): TensorEntry {
   const bad = (what: string): MaclError => fileError(file, `tensor ${JSON.stringify(name)}`, what);
-  if (!(value instanceof Map)) throw bad('expected an object');
+  if (!isMap(value)) throw bad('expected an object');
   for (const key of value.keys()) {
     if (key !== 'dtype' && key !== 'shape' && key !== 'data_offsets') throw bad(`unknown key ${JSON.stringify(key)}`);
   }
@@ -137,7 +138,7 @@ export function parseSafetensorsHeader(header: Uint8Array, fileBytes: number, fi
   } catch (cause) {
     throw fileError(file, 'header', (cause as Error).message, cause);
   }
-  if (!(root instanceof Map)) throw fileError(file, 'header', 'expected an object');
+  if (!isMap(root)) throw fileError(file, 'header', 'expected an object');
   const metadata: Record<string, string> = Object.create(null) as Record<string, string>;
   const entries: TensorEntry[] = [];
   for (const [name, value] of root as Map<string, unknown>) {
@@ -145,7 +146,7 @@ export function parseSafetensorsHeader(header: Uint8Array, fileBytes: number, fi
       entries.push(parseEntry(file, name, value));
       continue;
     }
-    if (!(value instanceof Map)) throw fileError(file, '__metadata__', 'expected an object');
+    if (!isMap(value)) throw fileError(file, '__metadata__', 'expected an object');
     for (const [key, text] of value as Map<string, unknown>) {
       if (typeof text !== 'string') throw fileError(file, `__metadata__.${key}`, 'expected a string');
       metadata[key] = text;
@@ -252,16 +253,19 @@ export function rawTensor(values: TensorArray, shape: readonly number[], dtype?:
   return { dtype: dtype ?? dtypeOf(values), shape: [...shape], bytes };
 }
 
-function dtypeOf(values: TensorArray): SafetensorsDtype {
-  if (values instanceof Float32Array) return 'F32';
-  if (values instanceof Float64Array) return 'F64';
-  if (values instanceof Int32Array) return 'I32';
-  if (values instanceof Uint32Array) return 'U32';
-  if (values instanceof Int16Array) return 'I16';
-  if (values instanceof Uint16Array) return 'U16';
-  if (values instanceof Int8Array) return 'I8';
-  return 'U8';
-}
+const DTYPES: Readonly<Record<ArrayKind, SafetensorsDtype>> = {
+  Float64Array: 'F64',
+  Float32Array: 'F32',
+  Int32Array: 'I32',
+  Uint32Array: 'U32',
+  Int16Array: 'I16',
+  Uint16Array: 'U16',
+  Int8Array: 'I8',
+  Uint8Array: 'U8',
+  Uint8ClampedArray: 'U8',
+};
+
+const dtypeOf = (values: TensorArray): SafetensorsDtype => DTYPES[arrayKind(values)!];
 
 type ArrayOf<T> = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => T;
 

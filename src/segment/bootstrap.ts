@@ -2,6 +2,7 @@
  * Bootstrap over cases: percentile intervals of a mean. A case is drawn with all its values, so that columns (classes,
  * metrics, paired differences) of one call see the same draws. Reproducible: draw d is the Philox stream (seed, d).
  */
+import type { OptionKinds } from '../options.js';
 import { Breather } from '../data/breathe.js';
 import { Draws, PURPOSE } from '../data/philox.js';
 import { percentile } from './metrics-surface.js';
@@ -13,6 +14,8 @@ export interface BootstrapOptions {
   seed?: number | bigint;
   signal?: AbortSignal;
 }
+
+export const BOOTSTRAP_OPTIONS: OptionKinds<BootstrapOptions> = { draws: 'count', seed: 'integer', signal: 'signal' };
 
 /** Lower and upper end; NaN where no draw had a finite value. */
 export type Interval = readonly [number, number];

@@ -8,6 +8,8 @@
 import { Breather } from '../data/breathe.js';
 import { type Triple, type VoxelArray } from '../data/volume.js';
 import { MaclError } from '../errors.js';
+import { showValue } from '../options.js';
+import { arrayKind } from '../realm.js';
 import { type Box } from './distance.js';
 import { mean, percentile, surfaceDistancesMm, surfaceOf } from './metrics-surface.js';
 
@@ -155,7 +157,21 @@ async function classMetrics(
   };
 }
 
+/** @throws MaclError `geometry` */
+export function checkShape(shape: unknown, what = ''): asserts shape is Triple {
+  const sizes: unknown[] = Array.isArray(shape) || arrayKind(shape) ? Array.from(shape as ArrayLike<unknown>) : [];
+  if (sizes.length === 3 && sizes.every((n) => Number.isSafeInteger(n) && (n as number) > 0)) return;
+  const words = `${what}shape: expected three positive whole numbers (D, H, W), found ${showValue(shape)}`;
+  throw new MaclError('geometry', words, { field: 'shape', found: shape });
+}
+
 function check(pred: VoxelArray, ref: VoxelArray, shape: Triple, spacingMm: Triple): void {
+  checkShape(shape);
+  for (const [field, voxels] of Object.entries({ pred, ref })) {
+    if (arrayKind(voxels)) continue;
+    const words = `${field}: expected a typed array of numbers, found ${showValue(voxels)}`;
+    throw new MaclError('geometry', words, { field });
+  }
   const expected = shape[0] * shape[1] * shape[2];
   for (const [field, found] of [
     ['pred', pred.length],
@@ -165,8 +181,8 @@ function check(pred: VoxelArray, ref: VoxelArray, shape: Triple, spacingMm: Trip
     const words = `${field}: expected ${expected} voxels for [${shape.join(', ')}], found ${found}`;
     throw new MaclError('geometry', words, { field, expected, found });
   }
-  if (!spacingMm.every((mm) => Number.isFinite(mm) && mm > 0)) {
-    const words = `spacingMm: expected three positive numbers, found [${spacingMm.join(', ')}]`;
+  if (!(spacingMm?.length === 3 && [...spacingMm].every((mm) => Number.isFinite(mm) && mm > 0))) {
+    const words = `spacingMm: expected three positive numbers, found ${showValue(spacingMm)}`;
     throw new MaclError('geometry', words, { field: 'spacingMm', found: spacingMm });
   }
 }

@@ -11,7 +11,9 @@ import { asFileError, systemCode } from '../data/files.js';
 import { readNifti, toRas } from '../data/nifti.js';
 import { type Grid, type Volume, type VoxelArray } from '../data/volume.js';
 import { fileError, MaclError } from '../errors.js';
-import { type BootstrapOptions } from '../segment/bootstrap.js';
+import { checkOptions, type OptionKinds } from '../options.js';
+import { emptyLike } from '../realm.js';
+import { BOOTSTRAP_OPTIONS, type BootstrapOptions } from '../segment/bootstrap.js';
 import { type ClassLabel, type EvaluationDocument, summarise } from '../segment/evaluate.js';
 import { checkValues, valuesIn } from '../segment/label-values.js';
 import { type CaseMetrics, caseMetrics } from '../segment/metrics.js';
@@ -30,6 +32,16 @@ export interface EvaluateFoldersOptions extends BootstrapOptions {
   background?: number;
   onProgress?: (done: number, total: number, caseName: string) => void;
 }
+
+const OPTIONS: OptionKinds<EvaluateFoldersOptions> = {
+  pred: 'text',
+  labels: 'text',
+  against: 'text',
+  classes: 'list',
+  background: 'number',
+  onProgress: 'function',
+  ...BOOTSTRAP_OPTIONS,
+};
 
 /** The document of `macl evaluate --json`. */
 export interface FolderDocument extends EvaluationDocument {
@@ -156,8 +168,9 @@ function checkSameGrid(found: Grid, expected: Grid, file: string, reference: str
 
 /** The same voxels in an array that holds `value` too: what is written there must not become another label. */
 function roomFor(voxels: VoxelArray, value: number): VoxelArray {
-  const Type = voxels.constructor as new (values: readonly number[]) => VoxelArray;
-  return new Type([value])[0] === value ? voxels : new Float64Array(voxels);
+  const one = emptyLike(voxels, 1);
+  one[0] = value;
+  return one[0] === value ? voxels : new Float64Array(voxels);
 }
 
 /** As `valuesIn` and `checkValues` name a file. */
@@ -238,6 +251,7 @@ class FolderEvaluator {
  * the classes), `file`, `aborted`, always naming the file.
  */
 export async function evaluateFolders(options: EvaluateFoldersOptions): Promise<FolderEvaluation> {
+  checkOptions('evaluate', options, OPTIONS, ['pred', 'labels']);
   const { signal } = options;
   const notes: string[] = [];
   const labels = await listVolumes(options.labels);

@@ -6,6 +6,7 @@ import type { Backend, LoadedProgram, RunOptions, Session } from '../backend/typ
 import { MaclError } from '../errors.js';
 import { sessionSizes, type CompiledProgram, type IoSlot } from '../graph/compile.js';
 import { DTYPE_BYTES } from '../graph/types.js';
+import { isArrayOf } from '../realm.js';
 
 type Numbers = ArrayLike<number>;
 
@@ -20,9 +21,9 @@ function encode(slot: IoSlot, name: string, values: Numbers): Uint8Array {
   if (values.length !== count)
     throw new MaclError('program', `${name}: expected ${count} numbers, found ${values.length}`);
   const direct =
-    (slot.dtype === 'f32' && values instanceof Float32Array) ||
-    (slot.dtype === 'f64' && values instanceof Float64Array) ||
-    (slot.dtype === 'i32' && values instanceof Int32Array);
+    (slot.dtype === 'f32' && isArrayOf(values, 'Float32Array')) ||
+    (slot.dtype === 'f64' && isArrayOf(values, 'Float64Array')) ||
+    (slot.dtype === 'i32' && isArrayOf(values, 'Int32Array'));
   const typed = direct
     ? values
     : slot.dtype === 'f64'

@@ -9,6 +9,7 @@ import type { PreparedCase } from '../data/prepared-case.js';
 import { samplerFor } from '../data/sampling.js';
 import type { Triple } from '../data/volume.js';
 import { MaclError } from '../errors.js';
+import { checkOptions, type OptionKinds } from '../options.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
 import { declareSegmentNetwork } from '../methods/network.js';
@@ -18,8 +19,24 @@ import { DescriptorWriter } from './descriptors.js';
 import { loadModel, type LoadedModel } from './model-file.js';
 import { initialState } from './network-state.js';
 import type { RunRecord } from './run-record.js';
-import { checkSameCases, finetuneCases, finetunePlan, inspectCases, prepareCases, type DataOptions } from './setup.js';
-import { checkMemory, runTask, type RunOptions, type RunSummary, type Training } from './trainer.js';
+import {
+  checkSameCases,
+  finetuneCases,
+  finetunePlan,
+  inspectCases,
+  prepareCases,
+  DATA_OPTIONS,
+  type DataOptions,
+} from './setup.js';
+import {
+  checkMemory,
+  configPaths,
+  RUN_OPTIONS,
+  runTask,
+  type RunOptions,
+  type RunSummary,
+  type Training,
+} from './trainer.js';
 import { describeTransfer, transferWeights } from './transfer.js';
 import { openValidation } from './validation.js';
 import { largestBox } from './volume-store.js';
@@ -34,7 +51,17 @@ export interface FinetuneOptions extends DataOptions, RunOptions {
   readonly val?: string | undefined;
 }
 
-export function finetune(options: FinetuneOptions): Promise<RunSummary> {
+const OPTIONS: OptionKinds<FinetuneOptions> = {
+  ...DATA_OPTIONS,
+  ...RUN_OPTIONS,
+  config: 'object',
+  init: 'text',
+  labels: 'text',
+  val: 'text',
+};
+
+export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
+  checkOptions('finetune', options, OPTIONS, ['data', 'out'], configPaths('finetune'));
   const input: FinetuneConfigInput = { ...options.config, task: 'finetune' };
   return runTask<FinetuneConfig>(options, input, {
     async begin(dataset, backend) {

@@ -4,6 +4,7 @@ import type { BackendReport } from '../backend/types.js';
 import { resolveConfig } from '../config/index.js';
 import type { ResolvedConfig } from '../config/types.js';
 import { MaclError } from '../errors.js';
+import { checkOptions, type OptionKinds } from '../options.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram } from '../graph/compile.js';
 import type { KernelCost } from '../graph/program.js';
@@ -11,7 +12,7 @@ import { buildPretrainStep } from '../methods/macl.js';
 import { declarePretrainNetwork, declareSegmentNetwork } from '../methods/network.js';
 import { buildFinetuneStep } from '../methods/segment.js';
 import { readConfigFile } from './step-files.js';
-import { openMachine, type MachineOptions } from './trainer.js';
+import { MACHINE_OPTIONS, openMachine, type MachineOptions } from './trainer.js';
 
 export interface InspectReport {
   readonly backends: readonly BackendReport[];
@@ -23,6 +24,7 @@ export interface InspectReport {
 }
 
 export async function inspect(options: MachineOptions = {}): Promise<InspectReport> {
+  checkOptions('inspect', options, MACHINE_OPTIONS);
   const backends = await reportBackends();
   try {
     // What `auto` takes: a device that is asked for by name is not a default.
@@ -59,8 +61,15 @@ export interface InspectProgramOptions extends MachineOptions {
   readonly unfused?: boolean | undefined;
 }
 
+const PROGRAM_OPTIONS: OptionKinds<InspectProgramOptions> = {
+  ...MACHINE_OPTIONS,
+  config: 'text or object',
+  unfused: 'flag',
+};
+
 /** Compiles one training step and says what came out; nothing is run. */
 export async function inspectProgram(options: InspectProgramOptions): Promise<ProgramReport> {
+  checkOptions('inspectProgram', options, PROGRAM_OPTIONS, ['config']);
   const source = typeof options.config === 'string' ? options.config : 'configuration';
   const config = resolveConfig(await readConfigFile(options.config), { source });
   const backend = await openMachine(options);

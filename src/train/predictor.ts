@@ -9,6 +9,7 @@ import { Breather, throwIfAborted } from '../data/breathe.js';
 import { resampledShape } from '../data/resample.js';
 import type { Triple, Volume } from '../data/volume.js';
 import { MaclError, memoryError } from '../errors.js';
+import { isArrayOf } from '../realm.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram } from '../graph/compile.js';
 import { declareSegmentNetwork } from '../methods/network.js';
@@ -99,7 +100,7 @@ export class Predictor {
         this.executor.set(this.program, 'x', input);
         await this.executor.run(this.program, signal ? { signal } : {});
         const logits = this.executor.get(this.program, 'logits');
-        return logits instanceof Float32Array ? logits : Float32Array.from(logits);
+        return isArrayOf(logits, 'Float32Array') ? logits : Float32Array.from(logits);
       },
       ...(options.onProgress ? { onProgress: options.onProgress } : {}),
       ...(options.onProbabilities ? { onProbabilities: options.onProbabilities } : {}),
@@ -131,7 +132,7 @@ const BLOCK = 1 << 16;
 /** The same volume, or one with zeros where voxels are not finite; files are checked already when they are read. */
 async function finiteVolume(volume: Volume, rule: 'refuse' | 'zero', name: string, breath: Breather): Promise<Volume> {
   const { voxels } = volume;
-  if (!(voxels instanceof Float32Array || voxels instanceof Float64Array)) return volume;
+  if (!isArrayOf(voxels, 'Float32Array', 'Float64Array')) return volume;
   let found = 0;
   let zeroed: typeof voxels | null = null;
   for (let start = 0; start < voxels.length; start += BLOCK) {

@@ -5,7 +5,9 @@ import { planData } from '../config/index.js';
 import { defaultCacheDir } from '../data/cache.js';
 import { prepareDataset } from '../data/prepare.js';
 import { MaclError } from '../errors.js';
-import { inspectCases, openData, type DataOptions } from './setup.js';
+import { checkOptions, type OptionKinds } from '../options.js';
+import { DATA_OPTIONS, inspectCases, openData, type DataOptions } from './setup.js';
+import { configPaths } from './trainer.js';
 
 export interface PrepareOptions extends DataOptions {
   /** Where the prepared cases go, as `cacheDir`: training takes it with that. Only one of them is given. */
@@ -22,7 +24,10 @@ export interface PrepareSummary {
   readonly cacheDir: string;
 }
 
+const OPTIONS: OptionKinds<PrepareOptions> = { ...DATA_OPTIONS, out: 'text', config: 'object' };
+
 export async function prepare(options: PrepareOptions): Promise<PrepareSummary> {
+  checkOptions('prepare', options, OPTIONS, ['data'], configPaths('pretrain'));
   if (
     options.out !== undefined &&
     options.cacheDir !== undefined &&

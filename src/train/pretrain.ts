@@ -9,12 +9,29 @@ import { buildPretrainStep, PRETRAIN_RESULTS } from '../methods/macl.js';
 import { declarePretrainNetwork } from '../methods/network.js';
 import type { Backend } from '../backend/types.js';
 import { MaclError } from '../errors.js';
+import { checkOptions, type OptionKinds } from '../options.js';
 import type { PreparedDataset } from '../data/prepare.js';
 import { DescriptorWriter } from './descriptors.js';
 import { initialState } from './network-state.js';
 import type { RunRecord } from './run-record.js';
-import { checkSameCases, inspectCases, prepareCases, pretrainCases, pretrainPlan, type DataOptions } from './setup.js';
-import { checkMemory, runTask, type RunOptions, type RunSummary, type Training } from './trainer.js';
+import {
+  checkSameCases,
+  inspectCases,
+  prepareCases,
+  pretrainCases,
+  pretrainPlan,
+  DATA_OPTIONS,
+  type DataOptions,
+} from './setup.js';
+import {
+  checkMemory,
+  configPaths,
+  RUN_OPTIONS,
+  runTask,
+  type RunOptions,
+  type RunSummary,
+  type Training,
+} from './trainer.js';
 import { largestBox } from './volume-store.js';
 
 export interface PretrainOptions extends DataOptions, RunOptions {
@@ -25,7 +42,16 @@ export interface PretrainOptions extends DataOptions, RunOptions {
   readonly val?: string | undefined;
 }
 
+const OPTIONS: OptionKinds<PretrainOptions> = {
+  ...DATA_OPTIONS,
+  ...RUN_OPTIONS,
+  config: 'object',
+  cases: 'text',
+  val: 'text',
+};
+
 export async function pretrain(options: PretrainOptions): Promise<RunSummary> {
+  checkOptions('pretrain', options, OPTIONS, ['data', 'out'], configPaths('pretrain'));
   const input: PretrainConfigInput = { ...options.config, task: 'pretrain' };
   if (options.val !== undefined && options.val.trim() !== 'none') {
     const words = `--val ${options.val}: pre-training has no validation, its last weights are the result; expected none`;

@@ -3,6 +3,7 @@
  * fine-tunings get the same network, steps, labels and seed, and differ in their first weights alone.
  */
 import type { FinetuneConfigInput, PretrainConfigInput, Triple } from '../config/types.js';
+import type { OptionKinds } from '../options.js';
 
 /** How much of everything; tests take less. */
 export interface QuickstartSizes {
@@ -18,6 +19,19 @@ export interface QuickstartSizes {
   readonly finetunePatch: Triple;
   readonly finetuneBatch: number;
 }
+
+export const SIZE_KINDS: OptionKinds<QuickstartSizes> = {
+  trainCases: 'count',
+  testCases: 'count',
+  labelledCases: 'count',
+  pretrainSteps: 'count',
+  finetuneSteps: 'count',
+  filters: 'count',
+  pretrainPatch: 'list',
+  pretrainBatch: 'count',
+  finetunePatch: 'list',
+  finetuneBatch: 'count',
+};
 
 export const SIZES: QuickstartSizes = {
   trainCases: 24,

@@ -8,6 +8,7 @@ import { dirname, join, resolve } from 'node:path';
 import { Breather } from '../data/breathe.js';
 import { asFileError, makeFolder, systemCode, writeFileAtomic } from '../data/files.js';
 import { writeSyntheticDataset } from '../data/synthetic-dataset.js';
+import { checkOptions, type OptionKinds } from '../options.js';
 import type { EvaluationDocument } from '../segment/evaluate.js';
 import { evaluateFolders } from './evaluate-files.js';
 import type { CaseEvent, TrainEvent } from './events.js';
@@ -17,9 +18,9 @@ import { predictFiles } from './predict.js';
 import { pretrain } from './pretrain.js';
 import { LIMIT_SECONDS, planSteps, replanFinetune, roughly, type Pace } from './quickstart-pace.js';
 import { CAVEAT, comparisonTable, overall, verdict, type Measured } from './quickstart-report.js';
-import { finetuneSettings, pretrainSettings, SIZES, type QuickstartSizes } from './quickstart-settings.js';
+import { finetuneSettings, pretrainSettings, SIZE_KINDS, SIZES, type QuickstartSizes } from './quickstart-settings.js';
 import { writeQuickstartSheet } from './quickstart-sheet.js';
-import { openMachine, type MachineOptions } from './trainer.js';
+import { MACHINE_OPTIONS, openMachine, type MachineOptions } from './trainer.js';
 
 export type QuickstartEvent = TrainEvent | CaseEvent;
 
@@ -64,7 +65,19 @@ export interface QuickstartReport {
 const DEFAULT_OUT = 'macl-quickstart';
 const PACE_STEPS = 4;
 
+const OPTIONS: OptionKinds<QuickstartOptions> = {
+  device: MACHINE_OPTIONS.device,
+  threads: MACHINE_OPTIONS.threads,
+  out: 'text',
+  seed: 'count',
+  signal: 'signal',
+  onEvent: 'function',
+  sizes: 'object',
+};
+
 export async function quickstart(options: QuickstartOptions = {}): Promise<QuickstartReport> {
+  checkOptions('quickstart', options, OPTIONS);
+  if (options.sizes) checkOptions('quickstart: sizes', options.sizes, SIZE_KINDS);
   const begun = performance.now();
   // The device first: one that is not there leaves no folder behind.
   const device = await describeDevice(options);

@@ -10,6 +10,7 @@ import { defaultCacheDir } from '../data/cache.js';
 import { resolveCases, splitValidation } from '../data/lists.js';
 import { badCasesError, prepareDataset, type PreparedDataset } from '../data/prepare.js';
 import { MaclError } from '../errors.js';
+import type { OptionKinds } from '../options.js';
 import type { OnEvent } from './events.js';
 import type { LoadedModel, ModelDescription } from './model-file.js';
 
@@ -22,6 +23,15 @@ export interface DataOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: OnEvent | undefined;
 }
+
+export const DATA_OPTIONS: OptionKinds<DataOptions> = {
+  data: 'text',
+  cacheDir: 'text',
+  skipBad: 'flag',
+  followLinks: 'flag',
+  signal: 'signal',
+  onEvent: 'function',
+};
 
 /** Which cases a run uses; validation cases are never trained on. */
 export interface CaseSplit {

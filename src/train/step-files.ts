@@ -3,8 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { resolveConfig } from '../config/index.js';
 import { asFileError, readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
 import { MaclError } from '../errors.js';
+import { checkOptions, type OptionKinds } from '../options.js';
 import { runStep } from './step.js';
-import { openMachine, type MachineOptions } from './trainer.js';
+import { MACHINE_OPTIONS, openMachine, type MachineOptions } from './trainer.js';
 
 export interface StepOptions extends MachineOptions {
   /** A JSON file, or the configuration itself. */
@@ -17,8 +18,19 @@ export interface StepOptions extends MachineOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const OPTIONS: OptionKinds<StepOptions> = {
+  ...MACHINE_OPTIONS,
+  config: 'text or object',
+  weights: 'text',
+  batch: 'text',
+  out: 'text',
+  steps: 'number',
+  signal: 'signal',
+};
+
 /** @returns the loss and its parts, by name, of the last step */
 export async function step(options: StepOptions): Promise<Record<string, number>> {
+  checkOptions('step', options, OPTIONS, ['config', 'weights', 'batch', 'out']);
   const steps = options.steps ?? 1;
   if (!Number.isInteger(steps) || steps < 1)
     throw new MaclError('config', `steps: expected a whole number of at least 1, found ${steps}`);

@@ -4,10 +4,12 @@
  */
 import { openBackend } from '../backend/choose.js';
 import type { Backend, DeviceName } from '../backend/types.js';
+import { settingPaths } from '../config/index.js';
 import type { ConfigInput, ResolvedConfig } from '../config/types.js';
 import type { Dataset } from '../data/dataset.js';
 import type { PreparedCase } from '../data/prepared-case.js';
 import { MaclError, memoryError } from '../errors.js';
+import type { OptionKinds } from '../options.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
@@ -28,6 +30,13 @@ export interface MachineOptions {
   readonly storeBytes?: number | undefined;
 }
 
+export const MACHINE_OPTIONS: OptionKinds<MachineOptions> = {
+  device: ['auto', 'cuda', 'cpu', 'wasm', 'reference'],
+  threads: 'count',
+  isa: 'text',
+  storeBytes: 'count',
+};
+
 export interface RunOptions extends MachineOptions {
   /** The run's folder. */
   readonly out: string;
@@ -35,6 +44,17 @@ export interface RunOptions extends MachineOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: OnEvent | undefined;
 }
+
+export const RUN_OPTIONS: OptionKinds<RunOptions> = {
+  ...MACHINE_OPTIONS,
+  out: 'text',
+  resume: 'flag',
+  signal: 'signal',
+  onEvent: 'function',
+};
+
+/** Where a setting belongs that is given as an option. */
+export const configPaths = (task: 'pretrain' | 'finetune'): string[] => settingPaths(task).map((p) => `config.${p}`);
 
 export interface RunSummary {
   readonly out: string;

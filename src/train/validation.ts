@@ -8,6 +8,7 @@ import { fromHalf } from '../data/half.js';
 import type { LoadedCase, PreparedCase } from '../data/prepared-case.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
+import { isArrayOf } from '../realm.js';
 import { predictVolume } from '../segment/sliding.js';
 import type { OnEvent } from './events.js';
 import type { Executor } from './executor.js';
@@ -91,7 +92,7 @@ async function segment(o: ValidationOptions, c: LoadedCase): Promise<Uint8Array>
       o.executor.set(o.inference, 'x', input);
       await o.executor.run(o.inference, o.signal ? { signal: o.signal } : {});
       const logits = o.executor.get(o.inference, 'logits');
-      return logits instanceof Float32Array ? logits : Float32Array.from(logits);
+      return isArrayOf(logits, 'Float32Array') ? logits : Float32Array.from(logits);
     },
     ...(o.signal ? { signal: o.signal } : {}),
   });

@@ -3,9 +3,11 @@ import { affineFault, columnLengths, isRas, orientationOf, rasGrid, turnToRas, f
 import { Breather } from '../data/breathe.js';
 import type { Grid, Triple, Volume, VoxelArray } from '../data/volume.js';
 import { MaclError } from '../errors.js';
+import { checkOptions, showValue, type OptionKinds } from '../options.js';
+import { arrayKind, typedArrayKind } from '../realm.js';
 import { summarise, type ClassLabel, type EvaluationDocument } from '../segment/evaluate.js';
 import { checkValues, valuesIn } from '../segment/label-values.js';
-import { caseMetrics, type CaseMetrics } from '../segment/metrics.js';
+import { caseMetrics, checkShape, type CaseMetrics } from '../segment/metrics.js';
 
 interface Abortable {
   readonly signal?: AbortSignal | undefined;
@@ -15,17 +17,12 @@ interface Abortable {
 const SPACING_TOLERANCE = 1e-3;
 
 function geometryError(field: string, expected: string, found: unknown): MaclError {
-  const shown = found === undefined ? 'nothing' : (JSON.stringify(found, jsonNumber) ?? String(found));
-  return new MaclError('geometry', `volume: ${field}: expected ${expected}, found ${shown}`, {
+  return new MaclError('geometry', `volume: ${field}: expected ${expected}, found ${showValue(found)}`, {
     field,
     expected,
     found,
   });
 }
-
-/** NaN and infinities by name: JSON has none. */
-const jsonNumber = (_: string, value: unknown): unknown =>
-  typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
 
 const numbersOf = (value: unknown): readonly unknown[] | undefined =>
   Array.isArray(value) || ArrayBuffer.isView(value) ? Array.from(value as ArrayLike<unknown>) : undefined;
@@ -35,7 +32,7 @@ function checkVolume({ grid, channels, voxels }: Partial<Volume>): void {
   checkGrid(grid);
   if (!(Number.isSafeInteger(channels) && channels! > 0))
     throw geometryError('channels', 'a positive whole number', channels);
-  if (!ArrayBuffer.isView(voxels)) throw geometryError('voxels', 'a typed array', typeof voxels);
+  if (!arrayKind(voxels)) throw geometryError('voxels', 'a typed array of numbers', typedArrayKind(voxels) ?? voxels);
 }
 
 function checkGrid(grid: Partial<Grid> | null | undefined): void {
@@ -100,17 +97,29 @@ export interface EvaluateVolumesOptions extends Abortable {
   readonly background?: number;
 }
 
+const EVALUATE_OPTIONS: OptionKinds<EvaluateVolumesOptions> = {
+  cases: 'list',
+  classes: 'list',
+  background: 'number',
+  signal: 'signal',
+};
+const PAIR: OptionKinds<VolumePair> = { id: 'text', pred: 'any', ref: 'any', shape: 'any', spacingMm: 'any' };
+
 /**
  * The document of `macl evaluate --json` for volumes in memory. Rejects with MaclError `label` where one holds a value
  * that is neither a class nor the background, as for files.
  */
 export async function evaluateVolumes(options: EvaluateVolumesOptions): Promise<EvaluationDocument> {
+  checkOptions('evaluateVolumes', options, EVALUATE_OPTIONS, ['cases', 'classes']);
   const abort = options.signal ? { signal: options.signal } : {};
   const values = options.classes.map((c) => c.value);
   const known = new Set([options.background ?? 0, ...values]);
   const breath = new Breather(options.signal);
   const results = new Map<string, CaseMetrics>();
-  for (const { id, pred, ref, shape, spacingMm } of options.cases) {
+  for (const [n, pair] of options.cases.entries()) {
+    checkOptions(`evaluateVolumes: cases[${n}]`, pair, PAIR, ['id', 'pred', 'ref', 'shape', 'spacingMm']);
+    const { id, pred, ref, shape, spacingMm } = pair;
+    checkShape(shape, `${id}: `);
     const voxels = shape[0] * shape[1] * shape[2];
     if (pred.length !== voxels || ref.length !== voxels)
       throw new MaclError(
@@ -129,5 +138,4 @@ export async function evaluateVolumes(options: EvaluateVolumesOptions): Promise<
   return summarise(results, [...options.classes], abort);
 }
 
-const asVoxels = (v: ArrayLike<number>): VoxelArray =>
-  ArrayBuffer.isView(v) ? (v as unknown as VoxelArray) : Float64Array.from(v);
+const asVoxels = (v: ArrayLike<number>): VoxelArray => (arrayKind(v) ? (v as VoxelArray) : Float64Array.from(v));

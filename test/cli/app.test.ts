@@ -113,7 +113,7 @@ describe('everything else that is wrong: exit code 1', () => {
     const config = await file('unknown.json', '{"task":"pretrain","optimizer":{"lrr":1}}');
     const { code, err } = await macl(...train, '--config', config);
     expect(code).toBe(1);
-    expect(err).toContain(`${config}: optimizer.lrr: unknown key; known here: name, lr`);
+    expect(err).toContain(`${config}: optimizer.lrr: unknown key; did you mean lr?; known here: name, lr`);
   });
   it('NaN in a file, and __proto__', async () => {
     const nan = await file('nan.json', '{"task":"pretrain","optimizer":{"lr":NaN}}');
