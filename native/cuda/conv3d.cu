@@ -1,0 +1,99 @@
+// conv3d on the device: launchers, which choose a kernel by shapes and attributes alone, and the tables. Equations:
+// native/ops/conv3d.h. Nothing is saved for the backward pass but x.
+#include "conv3d.h"
+#include "conv3d_plain.h"
+
+namespace macl {
+namespace gpu {
+namespace {
+
+enum Path { kPlain, kTuned, kTf32 };
+
+template <bool Tf32>
+void launch_conv3d_pack(const Args& a, const Launch& l) {
+  const Tensor& w = a.t[0];
+  const i64 O = w.s[0], I = w.s[1], taps = w.s[2] * w.s[3] * w.s[4];
+  if (attrs_of<Conv3dPackAttrs>(a).mode == 0)
+    launch_pack<Tf32>(l, pointer<const f32>(a, 0), pointer<f32>(a, 1), O, I, taps, I * taps, taps, false);
+  else
+    launch_pack<Tf32>(l, pointer<const f32>(a, 0), pointer<f32>(a, 1), I, O, taps, taps, I * taps, true);
+}
+
+i64 conv3d_pack_bytes(const Args& a, i32) {
+  const i64 O = a.t[0].s[0], I = a.t[0].s[1], taps = a.t[0].s[2] * a.t[0].s[3] * a.t[0].s[4];
+  const bool forward = attrs_of<Conv3dPackAttrs>(a).mode == 0;
+  return padded_channels(forward ? O : I) * (forward ? I : O) * taps * i64(sizeof(f32));
+}
+
+// conv3d_fwd: writes y, and mean and var where stats = 1.
+template <Path P>
+void launch_conv3d_fwd(const Args& a, const Launch& l) {
+  const auto& at = attrs_of<Conv3dAttrs>(a);
+  const Tensor &x = a.t[0], &y = a.t[3];
+  const ConvShape s = conv_fwd_shape(x, y, at);
+  const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), given(a, 2) ? pointer<const f32>(a, 2) : nullptr,
+                   x.ld, pointer<f32>(a, 3), y.ld, 0, at.act != 0, f32(at.slope), nullptr};
+  f64* stats = at.stats != 0 ? pointer<f64>(a, 6) : nullptr;
+  i64 partials = 0;
+  launch_conv3d_plain(l, s, c);
+  if (stats) {
+    partials = stats_chunks(voxels(y));
+    launch_stats_chunks(l, c.y, c.ldy, voxels(y), s.o, stats);
+  }
+  if (stats) launch_stats_combine(l, stats, partials, s.o, pointer<f32>(a, 4), pointer<f32>(a, 5));
+}
+
+template <Path P>
+i64 conv3d_fwd_bytes(const Args& a, i32) {
+  const auto& at = attrs_of<Conv3dAttrs>(a);
+  if (at.stats == 0) return 0;
+  return stats_bytes(stats_chunks(voxels(a.t[3])), a.t[3].s[4]);
+}
+
+// conv3d_bwd_x: writes dx, or adds where accumulate = 1.
+template <Path P>
+void launch_conv3d_bwd_x(const Args& a, const Launch& l) {
+  const auto& at = attrs_of<Conv3dAttrs>(a);
+  const Tensor &dy = a.t[0], &dx = a.t[2];
+  const ConvShape s = conv_bwd_x_shape(dy, dx, at);
+  const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), nullptr, dy.ld, pointer<f32>(a, 2), dx.ld,
+                   at.accumulate != 0, 0, 0, nullptr};
+  launch_conv3d_plain(l, s, c);
+}
+
+i64 no_bytes(const Args&, i32) { return 0; }
+
+// conv3d_bwd_w: writes dw and db, or adds where accumulate = 1. ws: partial sums of db, then of dw.
+template <Path P>
+void launch_conv3d_bwd_w(const Args& a, const Launch& l) {
+  const auto& at = attrs_of<Conv3dAttrs>(a);
+  const Tensor &x = a.t[0], &dy = a.t[1];
+  const ConvShape s = conv_fwd_shape(x, dy, at);
+  f32* partial = dw_partials(pointer<void>(a, 4), voxels(dy), s.o);
+  if (given(a, 3)) launch_bias(l, dy, pointer<f64>(a, 4), pointer<f32>(a, 3), at.accumulate != 0);
+  launch_bwd_w_plain(l, s, pointer<const f32>(a, 0), x.ld, pointer<const f32>(a, 1), dy.ld, partial);
+  launch_dw_combine(l, partial, plain_dw(s).chunks, s.i, s.o, taps_of(s), s.i * taps_of(s), taps_of(s), pointer<f32>(a, 2),
+                    at.accumulate != 0);
+}
+
+template <Path P>
+i64 conv3d_bwd_w_bytes(const Args& a, i32) {
+  const ConvShape s = conv_fwd_shape(a.t[0], a.t[1], attrs_of<Conv3dAttrs>(a));
+  return dw_bytes(voxels(a.t[1]), s.o, taps_of(s) * s.i * s.o, plain_dw(s).chunks);
+}
+
+}  // namespace
+
+#define CONV3D_GPU(path)                                                          \
+  {"conv3d_pack", launch_conv3d_pack<path == kTf32>, conv3d_pack_bytes},          \
+  {"conv3d_fwd", launch_conv3d_fwd<path>, conv3d_fwd_bytes<path>},                \
+  {"conv3d_bwd_x", launch_conv3d_bwd_x<path>, no_bytes},                          \
+  {"conv3d_bwd_w", launch_conv3d_bwd_w<path>, conv3d_bwd_w_bytes<path>},          \
+  {nullptr, nullptr, nullptr}
+
+extern const GpuKernel conv3d_gpu[] = {CONV3D_GPU(kTuned)};
+extern const GpuKernel conv3d_plain_gpu[] = {CONV3D_GPU(kPlain)};
+extern const GpuKernel conv3d_tf32_gpu[] = {CONV3D_GPU(kTf32)};
+
+}  // namespace gpu
+}  // namespace macl
