@@ -27,6 +27,8 @@ export { configSchema, PRESETS, resolveConfig } from './config/index.js';
 export { pretrain, type PretrainOptions } from './train/pretrain.js';
 export { finetune, type FinetuneOptions } from './train/finetune.js';
 export type { RunSummary } from './train/trainer.js';
+export type { Represented } from './train/loop.js';
+export type { Representation } from './train/representation.js';
 export {
   quickstart,
   type QuickstartEvent,

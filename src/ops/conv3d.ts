@@ -88,6 +88,19 @@ function gradient(g: GradientContext): void {
   }
 }
 
+/**
+ * Σ x xᵀ and Σ x over all voxels: the weight gradient of a 1×1×1 convolution whose upstream gradient is its own input.
+ * @returns `products` [C, C] and `sums` [C]
+ */
+export function channelProducts(b: GraphBuilder, x: Tensor): { products: Tensor; sums: Tensor } {
+  const c = x.shape[4];
+  const products = b.tensor('products', [c, c, 1, 1, 1]);
+  const sums = b.tensor('sums', [c, 1, 1, 1, 1]);
+  const attrs = { kd: 1, kh: 1, kw: 1, sd: 1, sh: 1, sw: 1, stats: 0, act: 0, slope: 0, accumulate: 0 };
+  b.emit('conv3d_bwd_w', attrs, { x, dy: x }, { dw: products, db: sums, ws: b.opaque('ws') });
+  return { products, sums };
+}
+
 function macs(node: Node, outputSide: string, inputSide: string): number {
   const { kd = 1, kh = 1, kw = 1 } = node.attrs;
   return sizeOf(required(node, outputSide).shape) * required(node, inputSide).shape[4] * kd * kh * kw;

@@ -7,6 +7,7 @@ import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import type { Executor } from './executor.js';
 import { stateTensors } from './network-state.js';
+import { collapsedLevels, collapseWarning, REPRESENTATION_EVERY, type Representation } from './representation.js';
 import type { RunFolder } from './run-folder.js';
 import { learningRate, type Schedule } from './schedule.js';
 
@@ -25,6 +26,8 @@ export interface StepRecord {
   /** loss, loss.* and whatever else the program reports, by name. */
   readonly results: Readonly<Record<string, number>>;
   readonly committed: boolean;
+  /** Of the weights that this step began with, where it was looked at. */
+  readonly representation?: Representation | undefined;
   readonly samplesPerSecond: number;
   readonly etaSeconds: number;
 }
@@ -43,11 +46,15 @@ export interface Loop {
   readonly metadata: Readonly<Record<string, string>>;
   /** Mean square of the bottleneck at the beginning of a run that goes on, for the watchdog. */
   readonly firstBottleneck?: number | undefined;
+  /** The representation at the beginning of a run that goes on. */
+  readonly firstRepresentation?: Representation | undefined;
   /** Steps skipped before this run went on. */
   readonly skipped?: number;
   readonly folder: RunFolder;
   /** Writes the step's input (all but `lr`). */
   writeInput(step: number): void | Promise<void>;
+  /** Looks at the features as the weights are now; called before some steps, and before their input is written. */
+  readonly represent?: (() => Promise<Representation>) | undefined;
   /** Called after every `validateEvery` steps and after the last, before the checkpoint of that step. */
   readonly validate?: ((step: number) => Promise<void>) | undefined;
   readonly validateEvery?: number;
@@ -60,10 +67,16 @@ export interface Loop {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Representations of the first step and of the last that was looked at. */
+export interface Represented {
+  readonly first: Representation;
+  readonly last: Representation;
+}
+
 /** Runs to the last step. On an abort saves the last finished step and throws MaclError `aborted`. */
-export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
+export async function trainLoop(loop: Loop): Promise<{ skipped: number; represented: Represented | null }> {
   const { executor, program, schedule, folder } = loop;
-  const watch = new Watchdog(loop.onWarning ?? (() => undefined), loop.firstBottleneck);
+  const watch = new Watchdog(loop.onWarning ?? (() => undefined), loop.firstBottleneck, loop.firstRepresentation);
   let skipped = loop.skipped ?? 0;
   let skippedInARow = 0;
   let done = loop.startStep;
@@ -86,6 +99,8 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
     while (done < schedule.steps) {
       if (loop.signal?.aborted) throw new MaclError('aborted', 'stopped by a signal');
       const lr = learningRate(schedule, done);
+      const look = done % REPRESENTATION_EVERY === 0 || done === schedule.steps - 1;
+      const representation = look ? await loop.represent?.() : undefined;
       await loop.writeInput(done);
       executor.set(program, 'lr', [lr]);
       const committed = await executor.run(program, loop.signal ? { signal: loop.signal } : {});
@@ -97,12 +112,13 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
       folder.record({
         step: done,
         ...results,
+        ...representation,
         lr,
         ...(committed ? {} : { skipped: true }),
         samplesPerSecond: round(timing.samplesPerSecond),
       });
       await folder.flushOldLog();
-      loop.onStep?.({ step: done, lr, results, committed, ...timing });
+      loop.onStep?.({ step: done, lr, results, committed, representation, ...timing });
       if (skippedInARow >= MOST_SKIPPED_IN_A_ROW) {
         throw new MaclError(
           'nonfinite',
@@ -111,6 +127,7 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
         );
       }
       if (committed) watch.look(results, done);
+      if (representation) watch.lookAt(representation, done);
       await validateIfDue();
       if (done % loop.checkpointEvery === 0 && done < schedule.steps) {
         await save();
@@ -118,7 +135,7 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number }> {
       }
     }
     await save();
-    return { skipped };
+    return { skipped, represented: watch.represented };
   } catch (error) {
     const keep = error instanceof MaclError && (error.code === 'aborted' || error.code === 'nonfinite');
     if (keep && saved !== done && done > 0) await save();
@@ -165,13 +182,33 @@ class Pace {
 class Watchdog {
   private closeSteps = 0;
   private warned = { cosine: false, bottleneck: false };
+  private readonly warnedLevels = new Set<string>();
+  private lastRepresentation?: Representation;
   constructor(
     private readonly warn: (message: string) => void,
     private firstBottleneck?: number,
+    private firstRepresentation?: Representation,
   ) {}
   /** What a checkpoint has to remember of it. */
   progress(): Record<string, string> {
-    return this.firstBottleneck === undefined ? {} : { firstBottleneck: String(this.firstBottleneck) };
+    const { firstBottleneck: bottleneck, firstRepresentation: representation } = this;
+    return {
+      ...(bottleneck === undefined ? {} : { firstBottleneck: String(bottleneck) }),
+      ...(representation === undefined ? {} : { firstRepresentation: JSON.stringify(representation) }),
+    };
+  }
+  get represented(): Represented | null {
+    const { firstRepresentation: first, lastRepresentation: last } = this;
+    return first && last ? { first, last } : null;
+  }
+  lookAt(now: Representation, step: number): void {
+    this.firstRepresentation ??= now;
+    this.lastRepresentation = now;
+    for (const name of collapsedLevels(this.firstRepresentation, now)) {
+      if (this.warnedLevels.has(name)) continue;
+      this.warnedLevels.add(name);
+      this.warn(collapseWarning(name, this.firstRepresentation, now, step));
+    }
   }
   look(results: Readonly<Record<string, number>>, step: number): void {
     const { cosine, bottleneck } = results;

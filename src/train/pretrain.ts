@@ -7,12 +7,14 @@ import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
 import { buildPretrainStep, PRETRAIN_RESULTS } from '../methods/macl.js';
 import { declarePretrainNetwork } from '../methods/network.js';
+import { buildProbe } from '../methods/probe.js';
 import type { Backend } from '../backend/types.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import type { PreparedDataset } from '../data/prepare.js';
 import { DescriptorWriter } from './descriptors.js';
 import { initialState } from './network-state.js';
+import { representationOf } from './representation.js';
 import type { RunRecord } from './run-record.js';
 import {
   checkSameCases,
@@ -127,7 +129,9 @@ function assemble(
   const step = { batch, patch, positionAxes, loss: config.loss, optimizer: config.optimizer, views };
   // The store's size is not known yet; it only bounds descriptors, which kernels check themselves.
   const program = compile(buildPretrainStep(net, step, new GraphBuilder(real)), backend, net.state, 0);
-  checkMemory([program], backend);
+  const look = buildProbe(net, batch, patch, augment.interpolation, new GraphBuilder(real));
+  const probe = compile(look.graph, backend, net.state, 0);
+  checkMemory([program, probe], backend);
   const { cases } = prepared;
   const sampler = samplerFor(config, cases);
   const names = identity ? (['i', 'v1', 'v2'] as const) : (['i1', 'i2', 'v1', 'v2'] as const);
@@ -136,11 +140,27 @@ function assemble(
     state: net.state,
     begin: () => initialState(net.state, seed),
     program,
-    others: [],
+    others: [probe],
     results: PRETRAIN_RESULTS.filter((n) => n !== 'guard'),
     cases,
     boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
     checkpointEvery: options.config?.train?.checkpointEvery ?? config.train.checkpointEvery,
+    represent(executor, store) {
+      const writer = new DescriptorWriter(executor, probe, store, config.model.inChannels);
+      return async () => {
+        // Always the first step's patches, so that the figures of one run differ by the weights alone.
+        for (const [n, s] of sampler.draw(0).entries()) await writer.sample(n, s.caseIndex, [['x', s.views.i2]], patch);
+        writer.flush();
+        await executor.run(probe, options.signal ? { signal: options.signal } : {});
+        return representationOf(
+          look.levels.map((level) => ({
+            ...level,
+            products: executor.get(probe, `${level.name}.products`),
+            sums: executor.get(probe, `${level.name}.sums`),
+          })),
+        );
+      };
+    },
     feed(executor, store) {
       const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
       return async (at) => {

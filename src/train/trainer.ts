@@ -14,9 +14,10 @@ import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
 import { Executor } from './executor.js';
-import { trainLoop } from './loop.js';
+import { trainLoop, type Represented } from './loop.js';
 import { modelMetadata } from './model-file.js';
 import { loadAll, stateTensors } from './network-state.js';
+import { describeRepresentation, type Representation } from './representation.js';
 import { RunFolder, type LoadedCheckpoint } from './run-folder.js';
 import { checkResume, readRecord, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
@@ -63,6 +64,8 @@ export interface RunSummary {
   readonly skipped: number;
   /** Results of the last step. */
   readonly last: Readonly<Record<string, number>>;
+  /** Effective rank of the encoder's levels and dead units, at the first step and at the last; pre-training only. */
+  readonly represented?: Represented;
 }
 
 /** What `pretrain.ts` and `finetune.ts` hand over once they know the data and the plan. */
@@ -80,6 +83,8 @@ export interface Training<C extends ResolvedConfig> {
   readonly boxVoxels: StoreOptions['boxVoxels'];
   /** Makes what writes each step's input. */
   feed(executor: Executor, store: VolumeStore): (step: number) => void | Promise<void>;
+  /** Makes what looks at the features; pre-training only. */
+  represent?(executor: Executor, store: VolumeStore): () => Promise<Representation>;
   /** Returns a validation, if there are cases for it. `resumed` is the metadata of the checkpoint that a run goes on from. */
   validation?(
     executor: Executor,
@@ -199,7 +204,7 @@ async function train<C extends ResolvedConfig>(
     if ((await folder.readConfig()) === null) await folder.writeConfig(record);
     await folder.cutLog(isDone);
     let last: Readonly<Record<string, number>> = {};
-    const { skipped } = await trainLoop({
+    const { skipped, represented } = await trainLoop({
       executor,
       program,
       state,
@@ -216,7 +221,12 @@ async function train<C extends ResolvedConfig>(
       metadata: modelMetadata(record),
       skipped: Number(resumed?.['skipped'] ?? 0),
       firstBottleneck: resumed?.['firstBottleneck'] === undefined ? undefined : Number(resumed['firstBottleneck']),
+      firstRepresentation:
+        resumed?.['firstRepresentation'] === undefined
+          ? undefined
+          : (JSON.parse(resumed['firstRepresentation']) as Representation),
       folder,
+      represent: t.represent?.(executor, store),
       writeInput: t.feed(executor, store),
       validate: validation ? (step) => validation.run(step) : undefined,
       ...(validation ? { validateEvery: config.train.valEvery > 0 ? config.train.valEvery : config.train.steps } : {}),
@@ -231,8 +241,10 @@ async function train<C extends ResolvedConfig>(
     });
     const final = (await validation?.best()) ?? executor.readState();
     const model = await folder.saveModel(stateTensors(state, final, ['parameter', 'statistic']), modelMetadata(record));
+    if (represented) onEvent({ kind: 'note', message: describeRepresentation(represented.first, represented.last) });
     onEvent({ kind: 'saved', file: model });
-    return { out: folder.path, model, steps: config.train.steps, skipped, last };
+    const summary = { out: folder.path, model, steps: config.train.steps, skipped, last };
+    return represented ? { ...summary, represented } : summary;
   } finally {
     await executor.close();
   }

@@ -12,6 +12,7 @@ import {
   type ModelConfig,
   type OptimizerConfig,
 } from '../../src/methods/network.js';
+import { buildProbe } from '../../src/methods/probe.js';
 import { buildFinetuneStep, buildInference } from '../../src/methods/segment.js';
 import type { StateTable } from '../../src/nn/state.js';
 
@@ -93,6 +94,7 @@ export function buildAll(): Built[] {
         new GraphBuilder('f32'),
       ),
     },
+    { name: 'probe', state: pre.state, graph: buildProbe(pre, 2, patch, 'linear', new GraphBuilder('f32')).graph },
     { name: 'inference', state: fine.state, graph: buildInference(fine, 1, patch, new GraphBuilder('f32')) },
   ];
 }
