@@ -74,7 +74,7 @@ export interface Represented {
 }
 
 /** Runs to the last step. On an abort saves the last finished step and throws MaclError `aborted`. */
-export async function trainLoop(loop: Loop): Promise<{ skipped: number; represented: Represented | null }> {
+export async function trainLoop(loop: Loop): Promise<{ skipped: number; represented: Represented | undefined }> {
   const { executor, program, schedule, folder } = loop;
   const watch = new Watchdog(loop.onWarning ?? (() => undefined), loop.firstBottleneck, loop.firstRepresentation);
   let skipped = loop.skipped ?? 0;
@@ -197,9 +197,9 @@ class Watchdog {
       ...(representation === undefined ? {} : { firstRepresentation: JSON.stringify(representation) }),
     };
   }
-  get represented(): Represented | null {
+  get represented(): Represented | undefined {
     const { firstRepresentation: first, lastRepresentation: last } = this;
-    return first && last ? { first, last } : null;
+    return first && last ? { first, last } : undefined;
   }
   lookAt(now: Representation, step: number): void {
     this.firstRepresentation ??= now;
