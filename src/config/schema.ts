@@ -95,16 +95,17 @@ const init = object('Initial weights.', {
 });
 
 const normalizeKind = oneOf(
-  'how a channel is normalised: ct (clipped and scaled over the data set), case (per case)',
+  'how a channel is normalised: ct (clipped and scaled over the data set), robust (clipped to percentiles and scaled, per case), case (scaled per case)',
   'ct',
+  'robust',
   'case',
 );
 const data = object('How volumes become samples.', {
   spacingMm: orNull(axisList(positive('millimetres'), 'spacing that volumes are resampled to')),
   patch: orNull(axisList(integer(1, 4096, 'voxels'), 'size of a patch in voxels; D is 1 in 2-D')),
   normalize: either(
-    'auto, ct, case, or a list with one of ct, case for each channel',
-    { enum: ['auto', 'ct', 'case'] },
+    'auto, ct, robust, case, or a list with one of ct, robust, case for each channel',
+    { enum: ['auto', 'ct', 'robust', 'case'] },
     list(normalizeKind, 1, 1024, 'a kind for each channel'),
   ),
   nonFinite: oneOf(

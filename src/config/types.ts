@@ -61,10 +61,14 @@ export interface InitConfig {
   readonly channels: 'sum' | 'repeat';
 }
 
-export type NormalizeKind = 'ct' | 'case';
-/** How one channel is normalised; 'ct' clips and scales by numbers of the whole data set. */
+export type NormalizeKind = 'ct' | 'robust' | 'case';
+/**
+ * How one channel is normalised: 'ct' clips and scales by numbers of the whole data set, 'robust' clips to percentiles of
+ * the case and scales by its own numbers, 'case' only scales.
+ */
 export type ChannelNormalization =
   | { readonly kind: 'ct'; readonly low: number; readonly high: number; readonly mean: number; readonly std: number }
+  | { readonly kind: 'robust'; readonly percentiles: readonly [low: number, high: number] }
   | { readonly kind: 'case' };
 
 export interface DataConfig {

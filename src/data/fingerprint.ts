@@ -19,7 +19,6 @@ import {
   readLabelVolume,
 } from './case-io.js';
 import { type Dataset, type DatasetCase, type DatasetClass, selectCases } from './dataset.js';
-import { type ChannelNormalization } from './normalize.js';
 import { axisOrder, permuteTriple, type SliceAxis } from './prepare-volume.js';
 import { asFloat32, rawTensor } from './safetensors.js';
 import { readSafetensorsFile } from './files.js';
@@ -106,7 +105,7 @@ function addBlock(values: VoxelArray, start: number, end: number, centre: number
 async function channelStatistics(values: VoxelArray, breath: Breather): Promise<CaseFingerprint['channels'][number]> {
   const totals: Totals = { min: Infinity, max: -Infinity, sum: 0, zeros: 0, squares: 0 };
   // Distances from some voxel of the middle: float64 keeps more than is shown, and one pass is enough.
-  const centre = values[values.length >> 1]!;
+  const centre = values[Math.floor(values.length / 2)]!;
   for (let start = 0; start < values.length; start += BLOCK) {
     addBlock(values, start, Math.min(start + BLOCK, values.length), centre, totals);
     if (breath.due()) await breath.breathe();
@@ -376,15 +375,6 @@ export async function fingerprint(dataset: Dataset, options: FingerprintOptions)
     labelVoxels,
     bad,
   };
-}
-
-/** The rule of each channel by its kind, with the data set's numbers where the kind needs them. */
-export function normalizationFrom(found: Fingerprint, kinds: Dataset['kinds']): ChannelNormalization[] {
-  return kinds.map((kind, c): ChannelNormalization => {
-    if (kind !== 'ct') return { kind: 'case' };
-    const { p005: low, p995: high, mean, std } = found.channels[c]!;
-    return { kind: 'ct', low, high, mean, std };
-  });
 }
 
 /** What the planner takes of a fingerprint. */

@@ -108,7 +108,17 @@ export async function buildImageEntry(
   const source = { shape: grid.shape, spacingMm: grid.spacingMm, affine: [...grid.affine] };
   const { dtype, scale, tensor } = stored;
   return {
-    info: { channels, shape, spacingMm, dtype, scale, applied, source, nonFinite, warnings },
+    info: {
+      channels,
+      shape,
+      spacingMm,
+      dtype,
+      scale,
+      applied,
+      source,
+      nonFinite,
+      warnings: [...warnings, ...prepared.warnings],
+    },
     tensors: new Map([['image', tensor]]),
   };
 }

@@ -63,6 +63,8 @@ export interface PreparedVolume {
   /** Shape and spacing before resampling, with the slice axis as D already. */
   original: { shape: Triple; spacingMm: Triple };
   applied: AppliedNormalization[];
+  /** What is worth saying of the voxels, by name and channel. */
+  warnings: string[];
 }
 
 /** Prepares a RAS volume. `name` is for errors. Throws MaclError `dataset` where the channels do not fit. */
@@ -89,10 +91,12 @@ export async function prepareVolume(
   const planeSize = shape[1] * shape[2];
   const image = new Float32Array(outCount * channels);
   const applied: AppliedNormalization[] = [];
+  const warnings: string[] = [];
   for (let c = 0; c < channels; c++) {
     const from = voxels.subarray(c * count, (c + 1) * count);
-    const done = await measureChannel(from, settings.normalize[c]!, breath);
+    const { applied: done, warning } = await measureChannel(from, settings.normalize[c]!, breath);
     applied.push(done);
+    if (warning !== undefined) warnings.push(`${name}: ${channels > 1 ? `channel ${c}: ` : ''}${warning}`);
     const readPlane = (d: number, plane: Float32Array): void => {
       normalizeInto(from.subarray(d * planeSize, (d + 1) * planeSize), done, plane);
     };
@@ -105,5 +109,6 @@ export async function prepareVolume(
     spacingMm: resampledSpacing(shape, spacingMm, outShape),
     original: { shape, spacingMm },
     applied,
+    warnings,
   };
 }

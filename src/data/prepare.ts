@@ -16,8 +16,8 @@ import { type Triple } from './volume.js';
 export interface PrepareSettings {
   /** D, H, W with the slice axis as D; null keeps each case's own. */
   spacingMm: Triple | null;
-  /** One rule a channel (`normalizationFrom`). */
-  normalize: ChannelNormalization[];
+  /** One rule a channel: the plan's. */
+  normalize: readonly ChannelNormalization[];
   nonFinite?: 'refuse' | 'zero';
   sliceAxis?: SliceAxis;
   /** How voxels are stored; `auto` (default) is fp16, or fp32 where fp16 does not reach. */

@@ -128,8 +128,15 @@ const isName = (value: unknown): value is string => typeof value === 'string';
 function isRule(value: unknown): value is ChannelNormalization {
   if (!isObject(value)) return false;
   if (value['kind'] === 'case') return true;
+  if (value['kind'] === 'robust') return isPercentiles(value['percentiles']);
   const numbers = [value['low'], value['high'], value['mean'], value['std']];
   return value['kind'] === 'ct' && numbers.every(Number.isFinite);
+}
+
+function isPercentiles(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 2) return false;
+  const [low, high] = value as readonly unknown[];
+  return typeof low === 'number' && typeof high === 'number' && low >= 0 && low < high && high <= 100;
 }
 
 function isClass(value: unknown): value is ModelClass {

@@ -82,6 +82,7 @@ async function predictCase(
     name: item.files[0] as string,
     mirror: options.mirror,
     signal,
+    onWarning: options.onNote,
     onProgress,
     onProbabilities: probabilities ? placeRows(probabilities, model, volume) : undefined,
   });

@@ -27,6 +27,8 @@ export interface SegmentOptions {
   readonly signal?: AbortSignal | undefined;
   /** For messages. */
   readonly name?: string;
+  /** What is worth saying of the volume: a voxel that flattens all others, say. */
+  readonly onWarning?: ((message: string) => void) | undefined;
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
   /** Softmax probabilities [H, W, class] of each row along the RAS volume's slice axis, in order; reused. */
   readonly onProbabilities?: ((row: number, probabilities: Float32Array) => void | Promise<void>) | undefined;
@@ -80,6 +82,7 @@ export class Predictor {
     const finite = await finiteVolume(volume, config.data.nonFinite, options.name ?? 'volume', new Breather(signal));
     checkMemory(volume, this.model, options);
     const prepared = await prepareVolume(finite, settings, options.name ?? 'volume', signal);
+    for (const words of prepared.warnings) options.onWarning?.(words);
     const mirrorAxes = !options.mirror ? [] : mirrorAxesOf(config);
     const order = axisOrder(sliceAxis);
     const { original, shape } = prepared;

@@ -53,7 +53,7 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
     caseIds: ids.filter((id) => !bad.has(id)),
     settings: {
       spacingMm: plan.spacingMm,
-      normalize: [...plan.normalization],
+      normalize: plan.normalization,
       nonFinite: want.nonFinite,
       sliceAxis: want.sliceAxis,
     },

@@ -252,10 +252,14 @@ describe('from a pre-trained run', () => {
     const ct = fingerprintOf([[60, 60, 60]], { kinds: ['ct'] });
     const seen = (data: Fingerprint, init: InitModel, own = {}) => finetune(data, own, { init }).warnings.join();
     const onCt = pretrain(ct).config;
-    expect(seen(organ, onCt)).toMatch(/channel 0 .*"ct".*"case"/);
-    expect(seen(ct, init)).toMatch(/channel 0 .*"case".*"ct"/);
+    expect(seen(organ, onCt)).toMatch(/channel 0 .*"ct".*"robust"/);
+    expect(seen(ct, init)).toMatch(/channel 0 .*"robust".*"ct"/);
     expect(seen(organ, onCt, { data: { normalize: 'case' } })).toBe('');
     expect(seen(organ, init) + seen(ct, onCt)).toBe('');
+    // What was pre-trained before there was a percentile clip goes on without one.
+    const before = { ...init, data: { ...init.data, normalize: ['case'] as const } };
+    expect(seen(organ, before)).toBe('');
+    expect(finetune(organ, {}, { init: before }).normalization).toEqual([{ kind: 'case' }]);
   });
   it('one channel for four: sums or repeats', () => {
     const four = fingerprintOf([[60, 60, 60]], { kinds: ['other', 'other', 'other', 'other'] });
@@ -277,8 +281,9 @@ describe('from a pre-trained run', () => {
 describe('normalisation', () => {
   it('of CT has the numbers of the data set', () => {
     const plan = finetune(fingerprintOf([[60, 60, 60]], { kinds: ['ct', 'other'] }));
-    expect(plan.normalization).toEqual([{ kind: 'ct', low: -200, high: 300, mean: 40, std: 80 }, { kind: 'case' }]);
-    expect(plan.config.data.normalize).toEqual(['ct', 'case']);
+    const robust = { kind: 'robust', percentiles: [0.5, 99.5] };
+    expect(plan.normalization).toEqual([{ kind: 'ct', low: -200, high: 300, mean: 40, std: 80 }, robust]);
+    expect(plan.config.data.normalize).toEqual(['ct', 'robust']);
   });
   it('can be given', () => {
     const plan = finetune(fingerprintOf([[60, 60, 60]], { kinds: ['ct'] }), { data: { normalize: 'case' } });

@@ -14,8 +14,9 @@ import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { memoryError, type MaclError } from '../../src/errors.js';
 import { asCaseError, Cache } from '../../src/data/cache.js';
+import { planData } from '../../src/config/index.js';
 import { openDataset } from '../../src/data/dataset.js';
-import { fingerprint, normalizationFrom, plannerFingerprint } from '../../src/data/fingerprint.js';
+import { fingerprint, plannerFingerprint } from '../../src/data/fingerprint.js';
 import { fromHalf } from '../../src/data/half.js';
 import {
   badCasesError,
@@ -127,7 +128,7 @@ describe('prepareDataset', () => {
     const plan = plannerFingerprint(found, dataset);
     expect(plan.cases[0]).toEqual({ id: 'a', shape: [4, 3, 2], spacingMm: [1, 1, 1], channels: 1, labelled: true });
     expect(plan.intensity[0]).toMatchObject({ min: 12, max: 123 });
-    const normalize = normalizationFrom(found, dataset.kinds);
+    const normalize = planData(plan, { task: 'pretrain' }).normalization;
     const { cases } = await prepare(root, { settings: { ...PLAIN, normalize } });
     const loaded = await cases[0]!.load();
     const { p005: low, std } = found.channels[0]!;
@@ -486,7 +487,10 @@ describe.skipIf(!there)(`hippocampus (${there ? 'found' : 'skipped: shared data 
     const found = await fingerprint(dataset, { caseIds, labels: true });
     expect(found.bad).toEqual([]);
     expect(Object.keys(found.labelVoxels)).toEqual(['0', '1', '2']);
-    const settings = { spacingMm: [1, 1, 1], normalize: normalizationFrom(found, dataset.kinds) } as const;
+    const settings = {
+      spacingMm: [1, 1, 1],
+      normalize: planData(plannerFingerprint(found, dataset), { task: 'pretrain' }).normalization,
+    } as const;
     const prepared = await prepareDataset({
       dataset,
       caseIds,

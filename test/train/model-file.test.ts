@@ -76,6 +76,11 @@ describe('the metadata of a model', () => {
       [{ kind: 'ct', low: 0, high: 1, mean: null, std: 1 }, { kind: 'case' }],
       'macl.normalization[0]',
     ],
+    ...[undefined, [1], [99.5, 0.5], [-1, 50], ['0', '1']].map((percentiles): [string, unknown, string] => [
+      'macl.normalization',
+      [{ kind: 'robust', percentiles }, { kind: 'case' }],
+      'macl.normalization[0]',
+    ]),
     ['macl.classes', { 0: 'background' }, 'macl.classes'],
     ['macl.classes', [], 'macl.classes'],
     ['macl.classes', [null, MODEL.classes[1]], 'macl.classes[0]'],

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import type { FinetuneConfigInput } from '../../src/config/types.js';
+import { readNifti, writeNifti } from '../../src/data/nifti.js';
 import { finetune } from '../../src/train/finetune.js';
 import { loadModel } from '../../src/train/model-file.js';
 import { pretrain } from '../../src/train/pretrain.js';
@@ -29,7 +30,25 @@ it('is that of the pre-trained run, with a warning where it saw CT and this is M
   const { model, warnings } = await tuned('kept', {});
   expect(before.normalization[0]).toMatchObject({ kind: 'ct' });
   expect(model.normalization).toEqual(before.normalization);
-  expect(warnings).toMatch(/"ct".*"case"/);
+  expect(warnings).toMatch(/"ct".*"robust"/);
+});
+
+it('that only scales says in training which volume a few voxels decide on; the default clips them', async () => {
+  const data = await toyDataset(join(root, 'hot'), { cases: 2 });
+  const file = join(data, 'imagesTr/toy_2.nii.gz');
+  const image = await readNifti(file);
+  image.voxels[100] = 3e5;
+  await writeNifti(file, { like: image, voxels: image.voxels });
+  for (const normalize of ['auto', 'case'] as const) {
+    const { messages, onEvent } = listen();
+    const config = tinyFinetune({ data: { normalize }, train: { steps: 0 } });
+    const { model } = await finetune({ ...common, data, out: join(root, `hot-${normalize}`), config, onEvent });
+    const { kind } = (await loadModel(model)).normalization[0]!;
+    expect(kind).toBe(normalize === 'auto' ? 'robust' : 'case');
+    const warnings = messages('warning').filter((words) => words.includes('deviations'));
+    if (normalize === 'auto') expect(warnings).toEqual([]);
+    else expect(warnings).toEqual([expect.stringMatching(/toy_2\.nii\.gz: the largest value 300000 lies/)]);
+  }
 });
 
 it('is the one that was asked for, in the configuration and in what the model does', async () => {

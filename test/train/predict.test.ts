@@ -141,6 +141,35 @@ describe('a result', () => {
     await segment('model', file, 'nan', { nonFinite: 'zero' });
     expect(readdirSync(join(root, 'nan'))).toEqual(['nan.nii']);
   });
+
+  it('hardly depends on one hot voxel; a model that only scales says by how much it does', async () => {
+    const shape = [12, 14, 16] as const;
+    const { voxels } = toyVolume(0, shape);
+    await volumeFile(join(root, 'clean.nii'), shape, voxels);
+    voxels[100] = 3e5;
+    await volumeFile(join(root, 'hot.nii'), shape, voxels);
+    const config = tinyFinetune({ ...LEARNS, data: { normalize: 'case' } });
+    await tune('scaled', { config });
+    for (const [model, says] of [
+      ['model', false],
+      ['scaled', true],
+    ] as const) {
+      const notes: string[] = [];
+      const onNote = (words: string): void => void notes.push(words);
+      for (const name of ['clean', 'hot']) await segment(model, join(root, `${name}.nii`), `hot-${model}`, { onNote });
+      const labels = async (name: string) => (await readNifti(join(root, `hot-${model}`, name))).voxels;
+      const [clean, hot] = [await labels('clean.nii'), await labels('hot.nii')];
+      const same = Array.from(clean).filter((v, i) => v === hot[i]).length / clean.length;
+      if (says) {
+        expect(notes).toHaveLength(1);
+        expect(notes[0]).toMatch(/hot\.nii: the largest value 300000 lies \d+ deviations .*"robust"/);
+        expect(same).toBeLessThan(0.9);
+      } else {
+        expect(notes).toEqual([]);
+        expect(same).toBeGreaterThan(0.98);
+      }
+    }
+  });
 });
 
 describe('memory', () => {
