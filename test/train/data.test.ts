@@ -280,7 +280,7 @@ describe('which cases', () => {
     const entries = readdirSync(folder).sort();
     await train(`of-prepared-${modality}`, { data: set, cacheDir: folder });
     expect(readdirSync(folder).sort()).toEqual(entries);
-    expect(messages('note').join()).toContain(modality === 'CT' ? 'normalised ct' : 'normalised case');
+    expect(messages('note').join()).toContain(modality === 'CT' ? 'normalised ct' : 'normalised robust');
     // The numbers of CT are those of fine-tuning, which sees the labelled ones.
     await tune(`of-prepared-${modality}-fine`, { data: set, cacheDir: folder });
     const rules = ['', '-fine'].map(
