@@ -1,7 +1,8 @@
 // conv3d on the device: launchers, which choose a kernel by shapes and attributes alone, and the tables. Equations:
 // native/ops/conv3d.h. Nothing is saved for the backward pass but x.
-#include "conv3d.h"
+#include "conv3d_bwd_w.h"
 #include "conv3d_plain.h"
+#include "conv3d_tile.h"
 
 namespace macl {
 namespace gpu {
@@ -25,6 +26,12 @@ i64 conv3d_pack_bytes(const Args& a, i32) {
   return padded_channels(forward ? O : I) * (forward ? I : O) * taps * i64(sizeof(f32));
 }
 
+// Partial statistics a channel.
+template <Path P>
+i64 fwd_partials(const ConvShape& s) {
+  return P != kPlain && tile_fits(s) ? tile_partials(s) : stats_chunks(s.n * s.od * s.oh * s.ow);
+}
+
 // conv3d_fwd: writes y, and mean and var where stats = 1.
 template <Path P>
 void launch_conv3d_fwd(const Args& a, const Launch& l) {
@@ -34,20 +41,22 @@ void launch_conv3d_fwd(const Args& a, const Launch& l) {
   const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), given(a, 2) ? pointer<const f32>(a, 2) : nullptr,
                    x.ld, pointer<f32>(a, 3), y.ld, 0, at.act != 0, f32(at.slope), nullptr};
   f64* stats = at.stats != 0 ? pointer<f64>(a, 6) : nullptr;
-  i64 partials = 0;
-  launch_conv3d_plain(l, s, c);
-  if (stats) {
-    partials = stats_chunks(voxels(y));
-    launch_stats_chunks(l, c.y, c.ldy, voxels(y), s.o, stats);
+  if (P != kPlain && tile_fits(s)) {
+    ConvCall tuned = c;
+    tuned.stats = stats;
+    launch_conv3d_tile(l, s, tuned);
+  } else {
+    launch_conv3d_plain(l, s, c);
+    if (stats) launch_stats_chunks(l, c.y, c.ldy, voxels(y), s.o, stats);
   }
-  if (stats) launch_stats_combine(l, stats, partials, s.o, pointer<f32>(a, 4), pointer<f32>(a, 5));
+  if (stats) launch_stats_combine(l, stats, fwd_partials<P>(s), s.o, pointer<f32>(a, 4), pointer<f32>(a, 5));
 }
 
 template <Path P>
 i64 conv3d_fwd_bytes(const Args& a, i32) {
   const auto& at = attrs_of<Conv3dAttrs>(a);
   if (at.stats == 0) return 0;
-  return stats_bytes(stats_chunks(voxels(a.t[3])), a.t[3].s[4]);
+  return stats_bytes(fwd_partials<P>(conv_fwd_shape(a.t[0], a.t[3], at)), a.t[3].s[4]);
 }
 
 // conv3d_bwd_x: writes dx, or adds where accumulate = 1.
@@ -58,10 +67,18 @@ void launch_conv3d_bwd_x(const Args& a, const Launch& l) {
   const ConvShape s = conv_bwd_x_shape(dy, dx, at);
   const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), nullptr, dy.ld, pointer<f32>(a, 2), dx.ld,
                    at.accumulate != 0, 0, 0, nullptr};
-  launch_conv3d_plain(l, s, c);
+  if (P != kPlain && tile_fits(s))
+    launch_conv3d_tile(l, s, c);
+  else
+    launch_conv3d_plain(l, s, c);
 }
 
 i64 no_bytes(const Args&, i32) { return 0; }
+
+template <Path P>
+i64 dw_chunks(const ConvShape& s) {
+  return P != kPlain && tile_fits(s) ? tile_dw_chunks(s) : plain_dw(s).chunks;
+}
 
 // conv3d_bwd_w: writes dw and db, or adds where accumulate = 1. ws: partial sums of db, then of dw.
 template <Path P>
@@ -71,15 +88,19 @@ void launch_conv3d_bwd_w(const Args& a, const Launch& l) {
   const ConvShape s = conv_fwd_shape(x, dy, at);
   f32* partial = dw_partials(pointer<void>(a, 4), voxels(dy), s.o);
   if (given(a, 3)) launch_bias(l, dy, pointer<f64>(a, 4), pointer<f32>(a, 3), at.accumulate != 0);
-  launch_bwd_w_plain(l, s, pointer<const f32>(a, 0), x.ld, pointer<const f32>(a, 1), dy.ld, partial);
-  launch_dw_combine(l, partial, plain_dw(s).chunks, s.i, s.o, taps_of(s), s.i * taps_of(s), taps_of(s), pointer<f32>(a, 2),
+  const DwCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), x.ld, dy.ld, partial};
+  if (P != kPlain && tile_fits(s))
+    launch_bwd_w_tile(l, s, c);
+  else
+    launch_bwd_w_plain(l, s, c.x, c.ldx, c.dy, c.ldy, partial);
+  launch_dw_combine(l, partial, dw_chunks<P>(s), s.i, s.o, taps_of(s), s.i * taps_of(s), taps_of(s), pointer<f32>(a, 2),
                     at.accumulate != 0);
 }
 
 template <Path P>
 i64 conv3d_bwd_w_bytes(const Args& a, i32) {
   const ConvShape s = conv_fwd_shape(a.t[0], a.t[1], attrs_of<Conv3dAttrs>(a));
-  return dw_bytes(voxels(a.t[1]), s.o, taps_of(s) * s.i * s.o, plain_dw(s).chunks);
+  return dw_bytes(voxels(a.t[1]), s.o, taps_of(s) * s.i * s.o, dw_chunks<P>(s));
 }
 
 }  // namespace
