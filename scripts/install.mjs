@@ -2,7 +2,7 @@
 // says in one line what it did. It never fails the installation: without the addon everything runs on WebAssembly.
 //   --force    build although nothing changed      --verbose  show what the compiler says
 import { spawnSync } from 'node:child_process';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
@@ -16,7 +16,13 @@ const verbose = process.argv.includes('--verbose');
 const require = createRequire(import.meta.url);
 
 const say = (line) => process.stdout.write(`macl: ${line}\n`);
-const removeBuild = () => rmSync(path.join(root, 'build'), { recursive: true, force: true });
+/** The addon and what node-gyp leaves; not the CUDA builds that lie beside it (build-cuda.mjs). */
+function removeBuild() {
+  const folder = path.join(root, 'build');
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder))
+    if (!/^cuda(-host)?$/.test(name)) rmSync(path.join(folder, name), { recursive: true, force: true });
+}
 
 class NoAddon extends Error {}
 
@@ -62,7 +68,8 @@ function build() {
   const gyp = nodeGyp();
   const dir = nodeDir();
   removeBuild();
-  const args = [gyp, 'rebuild', `--jobs=${os.availableParallelism()}`, ...(dir ? [`--nodedir=${dir}`] : [])];
+  // Not `rebuild`: it removes the whole folder.
+  const args = [gyp, 'configure', 'build', `--jobs=${os.availableParallelism()}`, ...(dir ? [`--nodedir=${dir}`] : [])];
   const env = { ...process.env, npm_config_loglevel: verbose ? 'info' : 'error' };
   const made = spawnSync(process.execPath, args, {
     cwd: root,

@@ -16,6 +16,6 @@ export default function setup() {
   if (status !== 0)
     process.stderr.write('macl: dist/ could not be brought up to date; tests that need it will say so\n');
   const warn = (what, script) => process.stderr.write(`macl: ${what} older than native/: npm run ${script}\n`);
-  if (existsSync(path.join(root, 'build')) && !addonIsFresh()) warn('the addon is', 'build:addon');
+  if (existsSync(path.join(root, 'build', 'Release')) && !addonIsFresh()) warn('the addon is', 'build:addon');
   if (!wasmIsFresh()) warn('the WebAssembly modules are', 'build:wasm');
 }

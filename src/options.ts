@@ -19,7 +19,14 @@ export type OptionKind =
   | 'list'
   | 'object'
   | 'any'
-  | readonly string[];
+  | readonly string[]
+  | Pattern;
+
+/** Words, and others that need no mention. */
+export interface Pattern {
+  readonly words: readonly string[];
+  readonly or: RegExp;
+}
 
 /** A kind for every option of T: one that is added to T and not here does not compile. */
 export type OptionKinds<T> = { readonly [K in keyof T]-?: OptionKind };
@@ -36,7 +43,7 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 const isSignal = (value: unknown): boolean =>
   isObject(value) && typeof value['aborted'] === 'boolean' && typeof value['addEventListener'] === 'function';
 
-const MEANINGS: Readonly<Record<Exclude<OptionKind, readonly string[]>, Meaning>> = {
+const MEANINGS: Readonly<Record<Extract<OptionKind, string>, Meaning>> = {
   text: { words: 'text', is: (v) => typeof v === 'string' },
   'text or list': {
     words: 'text, or a list of texts',
@@ -70,6 +77,8 @@ export function showValue(value: unknown, depth = 0): string {
   return name === 'Object' ? 'an object' : `an object (${name})`;
 }
 
+const wordsOf = (kind: readonly string[] | Pattern): readonly string[] => ('words' in kind ? kind.words : kind);
+
 function optionError(what: string, field: string, expected: unknown, found: unknown, words: string): MaclError {
   return new MaclError('config', `${what}: ${field === '' ? '' : `${field}: `}${words}`, { field, expected, found });
 }
@@ -99,13 +108,14 @@ export function checkOptions<T>(
     const value = given[key];
     if (value === undefined) {
       if (!(required as readonly string[]).includes(key)) continue;
-      const words = typeof kind === 'string' ? MEANINGS[kind].words : kind.join(' or ');
+      const words = typeof kind === 'string' ? MEANINGS[kind].words : wordsOf(kind).join(' or ');
       throw optionError(what, key, words, value, `expected ${words}, found nothing`);
     }
     if (typeof kind !== 'string') {
-      if (typeof value === 'string' && kind.includes(value)) continue;
-      const hint = typeof value === 'string' ? didYouMean(value, kind) : '';
-      throw optionError(what, key, kind, value, `expected ${kind.join(' or ')}, found ${showValue(value)}${hint}`);
+      const words = wordsOf(kind);
+      if (typeof value === 'string' && (words.includes(value) || ('or' in kind && kind.or.test(value)))) continue;
+      const hint = typeof value === 'string' ? didYouMean(value, words) : '';
+      throw optionError(what, key, words, value, `expected ${words.join(' or ')}, found ${showValue(value)}${hint}`);
     }
     const { words, is } = MEANINGS[kind];
     if (!is(value)) throw optionError(what, key, words, value, `expected ${words}, found ${showValue(value)}`);

@@ -35,6 +35,12 @@ export function addonPath(): string {
   return path.join(packageRoot(), 'build', 'Release', 'macl.node');
 }
 
+/** The CUDA addon, or its twin for tests on this processor (scripts/build-cuda.mjs builds them). */
+export function cudaAddonPath(host: boolean): string {
+  const [folder, file] = host ? ['cuda-host', 'macl_cuda_host.node'] : ['cuda', 'macl_cuda.node'];
+  return path.join(packageRoot(), 'build', folder, file);
+}
+
 /** A WebAssembly module: `simd` needs SIMD128 and threads only, `relaxed` relaxed SIMD as well. */
 export function wasmPath(name: 'simd' | 'relaxed'): string {
   return path.join(packageRoot(), 'dist', 'wasm', `macl-${name}.wasm`);

@@ -18,6 +18,7 @@ constexpr i64 kHugePages = i64(4) << 20;  // segments from this size on ask for 
 }  // namespace
 
 i64 bytes_allocated() { return allocated.load(); }
+void count_allocated(i64 bytes) { allocated += bytes; }
 
 bool Memory::take(i64 bytes) {
   if (bytes == 0) return true;
@@ -90,6 +91,27 @@ i32 HostSession::load(const u8* bytes, i64 length, Problem& problem) {
   if (program == nullptr) return -1;
   programs_.push_back({std::move(arena), program});
   return static_cast<i32>(programs_.size()) - 1;
+}
+
+i32 HostSession::load(const u8* bytes, i64 length, Failure& failure) {
+  Problem problem;
+  const i32 id = load(bytes, length, problem);
+  if (id < 0) failure = {"program", problem.text};
+  return id;
+}
+
+bool HostSession::write(i32 segment, i64 offset, const u8* bytes, i64 length, Failure&) {
+  if (length > 0) std::memcpy(segments_[segment].data + offset, bytes, static_cast<size_t>(length));
+  return true;
+}
+
+bool HostSession::read(i32 segment, i64 offset, u8* bytes, i64 length, Failure&) {
+  if (length > 0) std::memcpy(bytes, segments_[segment].data + offset, static_cast<size_t>(length));
+  return true;
+}
+
+Outcome HostSession::outcome() const {
+  return {result(), status(), failed_instruction(), failed_kernel(), status_text(status())};
 }
 
 void HostSession::run(i32 program) { control_run(control_, *programs_[static_cast<size_t>(program)].program); }

@@ -3,11 +3,13 @@
 //   describe()                                   → { tables: [{ isa, supported, needs, kernels: [...] }] }
 //   opaqueBytes(isa, kernel, tensors, attrs, i)  → bytes; tensors are 80-byte records of docs/program.md
 //   bytesAllocated()                             → bytes that all sessions of this process hold
-//   new Session(isa, [state, scratch, io, store], threads)
+//   new Session(isa, [state, scratch, io, store], unit)     threads, or the index of a device
 //     load(bytes) → id · write(segment, offset, bytes) · read(segment, offset, bytes) · run(id) → Promise · abort() · close()
 //
-// run() settles with { stop, status, instruction, kernel } when the pool is through; nothing waits on the event loop's
-// thread or on libuv's. Errors carry `maclCode` (MaclErrorCode in src/errors.ts).
+// run() settles with { stop, status, instruction, kernel, reason } when the machine is through; nothing waits on the event
+// loop's thread or on libuv's. Errors carry `maclCode` (MaclErrorCode in src/errors.ts), and where a device's memory does
+// not suffice `neededBytes` and `freeBytes`. The machine is machine.h's: this processor (host.cc) or CUDA devices
+// (native/cuda/machine.cc, which says what its addon has beyond this).
 
 // A worker thread that is being terminated cannot be thrown into; that must not end the process.
 #define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
@@ -16,8 +18,8 @@
 #include <optional>
 #include <set>
 
-#include "../engine/session.h"
 #include "../engine/tables.h"
+#include "machine.h"
 
 namespace {
 
@@ -29,6 +31,13 @@ using macl::u8;
 Napi::Error error(Napi::Env env, const char* code, const std::string& message) {
   Napi::Error e = Napi::Error::New(env, message);
   e.Set("maclCode", Napi::String::New(env, code));
+  return e;
+}
+
+Napi::Error error(Napi::Env env, const macl::Failure& failure) {
+  Napi::Error e = error(env, failure.code, failure.message);
+  if (failure.neededBytes >= 0) e.Set("neededBytes", static_cast<double>(failure.neededBytes));
+  if (failure.freeBytes >= 0) e.Set("freeBytes", static_cast<double>(failure.freeBytes));
   return e;
 }
 
@@ -89,15 +98,11 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
     const Napi::Env env = info.Env();
     const macl::KernelTable& table = table_of(info[0]);
     const Napi::Array sizes = info[1].As<Napi::Array>();
-    i64 bytes[macl::kSegments], total = 0;
-    for (u32 i = 0; i < macl::kSegments; ++i) total += bytes[i] = whole(sizes.Get(i), "a segment's size");
-    const i64 threads = whole(info[2], "threads");
-    if (threads < 1 || threads > 1024) throw error(env, "device", "threads must be 1 to 1024");
-    std::string message;
-    bool outOfMemory = false;
-    session_ = macl::HostSession::create(table, bytes, static_cast<u32>(threads), &SessionWrap::on_done, this, message,
-                                         outOfMemory);
-    if (!session_) throw error(env, outOfMemory ? "memory" : "device", message);
+    i64 bytes[macl::kSegments];
+    for (u32 i = 0; i < macl::kSegments; ++i) bytes[i] = whole(sizes.Get(i), "a segment's size");
+    macl::Failure failure;
+    session_ = macl::open_session(table, bytes, whole(info[2], "threads or device"), &SessionWrap::on_done, this, failure);
+    if (!session_) throw error(env, failure);
     env_->sessions.insert(this);
   }
 
@@ -116,12 +121,13 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
     if (--env_->running == 0) napi_unref_threadsafe_function(env, env_->done);
     Unref();
     if (!session_) return deferred.Reject(error(env, "state", "the session was closed during the run").Value());
+    const macl::Outcome outcome = session_->outcome();
     Napi::Object result = Napi::Object::New(env);
-    result.Set("stop", static_cast<double>(session_->result()));
-    result.Set("status", session_->status());
-    result.Set("instruction", session_->failed_instruction());
-    result.Set("kernel", session_->failed_kernel());
-    result.Set("reason", macl::status_text(session_->status()));
+    result.Set("stop", outcome.stop);
+    result.Set("status", outcome.status);
+    result.Set("instruction", outcome.instruction);
+    result.Set("kernel", outcome.kernel);
+    result.Set("reason", outcome.reason);
     deferred.Resolve(result);
   }
 
@@ -131,51 +137,59 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
     napi_call_threadsafe_function(self->env_->done, self, napi_tsfn_nonblocking);
   }
 
-  macl::HostSession& open(Napi::Env env) {
+  macl::Session& open(Napi::Env env) {
     if (!session_) throw error(env, "state", "the session is closed");
     return *session_;
   }
-  macl::HostSession& idle(Napi::Env env) {
+  macl::Session& idle(Napi::Env env) {
     if (pending_) throw error(env, "state", "a program is running in this session");
     return open(env);
   }
 
   Napi::Value load(const Napi::CallbackInfo& info) {
     const Bytes bytes = bytes_of(info[0]);
-    macl::Problem problem;
-    const i32 id = idle(info.Env()).load(bytes.data, bytes.length, problem);
-    if (id < 0) throw error(info.Env(), "program", problem.text);
+    macl::Failure failure;
+    const i32 id = idle(info.Env()).load(bytes.data, bytes.length, failure);
+    if (id < 0) throw error(info.Env(), failure);
     return Napi::Number::New(info.Env(), id);
   }
 
-  u8* place(macl::HostSession& session, const Napi::CallbackInfo& info, i64 bytes) {
+  struct Place {
+    macl::Session& session;
+    i32 segment;
+    i64 offset;
+  };
+  Place place(const Napi::CallbackInfo& info, i64 bytes) {
+    macl::Session& session = idle(info.Env());
     const i64 index = whole(info[0], "segment"), offset = whole(info[1], "offset");
     if (index >= macl::kSegments) throw error(info.Env(), "state", "segment must be 0 to 3");
-    const macl::Segment& segment = session.segment(static_cast<i32>(index));
-    if (bytes > segment.bytes || offset > segment.bytes - bytes)
+    const i64 size = session.segment_bytes(static_cast<i32>(index));
+    if (bytes > size || offset > size - bytes)
       throw error(info.Env(), "state", "[" + std::to_string(offset) + ", +" + std::to_string(bytes) +
-                                           ") lies outside a segment of " + std::to_string(segment.bytes) + " bytes");
-    return segment.data + offset;
+                                           ") lies outside a segment of " + std::to_string(size) + " bytes");
+    return {session, static_cast<i32>(index), offset};
   }
 
   Napi::Value write(const Napi::CallbackInfo& info) {
     const Bytes bytes = bytes_of(info[2]);
-    u8* to = place(idle(info.Env()), info, bytes.length);
-    if (bytes.length > 0) __builtin_memcpy(to, bytes.data, static_cast<size_t>(bytes.length));
+    const Place to = place(info, bytes.length);
+    macl::Failure failure;
+    if (!to.session.write(to.segment, to.offset, bytes.data, bytes.length, failure)) throw error(info.Env(), failure);
     return info.Env().Undefined();
   }
 
   Napi::Value read(const Napi::CallbackInfo& info) {
     const i64 length = whole(info[2], "bytes");
-    const u8* from = place(idle(info.Env()), info, length);
+    const Place from = place(info, length);
     Napi::Uint8Array out = Napi::Uint8Array::New(info.Env(), static_cast<size_t>(length));
-    if (length > 0) __builtin_memcpy(out.Data(), from, static_cast<size_t>(length));
+    macl::Failure failure;
+    if (!from.session.read(from.segment, from.offset, out.Data(), length, failure)) throw error(info.Env(), failure);
     return out;
   }
 
   Napi::Value run(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    macl::HostSession& session = idle(env);
+    macl::Session& session = idle(env);
     const i64 id = whole(info[0], "program");
     if (id >= session.programs()) throw error(env, "state", "program " + std::to_string(id) + " was not loaded here");
     pending_.emplace(Napi::Promise::Deferred::New(env));
@@ -196,7 +210,7 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
   }
 
   PerEnvPtr env_;
-  std::unique_ptr<macl::HostSession> session_;
+  std::unique_ptr<macl::Session> session_;
   std::optional<Napi::Promise::Deferred> pending_;
 };
 
@@ -239,6 +253,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
   }
   Napi::Object result = Napi::Object::New(env);
   result.Set("tables", tables);
+  macl::describe_machine(result);
   return result;
 }
 
@@ -279,6 +294,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("opaqueBytes", Napi::Function::New<opaque_bytes>(env, "opaqueBytes"));
   exports.Set("bytesAllocated", Napi::Function::New<bytes_allocated>(env, "bytesAllocated"));
   exports.Set("Session", SessionWrap::define(env));
+  macl::extend(env, exports);
   return exports;
 }
 

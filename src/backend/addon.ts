@@ -28,15 +28,20 @@ export interface Addon {
   describe(): { readonly tables: readonly AddonTable[] };
   opaqueBytes(isa: string, kernel: string, tensors: Uint8Array, attrs: Uint8Array, index: number): number;
   bytesAllocated(): number;
-  readonly Session: new (isa: string, sizes: readonly number[], threads: number) => AddonSession;
+  /** `unit`: threads, or on CUDA the index of a device. */
+  readonly Session: new (isa: string, sizes: readonly number[], unit: number) => AddonSession;
 }
 
 /** The addon, or a sentence that says why there is none. Node keeps it loaded once an environment. */
 export function loadAddon(): Addon | string {
-  const file = addonPath();
-  if (!existsSync(file)) return 'the native addon is not built (no C++ compiler when macl was installed?)';
+  return loadNative<Addon>(addonPath(), 'the native addon is not built (no C++ compiler when macl was installed?)');
+}
+
+/** A built library of that surface, or a sentence: `absent` where there is no file. */
+export function loadNative<T extends Addon>(file: string, absent: string): T | string {
+  if (!existsSync(file)) return absent;
   try {
-    return createRequire(file)(file) as Addon;
+    return createRequire(file)(file) as T;
   } catch (error) {
     return `the native addon does not load: ${messageOf(error)}`;
   }
@@ -45,7 +50,12 @@ export function loadAddon(): Addon | string {
 /** An error of the addon as a MaclError; the cause keeps the JavaScript stack. */
 export function fromAddon(error: unknown): unknown {
   if (typeof error !== 'object' || error === null || !('maclCode' in error)) return error;
-  return new MaclError(error.maclCode as MaclErrorCode, messageOf(error), {}, { cause: error });
+  const { neededBytes, freeBytes } = error as { neededBytes?: number; freeBytes?: number };
+  const details = {
+    ...(neededBytes === undefined ? {} : { neededBytes }),
+    ...(freeBytes === undefined ? {} : { freeBytes }),
+  };
+  return new MaclError(error.maclCode as MaclErrorCode, messageOf(error), details, { cause: error });
 }
 
 /** Bytes of segments and arenas that all native sessions of this process hold now (0 without the addon). */

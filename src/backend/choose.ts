@@ -4,18 +4,25 @@
  */
 import { MaclError } from '../errors.js';
 import { openCpu, reportCpu } from './cpu.js';
+import { openCuda, reportCuda } from './cuda.js';
 import { openReference, reportReference } from './reference.js';
 import { openWasm, reportWasm } from './wasm.js';
 import { nodePlatform } from './wasm-platform-node.js';
 import type { Backend, BackendName, BackendOptions, BackendReport, DeviceName } from './types.js';
 
-const NO_CUDA = 'not built in this version';
 const AUTO_ORDER = ['cuda', 'cpu', 'wasm'] as const;
 
-async function open(name: BackendName, options: BackendOptions): Promise<Backend> {
+/** `cuda:1` → cuda and 1. */
+function parsed(device: Exclude<DeviceName, 'auto'>): { name: BackendName; index: number } {
+  const [, name = device, index = '0'] = /^(cuda|cuda-host):(\d{1,4})$/.exec(device) ?? [];
+  return { name: name as BackendName, index: Number(index) };
+}
+
+async function open(name: BackendName, options: BackendOptions, index = 0): Promise<Backend> {
   switch (name) {
     case 'cuda':
-      throw new MaclError('device', `cuda: ${NO_CUDA}`, { field: 'device' });
+    case 'cuda-host':
+      return openCuda(name, index, options);
     case 'cpu':
       return openCpu(options);
     case 'wasm':
@@ -33,7 +40,10 @@ async function open(name: BackendName, options: BackendOptions): Promise<Backend
  */
 export async function openBackend(device: DeviceName = 'auto', options: BackendOptions = {}): Promise<Backend> {
   const reasons: string[] = [];
-  if (device !== 'auto') return open(device, await withEnvironment(device, options));
+  if (device !== 'auto') {
+    const { name, index } = parsed(device);
+    return open(name, await withEnvironment(name, options), index);
+  }
   for (const name of AUTO_ORDER) {
     try {
       const backend = await open(name, await withEnvironment(name, options));
@@ -64,17 +74,24 @@ async function withEnvironment(name: BackendName, options: BackendOptions): Prom
 async function reportOf(name: BackendName): Promise<BackendReport> {
   switch (name) {
     case 'cuda':
-      return { name, available: false, isas: [], reason: NO_CUDA };
+    case 'cuda-host':
+      return reportCuda(name);
     case 'cpu':
       return reportCpu();
     case 'wasm':
       return reportWasm(nodePlatform);
     case 'reference':
       return reportReference();
+    default:
+      return { name, available: false, isas: [], reason: 'there is no such device' };
   }
 }
 
-/** What is there, what each would use, why the others are not used; in the order in which `auto` tries, reference last. */
+/**
+ * What is there, what each would use, why the others are not used; in the order in which `auto` tries, then reference, and
+ * `cuda-host` where somebody built it.
+ */
 export async function reportBackends(): Promise<BackendReport[]> {
-  return Promise.all(([...AUTO_ORDER, 'reference'] as const).map(reportOf));
+  const all = await Promise.all(([...AUTO_ORDER, 'reference', 'cuda-host'] as const).map(reportOf));
+  return all.filter((r) => r.name !== 'cuda-host' || r.available);
 }

@@ -1,7 +1,7 @@
 /** The `cpu` backend: the native addon with the best instruction set that this processor has, or the one asked for. */
 import { MaclError } from '../errors.js';
 import { loadAddon } from './addon.js';
-import { availableThreads } from './limits-node.js';
+import { availableThreads, freeBytes } from './limits-node.js';
 import { NativeBackend } from './native.js';
 import { threadsOf } from './threads.js';
 import { FUSIONS, type Backend, type BackendOptions, type BackendReport } from './types.js';
@@ -22,13 +22,9 @@ export function openCpu(options: BackendOptions = {}): Backend {
       found: isa,
     });
   }
-  return new NativeBackend(
-    'cpu',
-    addon,
-    table,
-    threadsOf(options.threads, availableThreads),
-    new Set(options.fusions ?? FUSIONS),
-  );
+  const threads = threadsOf(options.threads, availableThreads);
+  const fusions = new Set(options.fusions ?? FUSIONS);
+  return new NativeBackend({ name: 'cpu', addon, table, threads, unit: threads, fusions, freeBytes });
 }
 
 export function reportCpu(): BackendReport {

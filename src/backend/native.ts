@@ -1,8 +1,7 @@
-/** A backend over the native addon with one of its kernel tables: what `cpu` and `reference` share. */
+/** A backend over a native addon with one of its kernel tables: what `cpu`, `reference` and `cuda` share. */
 import { MaclError, memoryError } from '../errors.js';
 import type { SegmentSizes } from '../graph/types.js';
 import { fromAddon, type Addon, type AddonSession, type AddonTable } from './addon.js';
-import { freeBytes } from './limits-node.js';
 import { encodeTensorInfos, SEGMENT_ORDER } from './records.js';
 import { BaseSession, totalBytes, type Outcome } from './session.js';
 import type { Backend, BackendInfo, BackendName, Fusion, Session, TensorInfo } from './types.js';
@@ -48,20 +47,34 @@ function typed<T>(call: () => T): T {
   }
 }
 
+export interface NativeOptions {
+  readonly name: BackendName;
+  /** The card, in words, where there may be several. */
+  readonly device?: string;
+  readonly addon: Addon;
+  readonly table: AddonTable;
+  readonly threads: number;
+  /** What a session is opened with: threads, or the index of a device. */
+  readonly unit: number;
+  readonly fusions: ReadonlySet<Fusion>;
+  /** Of the memory that sessions lie in. */
+  readonly freeBytes: () => number;
+}
+
 export class NativeBackend implements Backend {
   readonly info: BackendInfo;
   private readonly sessions = new Set<NativeSession>();
   private closed = false;
+  private readonly addon: Addon;
+  private readonly table: AddonTable;
 
-  constructor(
-    name: BackendName,
-    private readonly addon: Addon,
-    private readonly table: AddonTable,
-    threads: number,
-    fusions: ReadonlySet<Fusion>,
-  ) {
+  constructor(private readonly options: NativeOptions) {
+    const { name, device, table, threads, fusions, freeBytes } = options;
+    this.addon = options.addon;
+    this.table = table;
     this.info = {
       name,
+      ...(device === undefined ? {} : { device }),
       real: table.isa === 'ref64' ? 'f64' : 'f32',
       isa: table.isa,
       threads,
@@ -80,16 +93,22 @@ export class NativeBackend implements Backend {
   async createSession(sizes: SegmentSizes): Promise<Session> {
     if (this.closed) throw new MaclError('state', `the ${this.info.name} backend is closed`);
     const needed = totalBytes(sizes);
-    const free = freeBytes();
+    const free = this.options.freeBytes();
     if (needed > free) throw memoryError(`a session on ${this.info.name}`, needed, free);
     const order = SEGMENT_ORDER.map((name) => sizes[name]);
     let native: AddonSession;
     try {
-      native = new this.addon.Session(this.table.isa, order, this.info.threads);
+      native = new this.addon.Session(this.table.isa, order, this.options.unit);
     } catch (error) {
       const known = fromAddon(error);
       if (known instanceof MaclError && known.code === 'memory')
-        throw memoryError(`a session on ${this.info.name} (${known.message})`, needed, freeBytes(), {}, error);
+        throw memoryError(
+          `a session on ${this.info.name} (${known.message})`,
+          needed,
+          known.details.freeBytes ?? this.options.freeBytes(),
+          {},
+          error,
+        );
       throw known;
     }
     const session = new NativeSession({ ...sizes }, native, (s) => this.sessions.delete(s));

@@ -3,7 +3,7 @@
  * there, else from WebAssembly, so that it is on every machine. Never chosen by `auto`.
  */
 import { loadAddon } from './addon.js';
-import { availableThreads } from './limits-node.js';
+import { availableThreads, freeBytes } from './limits-node.js';
 import { NativeBackend } from './native.js';
 import { threadsOf } from './threads.js';
 import type { Backend, BackendOptions, BackendReport } from './types.js';
@@ -15,7 +15,8 @@ export async function openReference(options: BackendOptions = {}): Promise<Backe
   const table = typeof addon === 'string' ? undefined : addon.describe().tables.find((t) => t.isa === 'ref64');
   if (typeof addon === 'string' || !table) return openWasmReference(nodePlatform, options);
   const threads = threadsOf(options.threads, availableThreads);
-  return new NativeBackend('reference', addon, table, threads, new Set(options.fusions ?? []));
+  const fusions = new Set(options.fusions ?? []);
+  return new NativeBackend({ name: 'reference', addon, table, threads, unit: threads, fusions, freeBytes });
 }
 
 export async function reportReference(): Promise<BackendReport> {

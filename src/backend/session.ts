@@ -7,7 +7,10 @@ import type { SegmentName, SegmentSizes } from '../graph/types.js';
 import { SEGMENT_ORDER } from './records.js';
 import type { LoadedProgram, RunOptions, RunResult, Session } from './types.js';
 
-/** How a run ended: the numbers of `Stop` and `Status` in native/engine/walk.h and native/ops/types.h. */
+/**
+ * How a run ended: the numbers of `Stop` and `Status` in native/engine/walk.h and native/ops/types.h, and kBroken of
+ * native/engine/session.h.
+ */
 export interface Outcome {
   readonly stop: number;
   readonly status: number;
@@ -16,7 +19,7 @@ export interface Outcome {
   readonly reason: string;
 }
 
-export const STOP = { done: 0, skipped: 1, aborted: 2, failed: 3 } as const;
+export const STOP = { done: 0, skipped: 1, aborted: 2, failed: 3, broken: 4 } as const;
 const BAD_LABEL = 5;
 
 export function resultOf(outcome: Outcome): RunResult {
@@ -27,6 +30,8 @@ export function resultOf(outcome: Outcome): RunResult {
       return { committed: false };
     case STOP.aborted:
       throw new MaclError('aborted', 'the run was aborted');
+    case STOP.broken:
+      throw new MaclError('device', `the device failed: ${outcome.reason}`, { found: outcome.reason });
     default:
       throw new MaclError(
         outcome.status === BAD_LABEL ? 'label' : 'program',

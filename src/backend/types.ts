@@ -4,8 +4,16 @@
  */
 import type { DType, SegmentName, SegmentSizes } from '../graph/types.js';
 
-export type BackendName = 'cuda' | 'cpu' | 'wasm' | 'reference';
-export type DeviceName = BackendName | 'auto';
+/** `cuda-host`: the CUDA backend on the host executor, for tests. */
+export type BackendName = 'cuda' | 'cuda-host' | 'cpu' | 'wasm' | 'reference';
+/** `cuda:1`: another card than the first. */
+export type DeviceName = BackendName | 'auto' | `${'cuda' | 'cuda-host'}:${number}`;
+
+/** What people are told of, and what is one too: another card than the first; what tests use. */
+export const DEVICES = {
+  words: ['auto', 'cuda', 'cpu', 'wasm', 'reference'],
+  or: /^(cuda:\d{1,4}|cuda-host(:\d{1,4})?)$/,
+} as const;
 
 /** Fusions that a backend may ask for; the unfused program always runs. */
 export const FUSIONS = ['conv-stats', 'normact-pool', 'concat', 'loss-grad'] as const;
@@ -28,9 +36,11 @@ export interface KernelInfo {
 
 export interface BackendInfo {
   readonly name: BackendName;
+  /** The card, in words, where a machine may have several. */
+  readonly device?: string;
   /** What activations, weights and gradients are held in: f32, or f64 on `reference`. */
   readonly real: 'f32' | 'f64';
-  /** Instruction set in use: avx512, avx2, baseline, plain, relaxed-simd, simd128, ref64. */
+  /** Instruction set in use: avx512, avx2, baseline, plain, relaxed-simd, simd128, ref64; on CUDA fp32 or tf32. */
   readonly isa: string;
   readonly threads: number;
   readonly fusions: ReadonlySet<Fusion>;

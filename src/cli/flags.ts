@@ -4,6 +4,7 @@
  */
 import type { Options } from 'yargs';
 import { MaclError } from '../errors.js';
+import { DEVICES } from '../backend/types.js';
 import type { Triple } from '../config/types.js';
 
 export function usage(message: string): MaclError {
@@ -81,10 +82,22 @@ export const choice = (flag: string, describe: string, choices: readonly string[
 });
 export const toggle = (describe: string): Described => ({ type: 'boolean', describe });
 
-export const DEVICES = ['auto', 'cuda', 'cpu', 'wasm', 'reference'] as const;
+const device: Described = {
+  type: 'string',
+  requiresArg: true,
+  describe: `what computes [${DEVICES.words.join(', ')}]; cuda:1 is another card than the first`,
+  coerce: (value: unknown) => {
+    if (value === undefined) return undefined;
+    const word = single('device', value);
+    const { words, or } = DEVICES;
+    if (!(words as readonly string[]).includes(word) && !or.test(word))
+      throw usage(`--device: expected ${words.join(' or ')}, found ${word}`);
+    return word;
+  },
+};
 
 export const deviceFlags = {
-  device: choice('device', 'what computes', DEVICES),
+  device,
   threads: count('threads', 'threads; default: what affinity and quota leave'),
 } as const;
 

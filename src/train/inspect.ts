@@ -23,11 +23,12 @@ export interface InspectReport {
   readonly freeBytes: number | null;
 }
 
+/** A device that is asked for by name must be there: else its reason is thrown. It is not thereby the default. */
 export async function inspect(options: MachineOptions = {}): Promise<InspectReport> {
   checkOptions('inspect', options, MACHINE_OPTIONS);
+  if (options.device !== undefined && options.device !== 'auto') await (await openMachine(options)).close();
   const backends = await reportBackends();
   try {
-    // What `auto` takes: a device that is asked for by name is not a default.
     const backend = await openMachine({ ...options, device: 'auto' });
     const { name, isa, threads, maxBytes } = backend.info;
     await backend.close();

@@ -3,7 +3,7 @@
  * loop, the model at the end. The two differ in how a step is built, fed and validated: see `pretrain.ts`, `finetune.ts`.
  */
 import { openBackend } from '../backend/choose.js';
-import type { Backend, DeviceName } from '../backend/types.js';
+import { DEVICES, type Backend, type DeviceName } from '../backend/types.js';
 import { settingPaths } from '../config/index.js';
 import type { ConfigInput, ResolvedConfig } from '../config/types.js';
 import type { Dataset } from '../data/dataset.js';
@@ -32,7 +32,7 @@ export interface MachineOptions {
 }
 
 export const MACHINE_OPTIONS: OptionKinds<MachineOptions> = {
-  device: ['auto', 'cuda', 'cpu', 'wasm', 'reference'],
+  device: DEVICES,
   threads: 'count',
   isa: 'text',
   storeBytes: 'count',

@@ -1,4 +1,5 @@
 /** Choosing a backend, saying why, and that all backends describe the same kernels. */
+import { existsSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { loadAddon } from '../../src/backend/addon.js';
 import { openBackend, reportBackends } from '../../src/backend/choose.js';
@@ -8,6 +9,7 @@ import type { Backend, BackendName } from '../../src/backend/types.js';
 import { openWasm, openWasmReference } from '../../src/backend/wasm.js';
 import { nodePlatform } from '../../src/backend/wasm-platform-node.js';
 import { DTYPES, SEGMENTS } from '../../src/graph/types.js';
+import { cudaAddonPath } from '../../src/paths.js';
 import { failure } from './suite.js';
 
 const addon = loadAddon();
@@ -20,16 +22,16 @@ afterEach(() => vi.unstubAllEnvs());
 describe('choosing', () => {
   it('takes the first that works, and says why', async () => {
     const backend = await openBackend('auto', { threads: 1 });
-    expect(backend.info.name).toBe(hasAddon ? 'cpu' : 'wasm');
-    expect(backend.info.why).toContain('cuda: not built in this version');
+    expect(backend.info.name).toBe(has('cuda') ? 'cuda' : hasAddon ? 'cpu' : 'wasm');
+    if (!has('cuda')) expect(backend.info.why).toContain(`cuda: ${reports[0]?.reason}; `);
     expect(backend.info.maxBytes).toBeGreaterThan(0);
     await backend.close();
   });
   it('never falls back from an explicit device', async () => {
-    expect(await failure(() => openBackend('cuda'))).toMatchObject({
-      code: 'device',
-      message: 'cuda: not built in this version',
-    });
+    const missing = await failure(() => openBackend('cuda:99'));
+    expect(missing).toMatchObject({ code: 'device', message: expect.stringMatching(/^cuda:99: /) });
+    if (!has('cuda')) expect(missing.message).toBe(`cuda:99: ${reports[0]?.reason}`);
+    expect(await failure(() => openBackend('cpu:1' as 'cuda:1'))).toMatchObject({ code: 'device' });
     expect(await failure(() => openBackend('tpu' as 'cuda'))).toMatchObject({ code: 'device' });
     expect(await failure(() => openBackend('auto', { isa: 'nothing' }))).toMatchObject({ code: 'device' });
   });
@@ -41,8 +43,9 @@ describe('choosing', () => {
     expect(fast.info.fusions.size).toBe(4);
     await Promise.all([reference.close(), fast.close()]);
   });
-  it('reports all four, in order, each with a reason', () => {
-    expect(reports.map((r) => r.name)).toEqual(['cuda', 'cpu', 'wasm', 'reference']);
+  it('reports all, in order, each with a reason; the host executor only where it was built', () => {
+    const built = existsSync(cudaAddonPath(true)) ? ['cuda-host'] : [];
+    expect(reports.map((r) => r.name)).toEqual(['cuda', 'cpu', 'wasm', 'reference', ...built]);
     for (const r of reports) {
       expect(r.reason).not.toBe('');
       expect(r.isas.length > 0).toBe(r.available);

@@ -1,6 +1,7 @@
 /**
- * The devices that tests run on: the float64 reference, every instruction set of `cpu`, and both builds of `wasm`. One
- * that is not there keeps its place with the reason, so that its tests are skips that are counted.
+ * The devices that tests run on: the float64 reference, every instruction set of `cpu`, both builds of `wasm`, the CUDA
+ * kernels on the host executor, and a card. One that is not there keeps its place with the reason, so that its tests are
+ * skips that are counted. MACL_TEST_DEVICES ("reference,cuda") leaves the others out: for a machine lent for its card.
  */
 import { openBackend } from '../../src/backend/choose.js';
 import type { Backend, BackendName } from '../../src/backend/types.js';
@@ -25,6 +26,8 @@ const WANTED: readonly (readonly [BackendName, string | undefined])[] = [
   ['cpu', 'plain'],
   ['wasm', 'simd128'],
   ['wasm', 'relaxed-simd'],
+  ['cuda-host', 'fp32'],
+  ['cuda', 'fp32'],
 ];
 
 const labelOf = (name: BackendName, isa: string | undefined) => (isa ? `${name} ${isa}` : name);
@@ -41,7 +44,9 @@ async function open(name: BackendName, isa: string | undefined, threads: number)
 /** All of them; a missing one has no backend. The reference must be there. */
 export async function openDevices(threads = 2): Promise<Device[]> {
   const devices: Device[] = [];
-  for (const [name, isa] of WANTED) devices.push(await open(name, isa, threads));
+  const only = process.env.MACL_TEST_DEVICES?.split(',');
+  const wanted = WANTED.filter(([name]) => only?.includes(name) ?? true);
+  for (const [name, isa] of wanted) devices.push(await open(name, isa, threads));
   for (const d of devices) if (!d.backend) process.stderr.write(`skipped: ${d.label}: ${d.reason}\n`);
   if (!devices[0]?.backend) throw new Error(`the reference must be there: ${devices[0]?.reason}`);
   return devices;

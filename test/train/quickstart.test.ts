@@ -130,7 +130,7 @@ it('stops on an abort', async () => {
 
 it('leaves nothing behind where the device is not there', async () => {
   const out = path.join(folder, 'no-device');
-  await expect(quickstart({ out, device: 'cuda' })).rejects.toMatchObject({ code: 'device' });
+  await expect(quickstart({ out, device: 'cuda:99' })).rejects.toMatchObject({ code: 'device' });
   expect(existsSync(out)).toBe(false);
 });
 

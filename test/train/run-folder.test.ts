@@ -134,7 +134,7 @@ describe('--out', () => {
       },
     });
     expect((await failure(run('retry', { config: contradiction }))).code).toBe('config');
-    expect((await failure(run('retry', { device: 'cuda' }))).code).toBe('device');
+    expect((await failure(run('retry', { device: 'cuda:99' }))).code).toBe('device');
     expect(readdirSync(out)).toEqual([]);
     await run('retry');
     expect(runFiles(out)).toEqual(runFiles(join(root, 'whole')));

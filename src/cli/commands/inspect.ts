@@ -1,6 +1,5 @@
 /** macl inspect: devices and why they are or are not used; with --program, what a step compiles to. */
 import type { DeviceName } from '../../backend/types.js';
-import { MaclError } from '../../errors.js';
 import type { InspectReport, ProgramReport } from '../../train/inspect.js';
 import { printJson, type CommandContext } from '../context.js';
 import { deviceFlags, text, toggle } from '../flags.js';
@@ -27,12 +26,7 @@ export const command: Command = {
       else printProgram(context, program);
       return;
     }
-    // Without a device: what `auto` takes. A device that is asked for by name is there, or that is the error.
-    const report = await inspect({ threads });
-    const asked = report.backends.find((b) => b.name === device);
-    if (asked && !asked.available) {
-      throw new MaclError('device', `${asked.name}: ${asked.reason}`, { field: 'device', found: asked.name });
-    }
+    const report = await inspect({ device, threads });
     const machine = await machineOf();
     if (isSet(flags, 'json')) printJson(context, { ...machine, ...report });
     else printDevices(context, machine, report);

@@ -1,0 +1,102 @@
+// The tables of this backend, in the order of the plain host kernels, whose signatures, attributes and checks they take:
+//   fp32   products and sums in fp32
+//   tf32   the convolutions' products on tensor cores in TF32 (inputs rounded to 10 bits), sums in fp32; the rest as fp32
+#include "table.h"
+
+#include <cstring>
+#include <vector>
+
+#include "../engine/tables.h"
+#include "launch.h"
+
+extern "C" const macl::KernelTable macl_kernels_plain;
+
+namespace macl {
+namespace gpu {
+
+#define MACL_WEAK(family) extern const GpuKernel family[] __attribute__((weak));
+// A family that is not written yet leaves its kernels out.
+MACL_WEAK(conv3d_gpu) MACL_WEAK(upconv3d_gpu) MACL_WEAK(linear_gpu) MACL_WEAK(normact_gpu) MACL_WEAK(pool_gpu)
+MACL_WEAK(resize3d_gpu) MACL_WEAK(supcon_gpu) MACL_WEAK(losses_gpu) MACL_WEAK(elementwise_gpu) MACL_WEAK(warp3d_gpu)
+MACL_WEAK(optim_gpu) MACL_WEAK(conv3d_tf32_gpu)
+
+namespace {
+
+const GpuKernel* find(const GpuKernel* family, const char* name) {
+  for (; family != nullptr && family->name != nullptr; ++family)
+    if (std::strcmp(family->name, name) == 0) return family;
+  return nullptr;
+}
+
+i64 one_task(const Args&, i32) { return 1; }
+
+struct DeviceTable {
+  std::vector<Kernel> kernels;
+  std::vector<const GpuKernel*> launchers;
+  KernelTable table;
+
+  // Families that come first win.
+  DeviceTable(const char* isa, std::vector<const GpuKernel*> families) {
+    for (i32 k = 0; k < macl_kernels_plain.count; ++k) {
+      const Kernel& plain = macl_kernels_plain.kernels[k];
+      const GpuKernel* mine = nullptr;
+      for (const GpuKernel* family : families)
+        if (mine == nullptr) mine = find(family, plain.name);
+      if (mine == nullptr) continue;
+      kernels.push_back({plain.name, plain.tensors, plain.attrs, 1, one_task, nullptr, mine->bytes, plain.check});
+      launchers.push_back(mine);
+    }
+    table = {isa, static_cast<i32>(kernels.size()), kernels.data()};
+  }
+};
+
+const std::vector<const GpuKernel*> kFamilies = {
+    conv3d_gpu, upconv3d_gpu, linear_gpu,      normact_gpu, pool_gpu,  resize3d_gpu,
+    supcon_gpu, losses_gpu,   elementwise_gpu, warp3d_gpu,  optim_gpu,
+};
+
+std::vector<const GpuKernel*> before(const GpuKernel* first) {
+  std::vector<const GpuKernel*> all = {first};
+  all.insert(all.end(), kFamilies.begin(), kFamilies.end());
+  return all;
+}
+
+const std::vector<DeviceTable>& tables() {
+  static const std::vector<DeviceTable> all = [] {
+    std::vector<DeviceTable> t;
+    t.reserve(2);  // KernelTable points into its DeviceTable's vector, which moves with it
+    t.emplace_back("fp32", kFamilies);
+    if (conv3d_tf32_gpu != nullptr) t.emplace_back("tf32", before(conv3d_tf32_gpu));
+    return t;
+  }();
+  return all;
+}
+
+}  // namespace
+
+void launch_kernel(const KernelTable& table, const Kernel* kernel, const Args& args, const LaunchPlace& place) {
+  for (const DeviceTable& mine : tables())
+    if (&mine.table == &table)
+      mine.launchers[static_cast<size_t>(kernel - table.kernels)]->launch(
+          args, {static_cast<Stream>(place.stream), place.skip, place.fault, place.instruction, place.processors});
+}
+
+}  // namespace gpu
+
+const TableEntry* kernel_tables(i32& count) {
+  static const std::vector<TableEntry> entries = [] {
+    std::vector<TableEntry> e;
+    for (const gpu::DeviceTable& t : gpu::tables()) e.push_back({&t.table, true, "compute capability 8.0"});
+    return e;
+  }();
+  count = static_cast<i32>(entries.size());
+  return entries.data();
+}
+
+const KernelTable* find_table(const char* isa) {
+  for (const gpu::DeviceTable& t : gpu::tables())
+    if (std::strcmp(t.table.isa, isa) == 0) return &t.table;
+  return nullptr;
+}
+
+}  // namespace macl
