@@ -294,8 +294,16 @@ i64 opaque_bytes(const Kernel& kernel, const u8* records, i32 count, const void*
     t.dtype = get<i32>(p + 4);
     for (int i = 0; i < 5; ++i) t.s[i] = get<i64>(p + 24 + 8 * i);
     t.ld = get<i64>(p + 64);
-    for (int i = 0; i < 5; ++i)
+    i64 voxels = 1;
+    for (int i = 0; i < 5; ++i) {
       if (t.s[i] < 1 || t.s[i] > kMaxSize) return Say(problem) << kernel.name << ": a size of " << t.s[i], -1;
+      if (i == 4) break;
+      if (t.s[i] > kMaxSize / voxels) return Say(problem) << kernel.name << ": a tensor larger than any memory", -1;
+      voxels *= t.s[i];
+    }
+    if (t.ld < t.s[4] || t.ld > kMaxSize) return Say(problem) << kernel.name << ": a row stride of " << t.ld, -1;
+    if (voxels - 1 > kMaxSize / t.ld)
+      return Say(problem) << kernel.name << ": a tensor larger than any memory", -1;
   }
   if (n != count) return Say(problem) << kernel.name << ": " << count << " tensors, expected " << n, -1;
   if (!found) return Say(problem) << kernel.name << ": tensor " << index << " is not opaque", -1;

@@ -90,7 +90,9 @@ inline i64 conv3d_bwd_w_tasks(const Args& a, i32 phase) {
   return phase == 0 ? c.plan.tasks() : c.plan.reduce_tasks();
 }
 
-inline i64 conv3d_bwd_w_bytes(const Args& a, i32) { return conv3d_bwd_w_plan(a).plan.bytes(); }
+inline i64 conv3d_bwd_w_bytes(const Args& a, i32) {
+  return conv3d_bwd_w_check(a) == kOk ? conv3d_bwd_w_plan(a).plan.bytes() : -1;
+}
 
 inline i32 conv3d_bwd_w_fast_check(const Args& a) {
   const i32 status = conv3d_bwd_w_check(a);

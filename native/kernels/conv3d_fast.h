@@ -165,14 +165,16 @@ inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
   return conv3d_rows(conv3d_fwd_shape(a.t[0], a.t[3], at)).tasks();
 }
 
+// −1, here and below, where the shapes do not fit: sizes are asked before anything is checked.
 inline i64 conv3d_fwd_bytes(const Args& a, i32) {
   const auto& at = attrs<Conv3dAttrs>(a);
+  if (conv3d_check(a.t[0], a.t[3], at) != kOk) return -1;
   return at.stats != 0 ? conv3d_fwd_tasks(a, 0) * conv3d_stats_size(a.t[3].s[4]) * i64(sizeof(f64)) : 0;
 }
 
 inline i32 conv3d_fwd_fast_check(const Args& a) {
-  if (attrs<Conv3dAttrs>(a).stats != 0 && !is_opaque(a, 6, conv3d_fwd_bytes(a, 6))) return kBadShape;
-  return conv3d_fwd_check(a);
+  if (const i32 status = conv3d_fwd_check(a)) return status;
+  return attrs<Conv3dAttrs>(a).stats != 0 && !is_opaque(a, 6, conv3d_fwd_bytes(a, 6)) ? kBadShape : kOk;
 }
 
 // Means and squares of the tasks, combined in their order.

@@ -27,7 +27,7 @@ struct ConvShape {
 };
 
 inline ConvShape conv3d_fwd_shape(const Tensor& x, const Tensor& y, const Conv3dAttrs& a) {
-  return {x.s[0], y.s[1], y.s[2], y.s[3], y.s[4], x.s[1], x.s[2], x.s[3], x.s[4],
+  return {y.s[0], y.s[1], y.s[2], y.s[3], y.s[4], x.s[1], x.s[2], x.s[3], x.s[4],
           a.kd,   a.kh,   a.kw,   a.sd,   a.sh,   a.sw,   1,      1,      1};
 }
 
@@ -54,7 +54,10 @@ inline i64 conv3d_flatten(ConvShape& s) {
   return count - (s.oh - 1) * s.ow;
 }
 
-inline i64 conv3d_pack_count(i64 out, i64 in, i64 taps) { return cdiv(out, kPackLanes) * kPackLanes * in * taps; }
+// Elements of packed weights; at least 2^62 / 8 where there is no such number. `taps`: 1 to 27.
+inline i64 conv3d_pack_count(i64 out, i64 in, i64 taps) {
+  return imin(times(times(cdiv(out, kPackLanes) * kPackLanes, in), taps), i64(1) << 59);
+}
 
 template <class T>
 inline T* optional_ptr(const Args& a, int i) {
@@ -92,19 +95,20 @@ inline i32 conv3d_fwd_check(const Args& a) {
   if (!all_real(a, 0, 0) || !all_real(a, 2, 5)) return kBadDType;
   if (at.act != 0 && at.stats != 0) return kBadAttr;
   const Tensor &x = a.t[0], &y = a.t[3];
+  if (const i32 status = conv3d_check(x, y, at)) return status;
   if (!is_opaque(a, 1, conv3d_pack_count(y.s[4], x.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real)))) return kBadShape;
   if (!has_size(a, 2, y.s[4]) || !has_size(a, 4, y.s[4]) || !has_size(a, 5, y.s[4])) return kBadShape;
   if (at.stats != 0 && (a.count < 6 || a.t[4].s[0] == 0 || a.t[5].s[0] == 0)) return kBadShape;
-  return conv3d_check(x, y, at);
+  return kOk;
 }
 
 inline i32 conv3d_bwd_x_check(const Args& a) {
   const auto& at = attrs<Conv3dAttrs>(a);
   if (!all_real(a, 0, 0) || !all_real(a, 2, 2)) return kBadDType;
   const Tensor &dy = a.t[0], &dx = a.t[2];
+  if (const i32 status = conv3d_check(dx, dy, at)) return status;
   const i64 packed = conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw);
-  if (!is_opaque(a, 1, packed * i64(sizeof(real)))) return kBadShape;
-  return conv3d_check(dx, dy, at);
+  return is_opaque(a, 1, packed * i64(sizeof(real))) ? kOk : kBadShape;
 }
 
 inline i32 conv3d_bwd_w_check(const Args& a) {

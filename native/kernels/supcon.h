@@ -35,18 +35,19 @@ inline SupconSizes supcon_sizes(const Tensor& z) {
   s.mp = cdiv(s.vectors, kWide) * kWide;
   s.positions = z.s[1] * z.s[2] * z.s[3];
   i64 at = 0;
-  const auto place = [&](i64 bytes) {
+  // More than any memory stays so: sizes are asked before vectors are counted (kMaxVectors).
+  const auto place = [&](i64 rows, i64 bytes) {
     const i64 here = at;
-    at += cdiv(bytes, 64) * 64;
+    at += cdiv(imin(times(rows, bytes), i64(1) << 56), 64) * 64;
     return here;
   };
   const i64 item = sizeof(real);
-  s.u = place(s.vectors * s.cp * item);
-  s.turned = place(s.channels * s.mp * item);
-  s.gram = place(s.vectors * s.mp * item);
-  s.du = place(s.vectors * s.cp * item);
-  s.inverse = place(s.vectors * 8);
-  s.positives = place(s.batch * s.mp * item);
+  s.u = place(s.vectors, s.cp * item);
+  s.turned = place(s.channels, s.mp * item);
+  s.gram = place(s.vectors, s.mp * item);
+  s.du = place(s.vectors, s.cp * item);
+  s.inverse = place(s.vectors, 8);
+  s.positives = place(s.batch, s.mp * item);
   s.bytes = at;
   // As many tasks as scratch of 16 MiB holds, between 8 and 64.
   const i64 wanted = imin(64, imax(8, (i64(16) << 20) / s.bytes));
@@ -57,7 +58,7 @@ inline SupconSizes supcon_sizes(const Tensor& z) {
 inline i64 supcon_head(const SupconSizes& s) { return cdiv(s.positions * 16, 64) * 64; }
 inline i64 supcon_bytes(const Args& a, i32) {
   const SupconSizes s = supcon_sizes(a.t[0]);
-  return supcon_head(s) + s.tasks * s.bytes;
+  return supcon_head(s) + times(s.tasks, s.bytes);
 }
 inline i32 supcon_check(const Args& a, const SupconPlaces& p) {
   const SupconAttrs& at = attrs<SupconAttrs>(a);

@@ -110,7 +110,9 @@ inline i64 upconv3d_bwd_w_tasks(const Args& a, i32 phase) {
   return phase == 0 ? p.tasks() : p.reduce_tasks();
 }
 
-inline i64 upconv3d_bwd_w_bytes(const Args& a, i32) { return upconv3d_bwd_w_plan(a).bytes(); }
+inline i64 upconv3d_bwd_w_bytes(const Args& a, i32) {
+  return upconv3d_bwd_w_check(a) == kOk ? upconv3d_bwd_w_plan(a).bytes() : -1;
+}
 
 inline i32 upconv3d_bwd_w_fast_check(const Args& a) {
   const i32 status = upconv3d_bwd_w_check(a);

@@ -32,7 +32,7 @@ inline i32 upconv3d_check(const Tensor& x, const Tensor& y, const Upconv3dAttrs&
     if (v != 1 && v != 2) return kBadAttr;
   if (!is_activation(x) || !is_activation(y) || x.s[0] != y.s[0]) return kBadShape;
   for (int i = 0; i < 3; ++i)
-    if (y.s[i + 1] != x.s[i + 1] * s[i]) return kBadShape;
+    if (y.s[i + 1] % s[i] != 0 || y.s[i + 1] / s[i] != x.s[i + 1]) return kBadShape;
   return kOk;
 }
 
@@ -40,18 +40,18 @@ inline i32 upconv3d_fwd_check(const Args& a) {
   const auto& at = attrs<Upconv3dAttrs>(a);
   if (!all_real(a, 0, 0) || !all_real(a, 2, 3)) return kBadDType;
   const Tensor &x = a.t[0], &y = a.t[3];
+  if (const i32 status = upconv3d_check(x, y, at)) return status;
   if (!is_opaque(a, 1, conv3d_pack_count(y.s[4], x.s[4], at.sd * at.sh * at.sw) * i64(sizeof(real)))) return kBadShape;
-  if (!has_size(a, 2, y.s[4])) return kBadShape;
-  return upconv3d_check(x, y, at);
+  return has_size(a, 2, y.s[4]) ? kOk : kBadShape;
 }
 
 inline i32 upconv3d_bwd_x_check(const Args& a) {
   const auto& at = attrs<Upconv3dAttrs>(a);
   if (!all_real(a, 0, 0) || !all_real(a, 2, 2)) return kBadDType;
   const Tensor &dy = a.t[0], &dx = a.t[2];
+  if (const i32 status = upconv3d_check(dx, dy, at)) return status;
   const i64 packed = conv3d_pack_count(dx.s[4], dy.s[4], at.sd * at.sh * at.sw);
-  if (!is_opaque(a, 1, packed * i64(sizeof(real)))) return kBadShape;
-  return upconv3d_check(dx, dy, at);
+  return is_opaque(a, 1, packed * i64(sizeof(real))) ? kOk : kBadShape;
 }
 
 inline i32 upconv3d_bwd_w_check(const Args& a) {

@@ -54,6 +54,11 @@ inline vf vsplat(f32 s) {
 inline i64 cdiv(i64 a, i64 b) { return (a + b - 1) / b; }
 inline i64 imin(i64 a, i64 b) { return a < b ? a : b; }
 inline i64 imax(i64 a, i64 b) { return a > b ? a : b; }
+// Sizes of a program reach 2^47 each: a product of two may not fit, and then no memory is that large either.
+inline i64 times(i64 a, i64 b) {
+  i64 product;
+  return __builtin_mul_overflow(a, b, &product) ? i64(1) << 62 : product;
+}
 
 template <class T>
 inline T* ptr(const Args& a, int i) { return static_cast<T*>(a.t[i].data); }
