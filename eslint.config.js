@@ -23,7 +23,7 @@ const nodeGlobals = Object.fromEntries(
 );
 
 export default defineConfig(
-  { ignores: ['dist/', 'dist-bench/', 'build/', 'build-cmake/', 'coverage/', 'node_modules/'] },
+  { ignores: ['dist/', 'dist-bench/', 'build/', 'build-cmake/', 'build-fuzz/', 'coverage/', 'node_modules/'] },
   js.configs.recommended,
   {
     files: ['**/*.{js,mjs,cjs}'],

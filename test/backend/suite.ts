@@ -424,6 +424,12 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
     it('refuses opaque sizes of what is not opaque', async () => {
       const t = { shape: [1, 1, 1, 1, 4], ld: 4, dtype: 'f32' as const };
       const attrs = new Uint8Array(8);
+      const huge = { shape: [2 ** 40, 2 ** 40, 1, 1, 1], ld: 1, dtype: 'f32' } as const;
+      await expectCode(
+        'program',
+        () => backend.opaqueBytes('conv3d_pack', [huge, huge], new Uint8Array(32), 1),
+        /memory/,
+      );
       await expectCode('program', () => backend.opaqueBytes('fill_fwd', [t], attrs, 0), /not opaque/);
       await expectCode('program', () => backend.opaqueBytes('nothing', [t], attrs, 0), /no kernel nothing/);
       await expectCode('program', () => backend.opaqueBytes('fill_fwd', [t, t], attrs, 0), /2 tensors, expected 1/);
