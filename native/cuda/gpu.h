@@ -7,6 +7,7 @@
 //   GPU_DYN_SHARED(T, name)       the launch's dynamic shared memory, 16-byte aligned; name is a T*
 //   GPU_UNROLL                    before a loop: unrolled whole (its counts are constants)
 //   gpu::launch(Shape, kernel, arguments…)   instead of <<<>>>; arguments are converted to the parameters' types
+//   GPU_UNROLL                    before a loop: all its rounds one after the other
 //   cp_async16, cp_async_commit, cp_async_wait<N>, mma_*   wrapped instructions
 //
 // Kernels hold no asm, no branch on __CUDA_ARCH__, no bare __shared__ and no <<<>>>: what only nvcc sees is tested nowhere
@@ -15,7 +16,9 @@
 #include "../ops/types.h"
 
 #if defined(__CUDACC__)
+#define GPU_UNROLL _Pragma("unroll")
 #include "gpu_cuda.h"
 #else
+#define GPU_UNROLL
 #include "host/gpu_host.h"
 #endif
