@@ -15,13 +15,14 @@ struct Adapted {
 Adapted adapted[kAdapters];
 int adapters = 0;
 u32 gpu_fault = gpu::kNoFault;
+const i32* gpu_skip = nullptr;  // what commit kernels look at
 
 template <int Index>
 i32 run_adapted(const Args& a, i32, i64 begin, i64 end) {
   if (begin == end) return kOk;
   gpu::OrderedList stream;
   gpu_fault = gpu::kNoFault;
-  adapted[Index].kernel->launch(a, {&stream, nullptr, &gpu_fault, 0, 132});
+  adapted[Index].kernel->launch(a, {&stream, gpu_skip, &gpu_fault, 0, 132});
   return gpu_fault == gpu::kNoFault ? i32(kOk) : i32(gpu_fault & 255);
 }
 

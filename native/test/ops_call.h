@@ -64,6 +64,9 @@ struct Result {
   std::vector<Values> outputs;
 };
 
+// Channels of the wider tensor on either side of a slice.
+inline i64 slice_before = 1, slice_after = 2;
+
 // `split`: tasks are run in so many shares a phase, last first.
 template <class A>
 Result run(const KernelTable& table, const char* name, const A& attrs, const std::vector<Port>& ports, i64 split = 1,
@@ -74,7 +77,6 @@ Result run(const KernelTable& table, const char* name, const A& attrs, const std
   if (!kernel) std::printf("%s has no kernel %s\n", table.isa, name), std::exit(2);
   const i32 real = std::strcmp(table.isa, "ref64") ? kF32 : kF64;
   constexpr unsigned char kGuard = 0x4b;
-  constexpr i64 kBefore = 1, kAfter = 2;  // channels of the wider tensor on either side
   std::vector<Tensor> t(ports.size());
   std::vector<std::vector<unsigned char>> memory(ports.size());
   const Args args{t.data(), i32(t.size()), &attrs, segments};
@@ -82,7 +84,7 @@ Result run(const KernelTable& table, const char* name, const A& attrs, const std
     const Port& p = ports[i];
     t[i] = {nullptr, {p.s[0], p.s[1], p.s[2], p.s[3], p.s[4]}, p.s[4], p.dtype < 0 ? real : p.dtype, kScratch};
     if (p.role == Role::kNone) t[i] = {nullptr, {0, 0, 0, 0, 0}, 0, kU8, -1};
-    if (p.sliced) t[i].ld += kBefore + kAfter;
+    if (p.sliced) t[i].ld += slice_before + slice_after;
   }
   std::vector<i64> ws_bytes(ports.size(), 0);
   for (size_t i = 0; i < ports.size(); ++i)
@@ -96,7 +98,7 @@ Result run(const KernelTable& table, const char* name, const A& attrs, const std
       t[i].data = memory[i].data();
       continue;
     }
-    const i64 item = bytes_of(t[i].dtype), voxels = p.s[0] * p.s[1] * p.s[2] * p.s[3], first = p.sliced ? kBefore : 0;
+    const i64 item = bytes_of(t[i].dtype), voxels = p.s[0] * p.s[1] * p.s[2] * p.s[3], first = p.sliced ? slice_before : 0;
     memory[i].assign(size_t(voxels * t[i].ld * item), kGuard);
     t[i].data = memory[i].data() + first * item;
     if (p.role == Role::kOut) continue;
@@ -118,7 +120,7 @@ Result run(const KernelTable& table, const char* name, const A& attrs, const std
       for (i64 k = 0; k < 64; ++k) result.guards = result.guards && memory[i][size_t(ws_bytes[i] + k)] == kGuard;
       continue;
     }
-    const i64 item = bytes_of(t[i].dtype), voxels = p.s[0] * p.s[1] * p.s[2] * p.s[3], first = p.sliced ? kBefore : 0;
+    const i64 item = bytes_of(t[i].dtype), voxels = p.s[0] * p.s[1] * p.s[2] * p.s[3], first = p.sliced ? slice_before : 0;
     Values values;
     for (i64 v = 0; v < voxels; ++v)
       for (i64 c = 0; c < t[i].ld; ++c) {

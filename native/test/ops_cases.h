@@ -1,0 +1,373 @@
+// Cases of normact, pooling, resize3d, supcon, losses, elementwise, warp3d, optim, run by ops_test.cc (every kernel table of
+// this processor) and cuda_ops_test.cc (the device's kernels): each table against the float64 reference (and that against
+// sums written from the equations, where they are short). Odd sizes, D = 1, channels that are no multiple of a vector,
+// slices, accumulation; any split of the tasks gives the same bits. The reference itself is held against PyTorch's values
+// by test/golden.
+#pragma once
+#include <functional>
+
+#include "../ops/elementwise.h"
+#include "../ops/losses.h"
+#include "../ops/normact.h"
+#include "../ops/optim.h"
+#include "../ops/pool.h"
+#include "../ops/resize3d.h"
+#include "../ops/supcon.h"
+#include "../ops/warp3d.h"
+#include "ops_call.h"
+
+namespace macl::testing {
+namespace {
+
+int passed = 0, failed = 0;
+std::vector<const KernelTable*> tables;  // the reference first
+// Called before each run of a table other than the reference; way counts the runs of a case.
+std::function<void(int way)> before_way = [](int) {};
+
+void expect(bool ok, const std::string& what) {
+  ok ? ++passed : ++failed;
+  if (!ok) std::printf("FAIL %s\n", what.c_str());
+}
+
+double difference(const Values& a, const Values& b) {
+  double scale = 1e-3, worst = a.size() == b.size() ? 0 : 1e30;
+  for (double v : b) scale = std::max(scale, std::fabs(v));
+  for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
+    const double e = std::fabs(a[i] - b[i]) / scale;
+    if (!(e <= worst)) worst = std::isnan(e) ? 1e30 : e;
+  }
+  return worst;
+}
+bool same_bits(const std::vector<Values>& a, const std::vector<Values>& b) {
+  for (size_t i = 0; i < a.size(); ++i)
+    if (std::memcmp(a[i].data(), b[i].data(), a[i].size() * 8)) return false;
+  return true;
+}
+
+// All tables: against the reference within `tolerance` of each output's largest entry; splits; guards. Returns the
+// reference's outputs.
+template <class A>
+std::vector<Values> compare(const std::string& what, const char* name, const A& attrs, const std::vector<Port>& ports,
+                            double tolerance = 1e-5, const Segment* segments = nullptr) {
+  const Result reference = run(*tables[0], name, attrs, ports, 1, segments);
+  expect(reference.status == kOk && reference.guards, what + " on the reference");
+  for (const KernelTable* table : tables) {
+    const std::string label = what + " on " + table->isa;
+    int way = 0;
+    before_way(way);
+    const Result one = run(*table, name, attrs, ports, 1, segments);
+    expect(one.status == kOk, label + ": status");
+    expect(one.guards, label + ": wrote outside its tensors");
+    for (size_t i = 0; i < one.outputs.size(); ++i) {
+      const double e = difference(one.outputs[i], reference.outputs[i]);
+      expect(e <= tolerance,
+             label + ": output " + std::to_string(i) + " differs by " + std::to_string(e * 1e6) + "e-6");
+    }
+    for (i64 split : {2, 7, 1000}) {
+      before_way(++way);
+      const Result other = run(*table, name, attrs, ports, split, segments);
+      expect(same_bits(one.outputs, other.outputs), label + ": bits depend on the split");
+    }
+  }
+  return reference.outputs;
+}
+
+const Shape kShapes[] = {{2, 3, 5, 7, 1},  {1, 4, 6, 5, 3},  {3, 1, 9, 4, 5}, {2, 4, 4, 6, 17},
+                         {1, 3, 7, 5, 20}, {2, 5, 2, 9, 33}, {1, 2, 3, 4, 8}, {1, 6, 12, 11, 12}};
+std::string show(const Shape& s) {
+  return std::to_string(s.n) + "x" + std::to_string(s.d) + "x" + std::to_string(s.h) + "x" + std::to_string(s.w) + "x" +
+         std::to_string(s.c);
+}
+Port inout(const Shape& s, Values v) { return port(Role::kInOut, s, std::move(v)); }
+Port result_port(const Shape& s, bool add, Random& r) { return add ? inout(s, r.values(s.count())) : out(s); }
+Port result_flat(i64 n, bool add, Random& r) {
+  return add ? port(Role::kInOut, {1, 1, 1, 1, n}, r.values(n), -1, false) : out_flat(n);
+}
+Port scalar(double v) { return flat({v}, kF64); }
+Port out_scalar() { return out_flat(1, kF64); }
+
+void test_normact(const Shape& s, unsigned seed) {
+  Random r(seed);
+  const std::string at = " " + show(s);
+  const Values x = r.values(s.count(), -1, 3), dy = r.values(s.count());
+  const auto stats = compare("normact_stats" + at, "normact_stats", NormactStatsAttrs{0},
+                             {in(s, x), out_flat(s.c), out_flat(s.c), ws()});
+  const Values gamma = r.values(s.c, 0.5, 1.5), beta = r.values(s.c);
+  for (const double slope : {0.01, 0.0, 1.0})
+    for (int norm = 0; norm < 2; ++norm) {
+      const auto vec = [&](const Values& v) { return norm ? flat(v) : none(); };
+      NormactAttrs a{norm, 1e-5, slope, 1, 1, 1, 0, 0};
+      const std::vector<Port> params = {vec(stats[0]), vec(stats[1]), vec(gamma), vec(beta)};
+      const auto plain = compare("normact_fwd" + at, "normact_fwd", a,
+                                 {in(s, x), params[0], params[1], params[2], params[3], out(s), none()});
+      for (i64 strides = 0; strides < 8; ++strides) {
+        a.sd = 1 + (strides >> 2 & 1), a.sh = 1 + (strides >> 1 & 1), a.sw = 1 + (strides & 1);
+        if (s.d < a.sd) continue;
+        const Shape p{s.n, s.d / a.sd, s.h / a.sh, s.w / a.sw, s.c};
+        const auto both = compare("normact_fwd pooled" + at, "normact_fwd", a,
+                                  {in(s, x), params[0], params[1], params[2], params[3], out(s), out(p)});
+        const auto pool = compare("maxpool3d_fwd" + at, "maxpool3d_fwd", Maxpool3dAttrs{a.sd, a.sh, a.sw, 0},
+                                  {in(s, plain[0]), out(p)});
+        expect(difference(both[0], plain[0]) < 1e-12 && difference(both[1], pool[0]) < 1e-12, "fused pooling" + at);
+      }
+      for (int add = 0; add < 2; ++add) {
+        a.accumulate = a.accumulateX = add;
+        compare("normact_bwd" + at, "normact_bwd", a,
+                {in(s, dy), in(s, x), params[0], params[1], params[2], params[3], result_port(s, add, r),
+                 norm ? result_flat(s.c, add, r) : none(), norm ? result_flat(s.c, add, r) : none(), ws()},
+                3e-5);
+      }
+    }
+  compare("normact_running" + at, "normact_running", NormactRunningAttrs{0.1, 50},
+          {flat(stats[0]), flat(stats[1]), result_flat(s.c, true, r), result_flat(s.c, true, r)});
+}
+
+void test_pool_and_resize(const Shape& s, unsigned seed) {
+  Random r(seed);
+  const std::string at = " " + show(s);
+  Values x = r.values(s.count());
+  for (double& v : x) v = std::round(v * 2);  // many equal maxima: the first one counts
+  for (int add = 0; add < 2; ++add) {
+    for (i64 k = 0; k < 8; ++k) {
+      const Maxpool3dAttrs a{1 + (k >> 2 & 1), 1 + (k >> 1 & 1), 1 + (k & 1), add};
+      if (s.d < a.sd) continue;
+      const Shape p{s.n, s.d / a.sd, s.h / a.sh, s.w / a.sw, s.c};
+      compare("maxpool3d_bwd" + at, "maxpool3d_bwd", a, {in(s, x), in(p, r.values(p.count())), result_port(s, add, r)});
+    }
+    const Shape one{s.n, 1, 1, 1, s.c};
+    compare("avgpool_bwd" + at, "avgpool_bwd", AvgpoolAttrs{add},
+            {in(one, r.values(one.count())), result_port(s, add, r)});
+    for (const Shape& to :
+         {Shape{s.n, s.d * 2, s.h, s.w + 3, s.c}, Shape{s.n, 1, 2, s.w / 2, s.c}, Shape{s.n, 3, s.h * 2, 1, s.c}}) {
+      const Resize3dAttrs a{add};
+      compare("resize3d_fwd" + at, "resize3d_fwd", a, {in(s, r.values(s.count())), result_port(to, add, r)});
+      compare("resize3d_bwd" + at, "resize3d_bwd", a, {in(to, r.values(to.count())), result_port(s, add, r)});
+    }
+  }
+  compare("avgpool_fwd" + at, "avgpool_fwd", AvgpoolAttrs{0}, {in(s, x), out({s.n, 1, 1, 1, s.c}), ws()});
+}
+
+// NaN is a maximum, and the last one gets the gradient.
+void test_pool_nan() {
+  const Shape s{1, 2, 2, 4, 4}, p{1, 1, 1, 2, 4};
+  Values x = Random(7).values(s.count());
+  x[5] = x[13] = x[17] = x[40] = NAN;
+  const Maxpool3dAttrs a{2, 2, 2, 0};
+  const Values dy = Random(8).values(p.count(), 1, 2);
+  const auto y = run(*tables[0], "maxpool3d_fwd", a, {in(s, x), out(p)}).outputs[0];
+  const auto dx = run(*tables[0], "maxpool3d_bwd", a, {in(s, x), in(p, dy), out(s)}).outputs[0];
+  i64 seen = 0;
+  for (const KernelTable* t : tables) {
+    const auto other = run(*t, "maxpool3d_fwd", a, {in(s, x), out(p)}).outputs[0];
+    for (size_t i = 0; i < y.size(); ++i) {
+      seen += std::isnan(y[i]);
+      expect(std::isnan(y[i]) ? std::isnan(other[i]) : y[i] == other[i], std::string("maxpool3d_fwd of NaN on ") + t->isa);
+    }
+    expect(run(*t, "maxpool3d_bwd", a, {in(s, x), in(p, dy), out(s)}).outputs[0] == dx,
+           std::string("maxpool3d_bwd of NaN on ") + t->isa);
+  }
+  expect(seen == 3 * i64(tables.size()), "maxpool3d of NaN has NaN");
+}
+
+void test_elementwise(const Shape& s, unsigned seed) {
+  Random r(seed);
+  const std::string at = " " + show(s);
+  const Shape two{s.n, s.d, s.h, s.w, 2}, both{s.n, s.d, s.h, s.w, s.c + 2};
+  const Values x = r.values(s.count()), y = r.values(two.count());
+  const auto sum = compare("add_fwd" + at, "add_fwd", AddAttrs{0}, {in(s, x), in(s, x), out(s)});
+  expect(sum[0][0] == 2 * x[0], "add_fwd" + at);
+  for (int add = 0; add < 2; ++add)
+    compare("copy_fwd" + at, "copy_fwd", CopyAttrs{add}, {in(s, x), result_port(s, add, r)});
+  const auto whole = compare("concat_fwd" + at, "concat_fwd", ConcatAttrs{0}, {in(s, x), in(two, y), out(both)});
+  const auto parts = compare("concat_bwd" + at, "concat_bwd", ConcatAttrs{0}, {in(both, whole[0]), out(s), out(two)});
+  expect(parts[0] == x && parts[1] == y, "concat and back" + at);
+  const auto filled = compare("fill_fwd" + at, "fill_fwd", FillAttrs{2.5}, {out(s)});
+  expect(filled[0].back() == 2.5, "fill_fwd" + at);
+  const auto total =
+      compare("wsum_fwd", "wsum_fwd", WsumAttrs{0.5, 0, 2, 0}, {scalar(2), none(), scalar(3), none(), out_scalar()});
+  expect(total[0][0] == 7, "wsum_fwd");
+  expect(compare("scale_fwd", "scale_fwd", ScaleAttrs{0.25}, {scalar(2), out_scalar()})[0][0] == 0.5, "scale_fwd");
+}
+
+void test_losses(const Shape& s, unsigned seed) {
+  Random r(seed);
+  const std::string at = " " + show(s);
+  const Values a = r.values(s.count()), b = r.values(s.count());
+  for (i64 add = 0; add < 2; ++add)
+    for (i64 relative = 0; relative < 2; ++relative) {
+      const L1Attrs l{relative, add};
+      const auto f = compare("l1_fwd" + at, "l1_fwd", l,
+                             {in(s, a), in(s, b), out_scalar(), out_flat(2, kF64), out_scalar(), ws()});
+      const Port da = result_port(s, add, r), db = result_port(s, add, r);
+      const auto back =
+          compare("l1_bwd" + at, "l1_bwd", l, {in(s, a), in(s, b), flat(f[1], kF64), scalar(1.7), da, db});
+      const auto fused =
+          compare("l1_fwdbwd" + at, "l1_fwdbwd", l,
+                  {in(s, a), in(s, b), scalar(1.7), out_scalar(), out_flat(2, kF64), none(), da, db, ws()});
+      expect(fused[0] == f[0] && fused[2] == back[0] && fused[3] == back[1], "l1 fused" + at);
+    }
+  if (s.c < 2) return;
+  const Shape one{s.n, s.d, s.h, s.w, 1};
+  const Values logits = r.values(s.count(), -6, 6), y = r.labels(one.count(), int(s.c)),
+               weights = r.values(s.c, 0.5, 2);
+  const auto label = [&](const Values& v) { return port(Role::kIn, one, v, kI32, false); };
+  for (i64 add = 0; add < 2; ++add)
+    for (int weighted = 0; weighted < 2; ++weighted) {
+      const SoftmaxceAttrs l{255, add};
+      const Port cw = weighted ? flat(weights, kF64) : none(), dx = result_port(s, add, r);
+      const auto f = compare("softmaxce_fwd" + at, "softmaxce_fwd", l,
+                             {in(s, logits), label(y), cw, out_scalar(), out_scalar(), ws()});
+      const auto back = compare("softmaxce_bwd" + at, "softmaxce_bwd", l,
+                                {in(s, logits), label(y), cw, flat(f[1], kF64), scalar(0.7), dx});
+      const auto fused = compare("softmaxce_fwdbwd" + at, "softmaxce_fwdbwd", l,
+                                 {in(s, logits), label(y), cw, scalar(0.7), out_scalar(), out_scalar(), dx, ws()});
+      expect(fused[0] == f[0] && fused[2] == back[0], "softmaxce fused" + at);
+      Values bad = y;
+      bad[bad.size() / 2] = double(s.c);
+      for (const KernelTable* t : tables)
+        expect(run(*t, "softmaxce_fwd", l, {in(s, logits), label(bad), cw, out_scalar(), out_scalar(), ws()}).status ==
+                   kBadLabel,
+               "softmaxce: a label outside the classes" + at);
+      const DiceAttrs d{255, weighted, 1e-5, add};
+      const i64 n = (weighted ? s.n : 1) * s.c * 3;
+      const auto g =
+          compare("dice_fwd" + at, "dice_fwd", d, {in(s, logits), label(y), out_scalar(), out_flat(n, kF64), ws()});
+      const auto gb =
+          compare("dice_bwd" + at, "dice_bwd", d, {in(s, logits), label(y), flat(g[1], kF64), scalar(0.7), dx});
+      const auto gf = compare("dice_fwdbwd" + at, "dice_fwdbwd", d,
+                              {in(s, logits), label(y), scalar(0.7), out_scalar(), out_flat(n, kF64), dx, ws()});
+      expect(gf[0] == g[0] && gf[2] == gb[0], "dice fused" + at);
+    }
+}
+
+void test_supcon(const Shape& s, i64 axes, unsigned seed) {
+  Random r(seed);
+  const std::string at = " " + show(s);
+  Values z1 = r.values(s.count(), -1, 2), z2 = r.values(s.count(), -1, 2);
+  for (i64 c = 0; c < s.c; ++c) z1[size_t(c)] = 0;  // a zero vector
+  const Port pos = port(Role::kIn, {s.n, axes, 1, 1, 1}, r.values(s.n * axes, 0, 1), kF64, false);
+  for (i64 add = 0; add < 2; ++add) {
+    const SupconAttrs a{0.1, 1.3, 0.3, 0.4, 0.5, add};
+    const Port d1 = result_port(s, add, r), d2 = result_port(s, add, r);
+    // One at a time, or an error near 0 of a scalar would count too much.
+    const auto f = compare("supcon_fwd" + at, "supcon_fwd", a,
+                           {in(s, z1), in(s, z2), pos, out_scalar(), out_scalar(), ws()}, 2e-5);
+    // A gradient of the zero vector is 1e12 times the others: they are compared where it is absent, below.
+    Values w1 = z1;
+    for (i64 c = 0; c < s.c; ++c) w1[size_t(c)] = 0.25 * double(c + 1);
+    const auto b =
+        compare("supcon_bwd" + at, "supcon_bwd", a, {in(s, w1), in(s, z2), pos, scalar(0.6), d1, d2, ws()}, 2e-5);
+    const auto fb = compare("supcon_fwdbwd" + at, "supcon_fwdbwd", a,
+                            {in(s, w1), in(s, z2), pos, scalar(0.6), out_scalar(), out_scalar(), d1, d2, ws()}, 2e-5);
+    expect(fb[2] == b[0] && fb[3] == b[1] && f[0].size() == 1, "supcon fused" + at);
+    compare("supcon_bwd of a zero vector" + at, "supcon_bwd", a, {in(s, z1), in(s, z2), pos, scalar(0.6), d1, d2, ws()},
+            2e-5);
+  }
+}
+
+void test_optim(i64 n, unsigned seed) {
+  Random r(seed);
+  const std::string at = " " + std::to_string(n);
+  const auto state = [&](float low, float high) {
+    return port(Role::kInOut, {1, 1, 1, 1, n}, r.values(n, low, high), -1, false);
+  };
+  const Port g = flat(r.values(n)), lr = scalar(0.01), clip = scalar(0.5);
+  compare("sgd_step" + at, "sgd_step", SgdAttrs{0.9, 1e-2}, {g, lr, clip, state(-1, 1), state(-1, 1)}, 1e-6);
+  for (i64 decoupled = 0; decoupled < 2; ++decoupled) {
+    const auto t = compare(
+        "adam_step" + at, "adam_step", AdamAttrs{0.9, 0.999, 1e-8, 1e-2, decoupled},
+        {g, lr, clip, state(-1, 1), state(-1, 1), state(0, 1), port(Role::kInOut, {1, 1, 1, 1, 1}, {3}, kF64, false)},
+        1e-6);
+    expect(t[3][0] == 4, "adam counts its steps");
+  }
+  const auto norm = [&](const Port& grad, double loss, double limit) {
+    return compare("gradnorm_fwd" + at, "gradnorm_fwd", GradnormAttrs{limit},
+                   {grad, scalar(loss), out_scalar(), out_scalar(), out_flat(1, kI32), ws()});
+  };
+  const auto open = norm(g, 1, 0);
+  expect(open[1][0] == 1 && open[2][0] == 0, "gradnorm without a limit");
+  expect(std::fabs(norm(g, 1, open[0][0] / 2)[1][0] - 0.5) < 1e-4, "gradnorm clips to half");
+  Port bad = g;
+  bad.values.back() = INFINITY;
+  for (const KernelTable* t : tables) {
+    const std::vector<Port> rest = {scalar(1), out_scalar(), out_scalar(), out_flat(1, kI32), ws()};
+    expect(
+        run(*t, "gradnorm_fwd", GradnormAttrs{0}, {bad, rest[0], rest[1], rest[2], rest[3], rest[4]}).outputs[2][0] ==
+            1,
+        "guard: gradient");
+    expect(
+        run(*t, "gradnorm_fwd", GradnormAttrs{0}, {g, scalar(NAN), rest[1], rest[2], rest[3], rest[4]}).outputs[2][0] ==
+            1,
+        "guard: loss");
+  }
+}
+
+// base: of the volume, in bytes.
+void test_warp(const Shape& y, i64 base, unsigned seed) {
+  Random r(seed);
+  std::vector<unsigned char> store(4000);
+  for (size_t i = 0; i < store.size(); ++i) store[i] = static_cast<unsigned char>(r.values(1, 0, 255)[0]);
+  const i64 size[3] = {4, 6, 9};
+  const Segment segments[kSegments] = {{nullptr, 0}, {nullptr, 0}, {nullptr, 0}, {store.data(), i64(store.size())}};
+  const auto desc = [&](const Values& v) { return port(Role::kIn, {y.n, y.c, kWarpWords, 1, 1}, v, kF64, false); };
+  Values words;
+  for (const i32 dtype : {kU8, kI16, kF16, kF32}) {
+    const i64 item = dtype == kU8 ? 1 : (dtype == kF32 ? 4 : 2);
+    for (i64 i = 0; i < size[0] * size[1] * size[2]; ++i) {  // ordinary numbers, no NaN
+      const float f = float(i % 37) - 11.5f;
+      const u16 half = u16(0x3c00 + i * 7 % 0x1800) | u16(i % 2 << 15), low = u16(i * 331);
+      std::memcpy(store.data() + base + i * item,
+                  dtype == kF32 ? (const void*)&f : (dtype == kF16 ? (const void*)&half : (const void*)&low),
+                  size_t(item));
+    }
+    words.assign(size_t(y.n * y.c * kWarpWords), 0);
+    for (i64 k = 0; k < y.n * y.c; ++k) {
+      double* w = words.data() + k * kWarpWords;
+      const double head[10] = {double(base), 4, 6, 9, 54, 9, 1, double(dtype), 0.5, 3};
+      std::memcpy(w, head, sizeof head);
+      const Values m = r.values(12, -0.4f, 0.4f);
+      for (int i = 0; i < 12; ++i) w[10 + i] = m[size_t(i)] + (i == 0 || i == 5 ? 1 : (i == 10 ? 0.5 : 0));
+      const double tail[6] = {1.5, -2, k % 2 ? 0.7 : 0.0, 12345, double(k), -9};
+      std::memcpy(w + 22, tail, sizeof tail);
+    }
+    for (i64 interp = 0; interp < 3; ++interp)
+      compare("warp3d_fwd " + std::to_string(dtype) + " " + std::to_string(interp), "warp3d_fwd", Warp3dAttrs{interp},
+              {desc(words), out(y)}, 2e-6, segments);
+    compare("warp3d_fwd of labels", "warp3d_fwd", Warp3dAttrs{0}, {desc(words), port(Role::kOut, y, {}, kI32)}, 1e-5,
+            segments);
+  }
+  const std::pair<int, double> bad[] = {{0, NAN},      {0, -1},    {0, 4000},
+                                        {0, 1e18},     {0, 0.5},   {1, 0},
+                                        {2, INFINITY}, {3, 1000},  {4, 4503599627370496.0},
+                                        {6, -1},       {6, 1e300}, {7, 5},
+                                        {7, 1},        {10, NAN},  {21, INFINITY},
+                                        {22, NAN},     {25, -1},   {26, 4294967296.0},
+                                        {27, NAN}};
+  for (const auto& [i, v] : bad) {
+    Values w = words;
+    w[size_t((y.n * y.c - 1) * kWarpWords + i)] = v;
+    for (const KernelTable* t : tables)
+      expect(run(*t, "warp3d_fwd", Warp3dAttrs{1}, {desc(w), out(y)}, 1, segments).status == kBadVolume,
+             "descriptor word " + std::to_string(i));
+  }
+}
+
+void all_cases() {
+  unsigned seed = 1;
+  for (const Shape& s : kShapes) {
+    test_normact(s, seed++);
+    test_pool_and_resize(s, seed++);
+    test_elementwise(s, seed++);
+    test_losses(s, seed++);
+  }
+  for (const Shape& s : {Shape{1, 1, 1, 1, 7}, Shape{3, 2, 3, 2, 5}, Shape{5, 3, 3, 7, 33}, Shape{9, 1, 2, 5, 20},
+                         Shape{2, 1, 1, 1, 128}})
+    test_supcon(s, 1 + s.n % 3, seed++);
+  for (const i64 n : {1, 37, 16384 + 77}) test_optim(n, seed++);
+  test_warp({2, 3, 5, 19, 2}, 24, seed++);
+  test_warp({1, 9, 14, 19, 1}, 27, seed);
+  test_pool_nan();
+}
+
+}  // namespace
+}  // namespace macl::testing
