@@ -55,8 +55,9 @@ export function describePlan(plan: Plan): string[] {
       ? `τ = ${config.loss.temperature}, weights ${Object.values(config.loss.weights).join(', ')}`
       : config.loss.name;
   lines.push(`loss: ${loss}`);
-  const { name, lr, schedule, lrFinal, weightDecay } = optimizer;
-  const rate = schedule === 'constant' ? `${lr}` : `${lr}, ${schedule} to ${lrFinal}`;
+  const { name, lr, schedule, lrFinal, warmup, weightDecay } = optimizer;
+  const rising = warmup > 0 ? ` after a warm-up of ${percent(warmup)} of the steps` : '';
+  const rate = (schedule === 'constant' ? `${lr}` : `${lr}, ${schedule} to ${lrFinal}`) + rising;
   lines.push(`optimiser: ${name}, learning rate ${rate}${weightDecay > 0 ? `, weight decay ${weightDecay}` : ''}`);
   const turn = model.dims === 2 ? String(augment.rotation[0]) : axes(augment.rotation);
   const mirrored = ['D', 'H', 'W'].filter((_, axis) => augment.mirror[axis as 0]);

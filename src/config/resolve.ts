@@ -127,6 +127,7 @@ function optimizerOf({ task, optimizer: o = {} }: ConfigInput): OptimizerConfig 
     schedule: o.schedule ?? 'cosine',
     // Fine-tuning ends at a hundredth: 5e-4 → 5e-6.
     lrFinal: o.lrFinal ?? (task === 'pretrain' ? 0 : lr / 100),
+    warmup: o.warmup ?? 0,
   };
 }
 

@@ -72,7 +72,7 @@ const model = object('The network.', {
 
 const optimizer = object('The optimiser and its learning rate by step.', {
   name: oneOf('the optimiser', 'sgd', 'adam', 'adamw'),
-  lr: number(0, 1e6, 'learning rate at the first step'),
+  lr: number(0, 1e6, 'learning rate at the first step, or after the warm-up'),
   momentum: { type: 'number', minimum: 0, exclusiveMaximum: 1, description: "SGD's momentum" },
   weightDecay: number(0, 1e6, 'weight decay'),
   clip: number(0, 1e12, "limit of the gradient's global norm; 0: none"),
@@ -83,6 +83,7 @@ const optimizer = object('The optimiser and its learning rate by step.', {
     'constant',
   ),
   lrFinal: number(0, 1e6, 'where the schedule ends, or its floor'),
+  warmup: number(0, 1, 'share of the steps over which the rate first rises to lr; 0: none'),
 });
 
 const init = object('Initial weights.', {

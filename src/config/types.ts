@@ -52,6 +52,8 @@ export interface OptimizerConfig {
   /** 'cosine' ends at lrFinal; 'cosine-floor' is the released code's: a cosine to 0, never below lrFinal. */
   readonly schedule: 'cosine' | 'cosine-floor' | 'constant';
   readonly lrFinal: number;
+  /** Share of the steps over which the rate first rises to `lr`. */
+  readonly warmup: number;
 }
 
 export interface InitConfig {

@@ -1,14 +1,13 @@
 /**
  * The quickstart's picture: three unseen cases (lowest, middle and highest Dice of the pre-trained model), each segmented
- * by both models. Choosing and reading them; drawing is `report/contact-sheet.ts`.
+ * by all models. Choosing and reading them; drawing is `report/contact-sheet.ts`.
  */
 import { join } from 'node:path';
 import { readNifti, toRas } from '../data/nifti.js';
 import type { Volume } from '../data/volume.js';
 import { writeContactSheet, type SheetRow } from '../report/contact-sheet.js';
 import type { EvaluationDocument } from '../segment/evaluate.js';
-
-type Both<T> = { readonly scratch: T; readonly pretrained: T };
+import type { RowName } from './quickstart-report.js';
 
 /** A case's Dice over its classes; NaN where none is defined. */
 function diceOf(document: EvaluationDocument, id: string): number {
@@ -26,8 +25,8 @@ export async function writeQuickstartSheet(
   file: string,
   data: string,
   ids: readonly string[],
-  folders: Both<string>,
-  documents: Both<EvaluationDocument>,
+  folders: Readonly<Record<RowName, string>>,
+  documents: Readonly<Record<RowName, EvaluationDocument>>,
   options: { signal?: AbortSignal },
 ): Promise<void> {
   const read = async (path: string): Promise<Volume> => {
@@ -35,17 +34,14 @@ export async function writeQuickstartSheet(
     return volume;
   };
   const rows: SheetRow[] = [];
-  for (const id of examples(ids, documents.pretrained)) {
+  for (const id of examples(ids, documents['pre-trained'])) {
     const name = `${id}.nii.gz`;
     const image = await read(join(data, 'imagesTs', name));
     const reference = await read(join(data, 'labelsTs', name));
-    for (const [title, which] of [
-      ['scratch', 'scratch'],
-      ['pre-trained', 'pretrained'],
-    ] as const) {
-      const prediction = await read(join(folders[which], name));
+    for (const model of ['scratch', 'scratch+', 'pre-trained'] as const) {
+      const prediction = await read(join(folders[model], name));
       rows.push({
-        title: `${id}  ${title}  mean Dice ${diceOf(documents[which], id).toFixed(3)}`,
+        title: `${id}  ${model}  mean Dice ${diceOf(documents[model], id).toFixed(3)}`,
         image: image.voxels,
         shape: image.grid.shape,
         spacingMm: image.grid.spacingMm,

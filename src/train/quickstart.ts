@@ -1,7 +1,8 @@
 /**
  * `macl quickstart`: the whole path on synthetic volumes that it writes itself. Pre-trains on all training volumes without
- * labels, fine-tunes with a few labels from scratch and from the pre-trained run (same seed, steps, labels), segments
- * unseen volumes with both, and reports what was measured, whichever way the comparison goes.
+ * labels, fine-tunes with a few labels from scratch and from the pre-trained run (same seed, steps, labels), and from
+ * scratch for as long as both phases together, segments unseen volumes with all three, and reports what was measured,
+ * whichever way the comparison goes.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -9,6 +10,7 @@ import { Breather } from '../data/breathe.js';
 import { asFileError, makeFolder, systemCode, writeFileAtomic } from '../data/files.js';
 import { writeSyntheticDataset } from '../data/synthetic-dataset.js';
 import { checkOptions, type OptionKinds } from '../options.js';
+import { MaclError } from '../errors.js';
 import type { EvaluationDocument } from '../segment/evaluate.js';
 import { evaluateFolders } from './evaluate-files.js';
 import type { CaseEvent, TrainEvent } from './events.js';
@@ -16,8 +18,17 @@ import { finetune } from './finetune.js';
 import { loadSegmentModel } from './model-file.js';
 import { predictFiles } from './predict.js';
 import { pretrain } from './pretrain.js';
-import { LIMIT_SECONDS, planSteps, replanFinetune, roughly, type Pace } from './quickstart-pace.js';
-import { CAVEAT, comparisonTable, overall, verdict, type Measured } from './quickstart-report.js';
+import { estimateSeconds, roughly, type Pace } from './quickstart-pace.js';
+import {
+  CAVEAT,
+  comparisonTable,
+  overall,
+  ROWS,
+  verdict,
+  type Judged,
+  type Measured,
+  type RowName,
+} from './quickstart-report.js';
 import { finetuneSettings, pretrainSettings, SIZE_KINDS, SIZES, type QuickstartSizes } from './quickstart-settings.js';
 import { writeQuickstartSheet } from './quickstart-sheet.js';
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from './trainer.js';
@@ -35,7 +46,9 @@ export interface QuickstartOptions extends Pick<MachineOptions, 'device' | 'thre
 }
 
 export interface QuickstartRow extends Measured {
-  readonly name: 'scratch' | 'pre-trained';
+  /** `scratch+` is from scratch too, with pre-training's time added to its fine-tuning. */
+  readonly name: RowName;
+  readonly steps: number;
   readonly model: string;
 }
 
@@ -44,19 +57,19 @@ export interface QuickstartReport {
   readonly device: { readonly backend: string; readonly isa: string; readonly threads: number };
   readonly seed: number;
   readonly sizes: QuickstartSizes;
-  /** Fewer steps than usual were taken, because this machine is slow or busy. */
-  readonly shortened: boolean;
-  /** Mean Dice over unseen cases with its 95% interval. */
-  readonly rows: readonly [QuickstartRow, QuickstartRow];
+  /** Mean Dice over unseen cases with its 95% interval: scratch, pre-trained, scratch+. */
+  readonly rows: readonly QuickstartRow[];
   /** Pre-trained minus scratch, case by case. */
   readonly difference: Measured;
+  /** Pre-trained minus each of the others. */
+  readonly differences: Readonly<Record<'scratch' | 'scratch+', Measured>>;
   readonly verdict: string;
   /** The table and the sentences below it, for people. */
   readonly table: string;
   readonly contactSheet: string;
   readonly reportFile: string;
-  /** Folders of the three runs. */
-  readonly runs: readonly [string, string, string];
+  /** Folders of the four runs. */
+  readonly runs: readonly string[];
   readonly estimateSeconds: number;
   readonly secondsByPart: Readonly<Record<string, number>>;
   readonly elapsedMs: number;
@@ -64,6 +77,12 @@ export interface QuickstartReport {
 
 const DEFAULT_OUT = 'macl-quickstart';
 const PACE_STEPS = 4;
+/** Folders of the models, under the run and under `predictions`. */
+const FOLDERS: Readonly<Record<RowName, string>> = {
+  scratch: 'scratch',
+  'pre-trained': 'pretrained',
+  'scratch+': 'scratch-plus',
+};
 
 const OPTIONS: OptionKinds<QuickstartOptions> = {
   device: MACHINE_OPTIONS.device,
@@ -134,100 +153,101 @@ class Quickstart {
     const { sizes, out, device } = this;
     this.note(`quickstart in ${out}, on ${device.backend} (${device.isa}, ${device.threads} threads)`);
     const { trainCases, testCases } = sizes;
-    this.note(`1/5 writing ${trainCases + testCases} synthetic volumes with labels (organ, core, duct)`);
+    this.note(`1/6 writing ${trainCases + testCases} synthetic volumes with labels (organ, core, duct)`);
     const cases = await this.timed('dataset', () =>
       writeSyntheticDataset(this.data, { trainCases, testCases, seed: this.seed, ...this.abort() }),
     );
     const labels = cases.train.slice(0, sizes.labelledCases);
 
     const pace = await this.timed('pace', () => this.measurePace(labels));
-    const limit = device.backend === 'cpu' ? LIMIT_SECONDS.cpu : LIMIT_SECONDS.other;
-    const plan = planSteps(sizes, pace, limit - this.seconds());
+    const estimate = estimateSeconds(sizes, pace);
     this.note(
       `a step takes ${milliseconds(pace.pretrainSeconds)} (pre-training) and ${milliseconds(pace.finetuneSeconds)} (fine-tuning): ` +
-        `${roughly(plan.estimateSeconds)} to go`,
+        `${roughly(estimate)} to go`,
     );
 
-    const { pretrainSteps } = plan;
-    this.note(`2/5 pre-training on ${trainCases} volumes without labels, ${pretrainSteps} steps`);
-    const before = this.seconds();
+    const { pretrainSteps, finetuneSteps, longerSteps } = sizes;
+    const labelled = `${labels.length} labelled volumes`;
+    this.note(`2/6 pre-training on ${trainCases} volumes without labels, ${pretrainSteps} steps`);
     await this.timed('pretrain', () => this.pretrain(this.folder('pretrain'), pretrainSteps));
-    // Where the machine turned out slower than it began, both fine-tunings get the same smaller number of steps.
-    const slower = Math.max(1, (this.seconds() - before) / (pretrainSteps * pace.pretrainSeconds));
-    const now = { ...pace, finetuneSeconds: pace.finetuneSeconds * slower };
-    const finetuneSteps = replanFinetune(sizes, now, plan.finetuneSteps, limit - this.seconds());
-    const shortened = plan.shortened || finetuneSteps < sizes.finetuneSteps;
-    if (shortened)
-      this.warn(
-        `this machine is slow or busy: ${pretrainSteps} + 2 × ${finetuneSteps} steps instead of ` +
-          `${sizes.pretrainSteps} + 2 × ${sizes.finetuneSteps}, so that it ends in ${roughly(limit)}`,
-      );
-    const few = `${labels.length} labelled volumes, ${finetuneSteps} steps`;
-    this.note(`3/5 fine-tuning from scratch on ${few}`);
-    await this.timed('scratch', () => this.finetune(this.folder('scratch'), finetuneSteps, labels, undefined));
-    this.note(`4/5 fine-tuning from the pre-trained network on the same ${few}`);
-    await this.timed('pretrained', () =>
-      this.finetune(this.folder('pretrained'), finetuneSteps, labels, this.folder('pretrain')),
-    );
+    this.note(`3/6 fine-tuning from scratch on ${labelled}, ${finetuneSteps} steps`);
+    await this.timed('scratch', () => this.train('scratch', labels));
+    this.note(`4/6 fine-tuning from the pre-trained network on the same ${labelled}, ${finetuneSteps} steps`);
+    await this.timed('pretrained', () => this.train('pre-trained', labels));
+    this.note(`5/6 fine-tuning from scratch with pre-training's time added, ${longerSteps} steps`);
+    await this.timed('scratch-plus', () => this.train('scratch+', labels));
 
-    this.note(`5/5 segmenting ${testCases} unseen volumes with both`);
-    const [scratch, pretrained] = await this.judge();
+    this.note(`6/6 segmenting ${testCases} unseen volumes with all three`);
+    const judged = await this.judge();
     const sheet = join(out, 'contact-sheet.png');
     await this.timed('sheet', () =>
-      writeQuickstartSheet(sheet, this.data, cases.test, this.predictions(), { scratch, pretrained }, this.abort()),
+      writeQuickstartSheet(
+        sheet,
+        this.data,
+        cases.test,
+        Object.fromEntries(ROWS.map((name) => [name, this.predictions(name)])) as Record<RowName, string>,
+        judged,
+        this.abort(),
+      ),
     );
-    return this.report(scratch, pretrained, { pretrainSteps, finetuneSteps }, shortened, plan.estimateSeconds, sheet);
+    return this.report(judged, estimate, sheet);
   }
 
-  private async report(
-    scratch: EvaluationDocument,
-    pretrained: EvaluationDocument,
-    steps: { pretrainSteps: number; finetuneSteps: number },
-    shortened: boolean,
-    estimateSeconds: number,
-    contactSheet: string,
-  ): Promise<QuickstartReport> {
-    const sizes = { ...this.sizes, ...steps };
-    const difference = pretrained.against ? overall(pretrained.against) : { dice: null, ci95: null };
-    const words = verdict(difference, sizes.testCases);
+  private async report(judged: Judged, estimate: number, contactSheet: string): Promise<QuickstartReport> {
+    const { sizes } = this;
+    const differences = {
+      scratch: overall(judged.differences.scratch),
+      'scratch+': overall(judged.differences['scratch+']),
+    };
+    const words = [
+      verdict(differences.scratch, sizes.testCases, 'the same fine-tuning from scratch'),
+      verdict(differences['scratch+'], sizes.testCases, 'as long a training from scratch'),
+    ].join('\n');
     const reportFile = join(this.out, 'report.json');
     const head =
       `${sizes.testCases} unseen synthetic volumes, mean [95% interval]; ` +
       `${sizes.labelledCases} of ${sizes.trainCases} training volumes had labels`;
+    const legend =
+      `scratch: ${sizes.finetuneSteps} steps; pre-trained: ${sizes.pretrainSteps} without labels, then the same ` +
+      `${sizes.finetuneSteps}; scratch+: ${sizes.longerSteps}, about as long as both`;
     const table = [
       head,
+      legend,
       '',
-      comparisonTable(scratch, pretrained),
+      comparisonTable(judged),
       '',
       words,
       CAVEAT,
       '',
       `pictures  ${contactSheet}`,
       `report    ${reportFile}`,
-      `models    ${this.out}/{pretrain,scratch,pretrained}/model.safetensors`,
+      `models    ${this.out}/{pretrain,${ROWS.map((name) => FOLDERS[name]).join()}}/model.safetensors`,
     ].join('\n');
     const summary: QuickstartReport = {
       out: this.out,
       device: this.device,
       seed: this.seed,
       sizes,
-      shortened,
-      rows: [
-        { name: 'scratch', model: join(this.folder('scratch'), 'model.safetensors'), ...overall(scratch) },
-        { name: 'pre-trained', model: join(this.folder('pretrained'), 'model.safetensors'), ...overall(pretrained) },
-      ],
-      difference,
+      rows: ROWS.map((name) => ({
+        name,
+        steps: this.steps(name),
+        model: join(this.folder(FOLDERS[name]), 'model.safetensors'),
+        ...overall(judged[name]),
+      })),
+      difference: differences.scratch,
+      differences,
       verdict: words,
       table,
       contactSheet,
       reportFile,
-      runs: [this.folder('pretrain'), this.folder('scratch'), this.folder('pretrained')],
-      estimateSeconds,
+      runs: ['pretrain', ...ROWS.map((name) => FOLDERS[name])].map((run) => this.folder(run)),
+      estimateSeconds: estimate,
       secondsByPart: this.secondsByPart,
       elapsedMs: Math.round(performance.now() - this.begun),
     };
     const { table: _text, ...rest } = summary;
-    const document = { ...rest, evaluation: { scratch, 'pre-trained': pretrained } };
+    const { differences: paired, ...evaluation } = judged;
+    const document = { ...rest, evaluation, paired };
     await writeFileAtomic(reportFile, `${JSON.stringify(document, null, 1)}\n`, this.abort());
     return summary;
   }
@@ -261,6 +281,15 @@ class Quickstart {
     return pretrain({ ...this.common(), out, config, onEvent });
   }
 
+  private steps(name: RowName): number {
+    return name === 'scratch+' ? this.sizes.longerSteps : this.sizes.finetuneSteps;
+  }
+
+  private train(name: RowName, labels: readonly string[]): Promise<unknown> {
+    const init = name === 'pre-trained' ? this.folder('pretrain') : undefined;
+    return this.finetune(this.folder(FOLDERS[name]), this.steps(name), labels, init);
+  }
+
   private finetune(
     out: string,
     steps: number,
@@ -272,19 +301,15 @@ class Quickstart {
     return finetune({ ...this.common(), out, config, init, labels: labels.join(','), val: 'none', onEvent });
   }
 
-  /** Predictions of both models and their metrics: scratch, and pre-trained with the paired difference. */
-  private async judge(): Promise<[EvaluationDocument, EvaluationDocument]> {
-    const { scratch, pretrained } = this.predictions();
+  /** Predictions of all models, their metrics, and the paired differences of the pre-trained one. */
+  private async judge(): Promise<Judged> {
     await this.timed('predict', async () => {
       const backend = await openMachine(this.machine);
       try {
-        for (const [run, folder] of [
-          [this.folder('scratch'), scratch],
-          [this.folder('pretrained'), pretrained],
-        ] as const) {
-          await predictFiles(await loadSegmentModel(run), backend, {
+        for (const name of ROWS) {
+          await predictFiles(await loadSegmentModel(this.folder(FOLDERS[name])), backend, {
             input: join(this.data, 'imagesTs'),
-            out: folder,
+            out: this.predictions(name),
             mirror: false,
             probabilities: false,
             nonFinite: 'refuse',
@@ -299,17 +324,29 @@ class Quickstart {
         await backend.close();
       }
     });
-    const evaluate = async (pred: string, against?: string): Promise<EvaluationDocument> => {
+    const evaluate = async (name: RowName, against?: RowName): Promise<EvaluationDocument> => {
       const { document } = await evaluateFolders({
-        pred,
+        pred: this.predictions(name),
         labels: join(this.data, 'labelsTs'),
-        ...(against === undefined ? {} : { against }),
+        ...(against === undefined ? {} : { against: this.predictions(against) }),
         ...this.abort(),
         onProgress: (done, total, id) => this.options.onEvent?.({ kind: 'evaluate', done, total, id }),
       });
       return document;
     };
-    return this.timed('evaluate', async () => [await evaluate(scratch), await evaluate(pretrained, scratch)]);
+    return this.timed('evaluate', async () => {
+      const against = async (other: RowName) => {
+        const document = await evaluate('pre-trained', other);
+        if (!document.against) throw new MaclError('program', `nothing to compare with ${other}`);
+        return document.against;
+      };
+      return {
+        scratch: await evaluate('scratch'),
+        'pre-trained': await evaluate('pre-trained'),
+        'scratch+': await evaluate('scratch+'),
+        differences: { scratch: await against('scratch'), 'scratch+': await against('scratch+') },
+      };
+    });
   }
 
   private common() {
@@ -320,15 +357,12 @@ class Quickstart {
     return this.options.signal ? { signal: this.options.signal } : {};
   }
 
-  private folder(run: 'pretrain' | 'scratch' | 'pretrained'): string {
+  private folder(run: string): string {
     return join(this.out, run);
   }
 
-  private predictions(): { scratch: string; pretrained: string } {
-    return {
-      scratch: join(this.out, 'predictions', 'scratch'),
-      pretrained: join(this.out, 'predictions', 'pretrained'),
-    };
+  private predictions(name: RowName): string {
+    return join(this.out, 'predictions', FOLDERS[name]);
   }
 
   /** Steps, notes of transfers and warnings of the trainings; their plans lie in config.json. */
@@ -338,14 +372,6 @@ class Quickstart {
 
   private note(message: string): void {
     this.options.onEvent?.({ kind: 'note', message });
-  }
-
-  private warn(message: string): void {
-    this.options.onEvent?.({ kind: 'warning', message });
-  }
-
-  private seconds(): number {
-    return (performance.now() - this.begun) / 1000;
   }
 
   private async timed<T>(part: string, work: () => Promise<T>): Promise<T> {

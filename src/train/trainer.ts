@@ -213,6 +213,7 @@ async function train<C extends ResolvedConfig>(
         lr: config.optimizer.lr,
         lrFinal: config.optimizer.lrFinal,
         steps: config.train.steps,
+        warmup: config.optimizer.warmup,
       },
       batch: config.train.batch,
       startStep,

@@ -3,11 +3,11 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { readSafetensorsFile } from '../../src/data/files.js';
 import { readNiftiHeader } from '../../src/data/nifti.js';
 import { quickstart, type QuickstartEvent, type QuickstartReport } from '../../src/train/quickstart.js';
-import { planSteps, replanFinetune, roughly } from '../../src/train/quickstart-pace.js';
+import { estimateSeconds, roughly } from '../../src/train/quickstart-pace.js';
 import { verdict } from '../../src/train/quickstart-report.js';
 import { SIZES, type QuickstartSizes } from '../../src/train/quickstart-settings.js';
 
@@ -17,6 +17,7 @@ const TINY: Partial<QuickstartSizes> = {
   labelledCases: 1,
   pretrainSteps: 2,
   finetuneSteps: 2,
+  longerSteps: 3,
   filters: 4,
   pretrainPatch: [16, 32, 32],
   pretrainBatch: 2,
@@ -36,13 +37,17 @@ describe('the whole path, tiny', () => {
   beforeAll(async () => {
     // Taken, so that the numbered sibling is used.
     await mkdir(path.join(folder, 'qs', 'mine'), { recursive: true });
+    // A clock on which everything takes minutes: nothing that is trained may depend on it.
+    const now = performance.now.bind(performance);
+    let calls = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + 60_000 * calls++);
     report = await quickstart({
       out: path.join(folder, 'qs'),
       seed: 3,
       threads: 1,
       sizes: TINY,
       onEvent: (event) => events.push(event),
-    });
+    }).finally(() => clock.mockRestore());
   }, 180_000);
 
   it('leaves what was there alone and takes a numbered sibling', async () => {
@@ -50,13 +55,13 @@ describe('the whole path, tiny', () => {
     expect(await readdir(path.join(folder, 'qs'))).toEqual(['mine']);
   });
 
-  it('leaves three runs with models, predictions on their own grids, a report and a picture', async () => {
+  it('leaves four runs with models, predictions on their own grids, a report and a picture', async () => {
     const { out } = report;
-    for (const run of ['pretrain', 'scratch', 'pretrained'])
+    for (const run of ['pretrain', 'scratch', 'pretrained', 'scratch-plus'])
       expect(await readdir(path.join(out, run))).toEqual(
         expect.arrayContaining(['config.json', 'log.jsonl', 'model.safetensors']),
       );
-    for (const which of ['scratch', 'pretrained']) {
+    for (const which of ['scratch', 'pretrained', 'scratch-plus']) {
       const names = await readdir(path.join(out, 'predictions', which));
       expect(names.sort()).toEqual(['phantom_004.nii.gz', 'phantom_005.nii.gz']);
       for (const name of names) {
@@ -78,9 +83,9 @@ describe('the whole path, tiny', () => {
     expect(existsSync(path.join(out, '.pace'))).toBe(false);
   });
 
-  it('compares like with like: the two fine-tunings differ in where they begin, and in nothing else', async () => {
-    const [scratch, pretrained] = await Promise.all(
-      ['scratch', 'pretrained'].map(async (run) => {
+  it('compares like with like: two fine-tunings differ in where they begin alone, the third in its steps', async () => {
+    const [scratch, pretrained, longer] = await Promise.all(
+      ['scratch', 'pretrained', 'scratch-plus'].map(async (run) => {
         const record = JSON.parse(await readFile(path.join(report.out, run, 'config.json'), 'utf8')) as Record<
           string,
           unknown
@@ -91,6 +96,11 @@ describe('the whole path, tiny', () => {
     expect(scratch!['init']).toBeNull();
     expect(pretrained!['init']).toBe(path.join(report.out, 'pretrain'));
     expect({ ...pretrained, init: null }).toEqual(scratch);
+    const steps = (record: Record<string, unknown>) => (record['config'] as { train: { steps: number } }).train;
+    expect([steps(scratch!), steps(longer!)].map((train) => train.steps)).toEqual([2, 3]);
+    const longerAlike = structuredClone(longer!);
+    steps(longerAlike).steps = 2;
+    expect(longerAlike).toEqual(scratch);
     expect(scratch!['cases']).toEqual({ train: ['phantom_001'], validation: [] });
     const first = 'encoder.0.0.weight';
     const weights = await Promise.all(
@@ -100,12 +110,20 @@ describe('the whole path, tiny', () => {
     expect(a, first).not.toEqual(b);
   });
 
-  it('prints both rows with intervals, the sign of the difference, and its estimate before it trains', () => {
-    expect(report.rows.map((row) => row.name)).toEqual(['scratch', 'pre-trained']);
+  it('prints all rows with intervals, the signs of the differences, and its estimate before it trains', () => {
+    expect(report.rows.map((row) => [row.name, row.steps])).toEqual([
+      ['scratch', 2],
+      ['pre-trained', 2],
+      ['scratch+', 3],
+    ]);
     for (const row of report.rows) expect(row.dice).toBeGreaterThanOrEqual(0);
     expect(report.table).toMatch(/^scratch .*\[0\.\d+, 0\.\d+\]/m);
+    expect(report.table).toMatch(/^scratch\+ .*\[0\.\d+, 0\.\d+\]/m);
     expect(report.table).toMatch(/^pre-trained .*\[0\.\d+, 0\.\d+\]/m);
-    expect(report.difference.dice).toBeCloseTo(report.rows[1].dice! - report.rows[0].dice!, 9);
+    const [scratch, pretrained, longer] = report.rows.map((row) => row.dice!) as [number, number, number];
+    expect(report.difference.dice).toBeCloseTo(pretrained - scratch, 9);
+    expect(report.differences.scratch).toEqual(report.difference);
+    expect(report.differences['scratch+'].dice).toBeCloseTo(pretrained - longer, 9);
     expect(report.table).toContain(report.verdict);
     const estimate = events.findIndex((event) => event.kind === 'note' && /to go/.test(event.message));
     expect(estimate).toBeGreaterThanOrEqual(0);
@@ -135,32 +153,16 @@ it('leaves nothing behind where the device is not there', async () => {
 });
 
 describe('pace', () => {
-  const total = (pace: { pretrainSeconds: number; finetuneSeconds: number }, left: number) =>
-    planSteps(SIZES, pace, left);
-  it('keeps all steps where they fit', () => {
-    const plan = total({ pretrainSeconds: 0.1, finetuneSeconds: 0.1 }, 270);
-    expect(plan).toMatchObject({
-      pretrainSteps: SIZES.pretrainSteps,
-      finetuneSteps: SIZES.finetuneSteps,
-      shortened: false,
-    });
-  });
-  it('takes fewer, in the same proportion, where they do not, and then fits', () => {
-    const plan = total({ pretrainSeconds: 0.8, finetuneSeconds: 0.7 }, 270);
-    expect(plan.shortened).toBe(true);
-    expect(plan.estimateSeconds).toBeLessThanOrEqual(270);
-    expect(plan.estimateSeconds).toBeGreaterThan(250);
-    expect(plan.pretrainSteps / plan.finetuneSteps).toBeCloseTo(SIZES.pretrainSteps / SIZES.finetuneSteps, 1);
-  });
-  it('takes some steps on any machine', () => {
-    expect(total({ pretrainSeconds: 60, finetuneSeconds: 60 }, 270).finetuneSteps).toBe(10);
-  });
-  it('takes fewer fine-tuning steps after a slow pre-training, never more', () => {
-    const pace = { pretrainSeconds: 0.2, finetuneSeconds: 0.5 };
-    expect(replanFinetune(SIZES, pace, 200, 1e6)).toBe(200);
-    const steps = replanFinetune(SIZES, pace, 200, 150);
-    expect(steps).toBeLessThan(200);
-    expect(2 * steps * pace.finetuneSeconds).toBeLessThan(150);
+  it('estimates all steps and all cases, and grows with both step times', () => {
+    const pace = { pretrainSeconds: 0.1, finetuneSeconds: 0.1 };
+    const { pretrainSteps, finetuneSteps, longerSteps } = SIZES;
+    const training = 0.1 * (pretrainSteps + 2 * finetuneSteps + longerSteps);
+    expect(estimateSeconds(SIZES, pace)).toBeGreaterThan(training);
+    expect(estimateSeconds(SIZES, pace)).toBeLessThan(training + 30);
+    expect(estimateSeconds(SIZES, { ...pace, pretrainSeconds: 1.1 }) - estimateSeconds(SIZES, pace)).toBeCloseTo(
+      pretrainSteps,
+      6,
+    );
   });
   it.each([
     [7, 'about 5 s'],
@@ -172,9 +174,9 @@ describe('pace', () => {
 
 describe('verdict', () => {
   it.each([
-    [0.05, [0.01, 0.09], /is ahead/],
+    [0.05, [0.01, 0.09], /^Against scratch .* is ahead/],
     [-0.05, [-0.09, -0.01], /is behind/],
     [0.02, [-0.01, 0.05], /no difference.*more/],
     [-0.02, [-0.05, 0.01], /no difference.*less/],
-  ] as const)('of %d %j', (dice, ci95, words) => expect(verdict({ dice, ci95 }, 12)).toMatch(words));
+  ] as const)('of %d %j', (dice, ci95, words) => expect(verdict({ dice, ci95 }, 12, 'scratch')).toMatch(words));
 });
