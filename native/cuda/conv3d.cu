@@ -2,7 +2,9 @@
 // native/ops/conv3d.h. Nothing is saved for the backward pass but x.
 #include "conv3d_bwd_w.h"
 #include "conv3d_plain.h"
+#include "conv3d_tf32.h"
 #include "conv3d_tile.h"
+#include "upconv3d_tile.h"
 
 namespace macl {
 namespace gpu {
@@ -10,14 +12,40 @@ namespace {
 
 enum Path { kPlain, kTuned, kTf32 };
 
-template <bool Tf32>
+// A 1×1×1 convolution is a product of matrices (upconv3d_tile.h).
+inline UpShape point_shape(const ConvShape& s) { return {s.n, s.od, s.oh, s.ow, s.i, s.o, 1, 1, 1}; }
+inline bool point_fits(const ConvShape& s) { return taps_of(s) == 1 && unit_stride(s) && up_fits(point_shape(s)); }
+
+// Forward or dx by the kernel of this path; true where a tile's kernel left partial statistics.
+template <Path P>
+bool launch_conv3d(const Launch& l, const ConvShape& s, const ConvCall& c) {
+  if (P != kPlain && point_fits(s)) {
+    launch_up_tile<false>(l, point_shape(s), c);
+    return false;
+  }
+  if (P == kPlain || !tile_fits(s)) {
+    launch_conv3d_plain(l, s, c);
+    return false;
+  }
+  if (P == kTf32 && tf32_fits(s))
+    launch_conv3d_tf32(l, s, c);
+  else
+    launch_conv3d_tile(l, s, c);
+  return true;
+}
+
+// Weights for tensor cores are rounded; whatever other kernels read is not.
+template <Path P>
 void launch_conv3d_pack(const Args& a, const Launch& l) {
   const Tensor& w = a.t[0];
+  const auto& at = attrs_of<Conv3dPackAttrs>(a);
   const i64 O = w.s[0], I = w.s[1], taps = w.s[2] * w.s[3] * w.s[4];
-  if (attrs_of<Conv3dPackAttrs>(a).mode == 0)
-    launch_pack<Tf32>(l, pointer<const f32>(a, 0), pointer<f32>(a, 1), O, I, taps, I * taps, taps, false);
-  else
-    launch_pack<Tf32>(l, pointer<const f32>(a, 0), pointer<f32>(a, 1), I, O, taps, taps, I * taps, true);
+  const bool forward = at.mode == 0;
+  const i64 out = forward ? O : I, in = forward ? I : O, strideOut = forward ? I * taps : taps;
+  const i64 strideIn = forward ? taps : I * taps;
+  const bool rounded = P == kTf32 && w.s[3] == 3 && w.s[4] == 3 && at.sd * at.sh * at.sw == 1 && O >= 16 && I >= 16;
+  (rounded ? launch_pack<true> : launch_pack<false>)(l, pointer<const f32>(a, 0), pointer<f32>(a, 1), out, in, taps, strideOut,
+                                                     strideIn, !forward);
 }
 
 i64 conv3d_pack_bytes(const Args& a, i32) {
@@ -38,17 +66,10 @@ void launch_conv3d_fwd(const Args& a, const Launch& l) {
   const auto& at = attrs_of<Conv3dAttrs>(a);
   const Tensor &x = a.t[0], &y = a.t[3];
   const ConvShape s = conv_fwd_shape(x, y, at);
-  const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), given(a, 2) ? pointer<const f32>(a, 2) : nullptr,
-                   x.ld, pointer<f32>(a, 3), y.ld, 0, at.act != 0, f32(at.slope), nullptr};
   f64* stats = at.stats != 0 ? pointer<f64>(a, 6) : nullptr;
-  if (P != kPlain && tile_fits(s)) {
-    ConvCall tuned = c;
-    tuned.stats = stats;
-    launch_conv3d_tile(l, s, tuned);
-  } else {
-    launch_conv3d_plain(l, s, c);
-    if (stats) launch_stats_chunks(l, c.y, c.ldy, voxels(y), s.o, stats);
-  }
+  const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), given(a, 2) ? pointer<const f32>(a, 2) : nullptr,
+                   x.ld, pointer<f32>(a, 3), y.ld, 0, at.act != 0, f32(at.slope), stats};
+  if (!launch_conv3d<P>(l, s, c) && stats) launch_stats_chunks(l, c.y, c.ldy, voxels(y), s.o, stats);
   if (stats) launch_stats_combine(l, stats, fwd_partials<P>(s), s.o, pointer<f32>(a, 4), pointer<f32>(a, 5));
 }
 
@@ -67,16 +88,14 @@ void launch_conv3d_bwd_x(const Args& a, const Launch& l) {
   const ConvShape s = conv_bwd_x_shape(dy, dx, at);
   const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), nullptr, dy.ld, pointer<f32>(a, 2), dx.ld,
                    at.accumulate != 0, 0, 0, nullptr};
-  if (P != kPlain && tile_fits(s))
-    launch_conv3d_tile(l, s, c);
-  else
-    launch_conv3d_plain(l, s, c);
+  launch_conv3d<P>(l, s, c);
 }
 
 i64 no_bytes(const Args&, i32) { return 0; }
 
 template <Path P>
 i64 dw_chunks(const ConvShape& s) {
+  if (P != kPlain && point_fits(s)) return up_dw_split(point_shape(s)).chunks;
   return P != kPlain && tile_fits(s) ? tile_dw_chunks(s) : plain_dw(s).chunks;
 }
 
@@ -89,8 +108,12 @@ void launch_conv3d_bwd_w(const Args& a, const Launch& l) {
   f32* partial = dw_partials(pointer<void>(a, 4), voxels(dy), s.o);
   if (given(a, 3)) launch_bias(l, dy, pointer<f64>(a, 4), pointer<f32>(a, 3), at.accumulate != 0);
   const DwCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), x.ld, dy.ld, partial};
-  if (P != kPlain && tile_fits(s))
-    launch_bwd_w_tile(l, s, c);
+  if (P != kPlain && point_fits(s))
+    launch_up_dw_tile(l, point_shape(s), c);
+  else if (P == kTf32 && tf32_fits(s))
+    launch_bwd_w_tile<DwTileTf32>(l, s, c);
+  else if (P != kPlain && tile_fits(s))
+    launch_bwd_w_tile<DwTileFp32>(l, s, c);
   else
     launch_bwd_w_plain(l, s, c.x, c.ldx, c.dy, c.ldy, partial);
   launch_dw_combine(l, partial, dw_chunks<P>(s), s.i, s.o, taps_of(s), s.i * taps_of(s), taps_of(s), pointer<f32>(a, 2),
@@ -106,7 +129,7 @@ i64 conv3d_bwd_w_bytes(const Args& a, i32) {
 }  // namespace
 
 #define CONV3D_GPU(path)                                                          \
-  {"conv3d_pack", launch_conv3d_pack<path == kTf32>, conv3d_pack_bytes},          \
+  {"conv3d_pack", launch_conv3d_pack<path>, conv3d_pack_bytes},                    \
   {"conv3d_fwd", launch_conv3d_fwd<path>, conv3d_fwd_bytes<path>},                \
   {"conv3d_bwd_x", launch_conv3d_bwd_x<path>, no_bytes},                          \
   {"conv3d_bwd_w", launch_conv3d_bwd_w<path>, conv3d_bwd_w_bytes<path>},          \

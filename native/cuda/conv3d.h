@@ -48,6 +48,15 @@ struct ConvCall {
   f64* stats;  // partial statistics, [channel][partial][3]; null: none
 };
 
+// 4 channels of a voxel, zeros past the last channel or where the voxel is outside.
+__device__ inline void copy4(f32* to, const f32* from, const f32* anywhere, int channels, bool vectors) {
+  if (vectors || channels <= 0) {
+    cp_async16(to, channels > 0 ? from : anywhere, channels > 0 ? 16 : 0);
+  } else {
+    GPU_UNROLL for (int k = 0; k < 4; ++k) cp_async4(to + k, k < channels ? from + k : from, k < channels ? 4 : 0);
+  }
+}
+
 // ---- packing ----
 
 // w [O, I, taps] (first = o) or [I, O, taps] (first = i, upconv3d) → wp. `flip`: taps backwards.

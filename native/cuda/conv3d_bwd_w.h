@@ -41,23 +41,56 @@ inline void split_stages(DwGrid& g, i64 blocks, i64 together, i64 bytesOfChunk) 
   g.chunks = ceil_div(g.stages, g.stagesOfChunk);
 }
 
-template <int IT, int OT>
-struct DwTile {
-  static constexpr int kIn = IT / 4, kOut = OT / 8, kVoxelRows = kWarp / (kIn * kOut);
-  static constexpr int kD = kVoxelRows == 1 ? 1 : 2;
-  static constexpr int kRowsOfLane = kD * kDwH / (4 * kVoxelRows);
-  static constexpr int kX = kD * (kDwH + 2) * (kDwW + 2) * IT, kY = kD * kDwH * kDwW * OT;
+// Pad: words between the voxels of shared memory beside their channels.
+template <int IT, int OT, int Pad>
+struct DwStage {
+  static constexpr int kD = IT * OT == 1024 ? 1 : 2;
+  static constexpr int kXV = IT + Pad, kYV = OT + Pad;  // words of a voxel
+  static constexpr int kX = kD * (kDwH + 2) * (kDwW + 2) * kXV, kY = kD * kDwH * kDwW * kYV;
   static constexpr i64 kBytes = 2 * (kX + kY) * i64(sizeof(f32));
+};
+
+template <int IT, int OT>
+struct DwTile : DwStage<IT, OT, 0> {
+  using DwStage<IT, OT, 0>::kD;
+  using DwStage<IT, OT, 0>::kX;
+  using DwStage<IT, OT, 0>::kY;
+  static constexpr int kIn = IT / 4, kOut = OT / 8, kVoxelRows = kWarp / (kIn * kOut);
+  static constexpr int kRowsOfLane = kD * kDwH / (4 * kVoxelRows);
   static_assert(2 * (kX + kY) >= 3 * 96 * kWarp, "the groups' sums pass through the same memory");
 };
 
-// 4 channels of a voxel, zeros past the last channel or where the voxel is outside.
-__device__ inline void copy4(f32* to, const f32* from, const f32* anywhere, int channels, bool vectors) {
-  if (vectors || channels <= 0) {
-    cp_async16(to, channels > 0 ? from : anywhere, channels > 0 ? 16 : 0);
-  } else {
-    GPU_UNROLL for (int k = 0; k < 4; ++k) cp_async4(to + k, k < channels ? from + k : from, k < channels ? 4 : 0);
+struct StagePlace {
+  int w, h, d;
+  i64 n;
+};
+__device__ inline StagePlace stage_place(const DwGrid& g, i64 stage, int depth) {
+  return {int(stage % g.w) * kDwW, int(stage / g.w % g.h) * kDwH, int(stage / g.w / g.h % g.d) * depth, stage / g.w / g.h / g.d};
+}
+
+// Begins the copies of a stage: x with the halo of tap kd, then dy. The threads walk as they do in dw_round.
+template <int KD, int IT, int OT, int Pad>
+__device__ inline void dw_copy(const ConvShape& s, const DwCall& c, const DwGrid& g, i64 stage, int kd, int i0, int o0, f32* xs) {
+  using T = DwStage<IT, OT, Pad>;
+  f32* ys = xs + T::kX;
+  const int D = int(s.od), H = int(s.oh), W = int(s.ow), I = int(s.i), O = int(s.o), t = int(threadIdx.x);
+  const bool xv4 = I % 4 == 0 && c.ldx % 4 == 0 && reinterpret_cast<u64>(c.x) % 16 == 0;
+  const bool yv4 = O % 4 == 0 && c.ldy % 4 == 0 && reinterpret_cast<u64>(c.dy) % 16 == 0;
+  const StagePlace at = stage_place(g, stage, T::kD);
+  for (int e = t; e < T::kX / T::kXV * (IT / 4); e += kDwThreads) {
+    const int i = e % (IT / 4) * 4, v = e / (IT / 4);
+    const int w = at.w + v % (kDwW + 2) - 1, r = v / (kDwW + 2), h = at.h + r % (kDwH + 2) - 1;
+    const int d = at.d + r / (kDwH + 2) + kd - KD / 2;
+    const bool in = w >= 0 && w < W && h >= 0 && h < H && d >= 0 && d < D;
+    copy4(xs + v * T::kXV + i, c.x + (((at.n * D + d) * H + h) * W + w) * c.ldx + i0 + i, c.x, in ? I - i0 - i : 0, xv4);
   }
+  for (int e = t; e < T::kY / T::kYV * (OT / 4); e += kDwThreads) {
+    const int o = e % (OT / 4) * 4, v = e / (OT / 4);
+    const int w = at.w + v % kDwW, r = v / kDwW, h = at.h + r % kDwH, d = at.d + r / kDwH;
+    const bool in = w < W && h < H && d < D;
+    copy4(ys + v * T::kYV + o, c.dy + (((at.n * D + d) * H + h) * W + w) * c.ldy + o0 + o, c.dy, in ? O - o0 - o : 0, yv4);
+  }
+  cp_async_commit();
 }
 
 template <int KD, int IT, int OT>
@@ -72,28 +105,9 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tile_kernel(ConvSh
   const int o0 = int(rest % outBlocks) * OT, i0 = int(rest / outBlocks % inBlocks) * IT;
   const i64 chunk = rest / outBlocks / inBlocks;
   const int D = int(s.od), H = int(s.oh), W = int(s.ow), I = int(s.i), O = int(s.o);
-  const bool xv4 = I % 4 == 0 && c.ldx % 4 == 0 && reinterpret_cast<u64>(c.x) % 16 == 0;
-  const bool yv4 = O % 4 == 0 && c.ldy % 4 == 0 && reinterpret_cast<u64>(c.dy) % 16 == 0;
   const i64 begin = chunk * g.stagesOfChunk, end = begin + g.stagesOfChunk < g.stages ? begin + g.stagesOfChunk : g.stages;
-
   const auto copy = [&](i64 stage, int buffer) {
-    f32 *xs = memory + buffer * (T::kX + T::kY), *ys = xs + T::kX;
-    const int w0 = int(stage % g.w) * kDwW, h0 = int(stage / g.w % g.h) * kDwH, d0 = int(stage / g.w / g.h % g.d) * T::kD;
-    const i64 n = stage / g.w / g.h / g.d;
-    for (int e = t; e < T::kX / 4; e += kDwThreads) {
-      const int i = e % (IT / 4) * 4, v = e / (IT / 4);
-      const int w = w0 + v % (kDwW + 2) - 1, r = v / (kDwW + 2), h = h0 + r % (kDwH + 2) - 1;
-      const int d = d0 + r / (kDwH + 2) + kd - KD / 2;
-      const bool in = w >= 0 && w < W && h >= 0 && h < H && d >= 0 && d < D;
-      copy4(xs + e * 4, c.x + (((n * D + d) * H + h) * W + w) * c.ldx + i0 + i, c.x, in ? I - i0 - i : 0, xv4);
-    }
-    for (int e = t; e < T::kY / 4; e += kDwThreads) {
-      const int o = e % (OT / 4) * 4, v = e / (OT / 4);
-      const int w = w0 + v % kDwW, r = v / kDwW, h = h0 + r % kDwH, d = d0 + r / kDwH;
-      const bool in = w < W && h < H && d < D;
-      copy4(ys + e * 4, c.dy + (((n * D + d) * H + h) * W + w) * c.ldy + o0 + o, c.dy, in ? O - o0 - o : 0, yv4);
-    }
-    cp_async_commit();
+    dw_copy<KD, IT, OT, 0>(s, c, g, stage, kd, i0, o0, memory + buffer * (T::kX + T::kY));
   };
 
   f32 sum[3][4][8] = {};
@@ -107,11 +121,11 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tile_kernel(ConvSh
     cp_async_wait<1>();
     __syncthreads();
     const f32 *xs = memory + buffer * (T::kX + T::kY), *ys = xs + T::kX;
-    const int w0 = int(stage % g.w) * kDwW, h0 = int(stage / g.w % g.h) * kDwH, d0 = int(stage / g.w / g.h % g.d) * T::kD;
-    const int quads = (min(kDwW, W - w0) + 3) / 4;
+    const StagePlace place = stage_place(g, stage, T::kD);
+    const int quads = (min(kDwW, W - place.w) + 3) / 4;
     for (int k = 0; k < T::kRowsOfLane; ++k) {
       const int r = (k * 4 + group) * T::kVoxelRows + vr, td = r / kDwH, th = r % kDwH;
-      if (h0 + th >= H || d0 + td >= D) continue;
+      if (place.h + th >= H || place.d + td >= D) continue;
       const f32* x = xs + (td * (kDwH + 2) + th + kh) * (kDwW + 2) * IT + ig * 4;
       const f32* y = ys + r * kDwW * OT + og * 8;
       f32 xv[6][4];
@@ -270,14 +284,17 @@ inline DwGrid dw_grid(const ConvShape& s) {  // of a folded shape
 
 inline i64 tile_dw_chunks(const ConvShape& s) { return dw_grid(fold_planes(s)).chunks; }
 
-template <int KD, int IT, int OT>
-inline void launch_dw_tile(const Launch& l, const ConvShape& s, const DwCall& c, const DwGrid& g) {
-  const i64 in = ceil_div(s.i, IT), out = ceil_div(s.o, OT);
-  launch({unsigned(g.chunks * in * out * KD), kDwThreads, DwTile<IT, OT>::kBytes, l.stream},
-         conv3d_bwd_w_tile_kernel<KD, IT, OT>, s, c, g, in, out);
-}
+// f.tile<KD, IT, OT>(…) launches the kernel of a tile.
+struct DwTileFp32 {
+  template <int KD, int IT, int OT>
+  static void tile(const Launch& l, const ConvShape& s, const DwCall& c, const DwGrid& g) {
+    const i64 in = ceil_div(s.i, IT), out = ceil_div(s.o, OT);
+    launch({unsigned(g.chunks * in * out * KD), kDwThreads, DwTile<IT, OT>::kBytes, l.stream},
+           conv3d_bwd_w_tile_kernel<KD, IT, OT>, s, c, g, in, out);
+  }
+};
 
-template <int KD>
+template <class Tile, int KD>
 inline void launch_dw_depth(const Launch& l, const ConvShape& s, const DwCall& c) {
   const DwGrid g = dw_grid(s);
   if (dw_few(s)) {
@@ -288,17 +305,18 @@ inline void launch_dw_depth(const Launch& l, const ConvShape& s, const DwCall& c
   }
   const bool i16 = dw_tile_of(s.i) == 16, o16 = dw_tile_of(s.o) == 16;
   if (i16)
-    o16 ? launch_dw_tile<KD, 16, 16>(l, s, c, g) : launch_dw_tile<KD, 16, 32>(l, s, c, g);
+    o16 ? Tile::template tile<KD, 16, 16>(l, s, c, g) : Tile::template tile<KD, 16, 32>(l, s, c, g);
   else
-    o16 ? launch_dw_tile<KD, 32, 16>(l, s, c, g) : launch_dw_tile<KD, 32, 32>(l, s, c, g);
+    o16 ? Tile::template tile<KD, 32, 16>(l, s, c, g) : Tile::template tile<KD, 32, 32>(l, s, c, g);
 }
 
+template <class Tile>
 inline void launch_bwd_w_tile(const Launch& l, const ConvShape& shape, const DwCall& c) {
   const ConvShape s = fold_planes(shape);
   if (s.kd == 3)
-    launch_dw_depth<3>(l, s, c);
+    launch_dw_depth<Tile, 3>(l, s, c);
   else
-    launch_dw_depth<1>(l, s, c);
+    launch_dw_depth<Tile, 1>(l, s, c);
 }
 
 }  // namespace

@@ -44,44 +44,39 @@ inline TileGrid tile_grid(const ConvShape& s) {
   return {d, h, w, s.n * d * h * i64(w)};
 }
 
-// Statistics of the tile: mean, then squares about it, each added in a fixed order.
-template <int KD, int OT>
-__device__ inline void tile_stats(const f32 (&sum)[kTileW][8], int voxelsOfRow, int count, f32* scratch, f64* stats, i64 tile,
-                                  i64 tiles, int channels) {
-  using T = ConvTile<KD, OT>;
+// Statistics of a tile of 128 threads: mean, then squares about it, each added in a fixed order. A thread holds P voxels
+// (bit p of `valid`: it counts) × C channels, channel(o) from the tile's first one on; lanes of the same channels differ in the
+// bits from `low` to `high` of their number. scratch: 4 · OT elements.
+template <int OT, int P, int C, class Channel>
+__device__ inline void tile_stats(const f32 (&sum)[P][C], u32 valid, int low, int high, Channel channel, int count, f32* scratch,
+                                  f64* stats, i64 tile, i64 tiles, int channels) {
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
-  const int group = lane / T::kWarpRows, row = lane % T::kWarpRows;
-  f32 mean[8];
+  const bool first = (lane & (2 * high - low)) == 0;
+  f32 mean[C];
   for (int pass = 0; pass < 2; ++pass) {
-    f32 part[8];
-    GPU_UNROLL for (int o = 0; o < 8; ++o) {
+    GPU_UNROLL for (int o = 0; o < C; ++o) {
       f32 v = 0;
-      GPU_UNROLL for (int p = 0; p < kTileW; ++p)
-        if (p < voxelsOfRow) {
-          const f32 d = pass == 0 ? sum[p][o] : sum[p][o] - mean[o];
-          v += pass == 0 ? d : d * d;
-        }
-      for (int step = T::kWarpRows / 2; step > 0; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
-      part[o] = v;
-    }
-    if (row == 0)
-      GPU_UNROLL for (int o = 0; o < 8; ++o) scratch[warp * OT + group * 8 + o] = part[o];
-    __syncthreads();
-    GPU_UNROLL for (int o = 0; o < 8; ++o) {
-      const int at = group * 8 + o;
-      part[o] = (scratch[at] + scratch[OT + at]) + (scratch[2 * OT + at] + scratch[3 * OT + at]);
-      if (pass == 0) mean[o] = part[o] / f32(count);
+      GPU_UNROLL for (int p = 0; p < P; ++p) {
+        const f32 d = pass == 0 ? sum[p][o] : sum[p][o] - mean[o];
+        if (valid >> p & 1) v += pass == 0 ? d : d * d;
+      }
+      for (int step = high; step >= low; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
+      if (first) scratch[warp * OT + channel(o)] = v;
     }
     __syncthreads();
-    if (pass == 1 && warp == 0 && row == 0)
-      GPU_UNROLL for (int o = 0; o < 8; ++o)
-        if (group * 8 + o < channels) {
-          f64* p = stats + ((group * 8 + o) * tiles + tile) * 3;
-          p[0] = f64(count);
-          p[1] = f64(mean[o]);
-          // Squares about the true mean, not its fp32 rounding, differ by count · (rounding)²: nothing.
-          p[2] = f64(part[o]);
-        }
+    GPU_UNROLL for (int o = 0; o < C; ++o) {
+      const int at = channel(o);
+      const f32 total = (scratch[at] + scratch[OT + at]) + (scratch[2 * OT + at] + scratch[3 * OT + at]);
+      if (pass == 0) {
+        mean[o] = total / f32(count);
+      } else if (warp == 0 && first && at < channels) {
+        f64* p = stats + (at * tiles + tile) * 3;
+        p[0] = f64(count);
+        p[1] = f64(mean[o]);
+        p[2] = f64(total);
+      }
+    }
+    __syncthreads();
   }
 }
 
@@ -174,8 +169,8 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tile_kernel(ConvSh
   if (c.stats) {
     __syncthreads();
     const int count = min(T::kD, D - d0) * min(T::kH, H - h0) * min(kTileW, W - w0);
-    tile_stats<KD, OT>(sum, mine, count, xs, c.stats + o0 * g.tiles * 3,
-                       blockIdx.x / unsigned(outBlocks), g.tiles, O - o0);
+    tile_stats<OT>(sum, (1u << mine) - 1, 1, T::kWarpRows / 2, [&](int o) { return group * 8 + o; }, count, xs,
+                   c.stats + o0 * g.tiles * 3, blockIdx.x / unsigned(outBlocks), g.tiles, O - o0);
   }
   const int ob = o0 + group * 8;
   if (mine == 0 || ob >= O) return;

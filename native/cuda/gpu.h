@@ -5,7 +5,7 @@
 //   __global__ __device__ threadIdx blockIdx blockDim gridDim __syncthreads __syncwarp __shfl_*_sync   as CUDA has them
 //   GPU_SHARED(T, name, count)    count elements of static shared memory; name is a T*
 //   GPU_DYN_SHARED(T, name)       the launch's dynamic shared memory, 16-byte aligned; name is a T*
-//   GPU_UNROLL                    before a loop: unrolled whole (its counts are constants)
+//   GPU_UNROLL                    before a loop: unrolled whole (its counts are constants); GPU_ROLLED: not at all
 //   gpu::launch(Shape, kernel, arguments…)   instead of <<<>>>; arguments are converted to the parameters' types
 //   GPU_UNROLL                    before a loop: all its rounds one after the other
 //   cp_async16, cp_async_commit, cp_async_wait<N>, mma_*   wrapped instructions

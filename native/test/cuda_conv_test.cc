@@ -11,8 +11,8 @@ using namespace macl::testing;
 int main(int argc, char** argv) {
   using namespace macl::gpu;
   const KernelTable tables[] = {
-      gpu_table("cuda-plain", macl_kernels_plain, {conv3d_plain_gpu, upconv3d_gpu, linear_gpu}),
-      gpu_table("cuda", macl_kernels_plain, {conv3d_gpu}),
+      gpu_table("cuda-plain", macl_kernels_plain, {conv3d_plain_gpu, upconv3d_plain_gpu, linear_gpu}),
+      gpu_table("cuda", macl_kernels_plain, {conv3d_gpu, upconv3d_gpu}),
       gpu_table("cuda-tf32", macl_kernels_plain, {conv3d_tf32_gpu}),
   };
   before_way = [](int way) { host::set_order(way == 0 ? host::kForward : way == 3 ? host::kBackward : host::kShuffled); };
@@ -22,10 +22,9 @@ int main(int argc, char** argv) {
     if (!wanted) continue;
     tolerance = std::strcmp(t.isa, "cuda-tf32") ? 4e-6 : 1e-3;
     for (const Case& c : conv_cases) conv_case(t, c);
-    if (!std::strcmp(t.isa, "cuda-plain")) {
+    if (std::strcmp(t.isa, "cuda-tf32"))
       for (const Case& c : upconv_cases) upconv_case(t, c);
-      linear_case(t, 3, 5, 7, 0, 0), linear_case(t, 4, 33, 18, 2, 1);
-    }
+    if (!std::strcmp(t.isa, "cuda-plain")) linear_case(t, 3, 5, 7, 0, 0), linear_case(t, 4, 33, 18, 2, 1);
     refusals(t);
     std::printf("%s: %d passed, %d failed so far\n", t.isa, passed, failed);
   }

@@ -248,6 +248,7 @@ inline double max(double a, double b) { return std::fmax(a, b); }
 #undef GPU_MIN_MAX
 
 #define GPU_UNROLL
+#define GPU_ROLLED
 
 #define GPU_SHARED(T, name, count)     \
   static const char name##_declared = 0; \
