@@ -13,14 +13,18 @@ import { throwIfAborted } from './breathe.js';
 import {
   headerLength,
   parseSafetensorsHeader,
-  readSafetensors,
   type RawTensor,
   type Safetensors,
   type SafetensorsHeader,
   safetensorsLayout,
+  type TensorEntry,
+  tensorsOf,
+  type TensorStream,
 } from './safetensors.js';
 
 const CHUNK_BYTES = 8 * 1024 * 1024;
+/** Of tensors that pass through memory in pieces; a multiple of every element size. */
+export const PIECE_BYTES = 2 * 1024 * 1024;
 
 /** The system's error code (ENOENT, ENOSPC, …) or undefined. */
 export function systemCode(error: unknown): string | undefined {
@@ -42,6 +46,14 @@ const WORDS: Readonly<Record<string, string>> = {
   ENXIO: 'is not a regular file',
   EMFILE: 'too many open files',
 };
+
+/** Whether it is the file's content that is wrong, and not that it could not be read (or is not there). */
+export function isDamage(error: unknown): error is MaclError {
+  if (!(error instanceof MaclError) || error.code !== 'file') return false;
+  const code = systemCode(error.cause);
+  // Node's own codes (ERR_…) are of what was read, such as text that is not UTF-8.
+  return code === undefined || code.startsWith('ERR_');
+}
 
 /** A system error as a MaclError that names the file and what was done; a MaclError stays as it is. */
 export function asFileError(error: unknown, file: string, doing: 'read' | 'write' | 'open'): MaclError {
@@ -198,22 +210,52 @@ export async function readSafetensorsHeader(
 /** Reads a safetensors file; the header is checked against the file's size before the rest is read. */
 export async function readSafetensorsFile(file: string, options: { signal?: AbortSignal } = {}): Promise<Safetensors> {
   return withFile(file, async (handle, fileBytes) => {
-    const { dataOffset } = await readSafetensorsHeader(handle, fileBytes, file);
+    const header = await readSafetensorsHeader(handle, fileBytes, file);
     // The data begins where the header says; keep it 8-aligned in memory, so that views need no copy.
-    const pad = (8 - (dataOffset % 8)) % 8;
+    const pad = (8 - (header.dataOffset % 8)) % 8;
     const bytes = new Uint8Array(pad + fileBytes).subarray(pad);
     await readExactly(handle, bytes, 0, file, options.signal);
-    return readSafetensors(bytes, file);
+    return tensorsOf(bytes, header);
+  });
+}
+
+/** A safetensors file that is read tensor by tensor. */
+export interface OpenSafetensors extends SafetensorsHeader {
+  readonly file: string;
+  /** A tensor's bytes in pieces, in order. */
+  pieces(entry: TensorEntry): AsyncIterable<Uint8Array>;
+}
+
+/** Opens a safetensors file, checks its header against its size, does something with it, closes it. */
+export async function withSafetensors<T>(file: string, use: (open: OpenSafetensors) => Promise<T>): Promise<T> {
+  return withFile(file, async (handle, fileBytes) => {
+    const header = await readSafetensorsHeader(handle, fileBytes, file);
+    async function* pieces({ start, end }: TensorEntry): AsyncIterable<Uint8Array> {
+      for (let at = start; at < end; at += PIECE_BYTES) {
+        const piece = new Uint8Array(Math.min(PIECE_BYTES, end - at));
+        await readExactly(handle, piece, header.dataOffset + at, file);
+        yield piece;
+      }
+    }
+    return use({ ...header, file, pieces });
   });
 }
 
 /** Writes a safetensors file atomically, without a second copy of the tensors in memory. */
 export async function writeSafetensorsFile(
   path: string,
-  tensors: ReadonlyMap<string, RawTensor>,
+  tensors: ReadonlyMap<string, RawTensor | TensorStream>,
   metadata: Readonly<Record<string, string>> = {},
   options: { signal?: AbortSignal } = {},
 ): Promise<void> {
   const { header, order } = safetensorsLayout(tensors, metadata);
-  await writeFileAtomic(path, [header, ...order.map((name) => tensors.get(name)!.bytes)], options);
+  async function* bytes(): AsyncIterable<Uint8Array> {
+    yield header;
+    for (const name of order) {
+      const tensor = tensors.get(name)!;
+      if ('bytes' in tensor) yield tensor.bytes;
+      else yield* tensor.pieces();
+    }
+  }
+  await writeFileAtomic(path, bytes(), options);
 }

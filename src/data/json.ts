@@ -4,7 +4,26 @@
  */
 export type JsonValue = string | number | boolean | null | JsonValue[] | Map<string, JsonValue>;
 
-const MAX_DEPTH = 64;
+/** Nesting that any of our documents stays far below. */
+export const MAX_DEPTH = 64;
+
+const SCALAR = /(?:-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null)/y;
+// eslint-disable-next-line no-control-regex -- what JSON takes only as an escape
+const NOT_PLAIN = /[\\\u0000-\u001f]/;
+
+/** `JSON.parse` for documents of any size that come from elsewhere: nesting is looked at before anything is built. */
+export function parseJson(text: string): unknown {
+  let depth = 0;
+  for (let at = 0; at < text.length; at++) {
+    const c = text.charCodeAt(at);
+    if (c === 0x22) {
+      for (at++; at < text.length && text.charCodeAt(at) !== 0x22; at++) if (text.charCodeAt(at) === 0x5c) at++;
+    } else if (c === 0x5b || c === 0x7b) {
+      if (++depth > MAX_DEPTH) throw new SyntaxError(`nested deeper than ${MAX_DEPTH} levels at character ${at}`);
+    } else if (c === 0x5d || c === 0x7d) depth--;
+  }
+  return JSON.parse(text) as unknown;
+}
 
 /** Parses `text`. Throws Error with the position; the caller names file and field. */
 export function parseStrictJson(text: string): JsonValue {
@@ -18,6 +37,13 @@ export function parseStrictJson(text: string): JsonValue {
   const string = (): string => {
     const start = at;
     at++;
+    // Nearly every string has no escape: found and taken in one go.
+    const end = text.indexOf('"', at);
+    const plain = end < 0 ? '' : text.slice(at, end);
+    if (end >= 0 && !NOT_PLAIN.test(plain)) {
+      at = end + 1;
+      return plain;
+    }
     for (; at < text.length; at++) {
       const c = text[at];
       if (c === '\\') at++;
@@ -35,9 +61,8 @@ export function parseStrictJson(text: string): JsonValue {
     if (c === '"') return string();
     if (c === '{') return object(depth);
     if (c === '[') return array(depth);
-    const match = /(?:-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null)/y;
-    match.lastIndex = at;
-    const found = match.exec(text);
+    SCALAR.lastIndex = at;
+    const found = SCALAR.exec(text);
     if (!found) return fail('not JSON');
     const result = JSON.parse(found[0]) as number | boolean | null;
     at += found[0].length;

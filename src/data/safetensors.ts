@@ -72,8 +72,11 @@ export interface Safetensors {
   metadata: Record<string, string>;
 }
 
-/** The largest header that any reader of the format takes. */
-export const MAX_HEADER_BYTES = 100_000_000;
+/**
+ * The largest header that is parsed: room for some 25,000 tensors, where networks of this field have hundreds. The format
+ * allows 100 MB, which would be seconds of parsing before anything in it could be refused.
+ */
+export const MAX_HEADER_BYTES = 4 * 2 ** 20;
 
 function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
@@ -175,12 +178,24 @@ export function parseSafetensorsHeader(header: Uint8Array, fileBytes: number, fi
 /** Reads a whole file's bytes. Throws MaclError `file`, naming the tensor, for anything that is not exact. */
 export function readSafetensors(bytes: Uint8Array, file: string): Safetensors {
   const length = headerLength(bytes.subarray(0, 8), bytes.length, file);
-  const header = parseSafetensorsHeader(bytes.subarray(8, 8 + length), bytes.length, file);
+  return tensorsOf(bytes, parseSafetensorsHeader(bytes.subarray(8, 8 + length), bytes.length, file));
+}
+
+/** The tensors of a whole file's bytes, as views. */
+export function tensorsOf(bytes: Uint8Array, header: SafetensorsHeader): Safetensors {
   const tensors = new Map<string, RawTensor>();
   for (const { name, dtype, shape, start, end } of header.entries) {
     tensors.set(name, { dtype, shape, bytes: bytes.subarray(header.dataOffset + start, header.dataOffset + end) });
   }
   return { tensors, metadata: header.metadata };
+}
+
+/** A tensor whose bytes come in pieces when they are written, so that it never lies in memory twice. */
+export interface TensorStream {
+  dtype: SafetensorsDtype;
+  shape: number[];
+  byteLength: number;
+  pieces(): Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 }
 
 const compareText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
@@ -190,7 +205,7 @@ const compareText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 
  * so that every tensor is aligned in the file, then by name. The same tensors give the same bytes.
  */
 export function safetensorsLayout(
-  tensors: ReadonlyMap<string, RawTensor>,
+  tensors: ReadonlyMap<string, RawTensor | TensorStream>,
   metadata: Readonly<Record<string, string>> = {},
 ): { header: Uint8Array; order: string[] } {
   const order = [...tensors.keys()].sort(
@@ -204,20 +219,22 @@ export function safetensorsLayout(
   }
   let at = 0;
   for (const name of order) {
-    const { dtype, shape, bytes } = tensors.get(name)!;
+    const tensor = tensors.get(name)!;
+    const { dtype, shape } = tensor;
+    const length = 'bytes' in tensor ? tensor.bytes.length : tensor.byteLength;
     const needed = shape.reduce((product, n) => product * n, DTYPE_BYTES[dtype]);
-    if (name === '__metadata__' || bytes.length !== needed) {
+    if (name === '__metadata__' || length !== needed) {
       throw new MaclError(
         'weights',
-        `tensor ${name}: shape [${shape.join(', ')}] ${dtype} needs ${needed} bytes, found ${bytes.length}`,
+        `tensor ${name}: shape [${shape.join(', ')}] ${dtype} needs ${needed} bytes, found ${length}`,
         {
           tensors: [name],
         },
       );
     }
-    const range = `[${at},${at + bytes.length}]`;
+    const range = `[${at},${at + length}]`;
     parts.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":${range}}`);
-    at += bytes.length;
+    at += length;
   }
   const json = new TextEncoder().encode(`{${parts.join(',')}}`);
   const padded = Math.ceil(json.length / 8) * 8;

@@ -97,6 +97,12 @@ export class Executor {
     return (await this.session.run(loaded, options)).committed;
   }
 
+  /** Bytes of the state from where the session keeps it. */
+  readStateAt(offset: number, bytes: number): Uint8Array {
+    return this.session.read('state', offset, bytes);
+  }
+
+  /** The whole state, copied: for small networks. */
   readState(): Uint8Array {
     return this.session.read('state', 0, this.stateBytes);
   }

@@ -6,7 +6,7 @@ import { MaclError } from '../errors.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import type { Executor } from './executor.js';
-import { stateTensors } from './network-state.js';
+import { CHECKPOINT_ROLES, stateStreams } from './network-state.js';
 import { collapsedLevels, collapseWarning, REPRESENTATION_EVERY, type Representation } from './representation.js';
 import type { RunFolder } from './run-folder.js';
 import { learningRate, type Schedule } from './schedule.js';
@@ -154,12 +154,8 @@ function stopped(done: number, cause: MaclError): MaclError {
 }
 
 async function saveCheckpoint(loop: Loop, step: number, more: Readonly<Record<string, string>>): Promise<void> {
-  const tensors = stateTensors(loop.state, loop.executor.readState(), ['parameter', 'statistic', 'moment', 'counter']);
-  for (const [name, { dtype, bytes }] of tensors) {
-    const values = dtype === 'F64' ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
-    if (!values.every(Number.isFinite))
-      throw new MaclError('nonfinite', `${name} is not finite after step ${step}: nothing was saved`);
-  }
+  const read = (offset: number, bytes: number) => loop.executor.readStateAt(offset, bytes);
+  const tensors = stateStreams(loop.state, read, CHECKPOINT_ROLES, `after step ${step}`);
   const metadata = { ...loop.metadata, ...loop.progress?.(), ...more, step: String(step) };
   await loop.folder.saveCheckpoint(step, tensors, metadata);
 }

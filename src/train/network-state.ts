@@ -4,11 +4,16 @@
  */
 import { freeBytes } from '../backend/limits-node.js';
 import { Draws, PURPOSE } from '../data/philox.js';
-import { asFloat64, type RawTensor } from '../data/safetensors.js';
-import { MaclError, memoryError } from '../errors.js';
+import { PIECE_BYTES, type OpenSafetensors } from '../data/files.js';
+import { asFloat64, type RawTensor, type TensorEntry, type TensorStream } from '../data/safetensors.js';
+import { fileError, MaclError, memoryError } from '../errors.js';
 import { addressOfEntry, type StateEntry, type StateTable } from '../nn/state.js';
 
 export type StateRole = StateEntry['role'];
+/** What a run needs to go on. */
+export const CHECKPOINT_ROLES = ['parameter', 'statistic', 'moment', 'counter'] as const satisfies readonly StateRole[];
+/** What a model is. */
+export const MODEL_ROLES = ['parameter', 'statistic'] as const satisfies readonly StateRole[];
 const KAIMING_SLOPE = 0.01;
 
 /** Typed view of an entry in the state's bytes. */
@@ -64,6 +69,95 @@ export function stateTensors(
     out.set(entry.name, { dtype, shape: [...entry.shape], bytes: state.slice(offset, offset + bytes) });
   }
   return out;
+}
+
+/** Reads bytes of a session's state. */
+export type ReadState = (offset: number, bytes: number) => Uint8Array;
+
+const isFiniteIn = (piece: Uint8Array, dtype: RawTensor['dtype']): boolean => {
+  const aligned = piece.byteOffset % 8 === 0 ? piece : piece.slice();
+  const { buffer, byteOffset, byteLength } = aligned;
+  const values =
+    dtype === 'F64'
+      ? new Float64Array(buffer, byteOffset, byteLength / 8)
+      : new Float32Array(buffer, byteOffset, byteLength / 4);
+  return values.every(Number.isFinite);
+};
+
+/**
+ * Entries of some roles as tensors that are read from the session piece by piece while they are written: saving takes no
+ * memory that the plan does not know of. Throws `nonfinite` while writing, so that nothing of it is kept.
+ */
+export function stateStreams(
+  table: StateTable,
+  read: ReadState,
+  roles: readonly StateRole[],
+  when: string,
+): Map<string, TensorStream> {
+  const out = new Map<string, TensorStream>();
+  for (const entry of table.entries) {
+    if (!roles.includes(entry.role)) continue;
+    const { offset, bytes } = addressOfEntry(table, entry);
+    const dtype = entry.tensor.dtype === 'f64' ? 'F64' : 'F32';
+    const pieces = function* (): Iterable<Uint8Array> {
+      for (let at = 0; at < bytes; at += PIECE_BYTES) {
+        const piece = read(offset + at, Math.min(PIECE_BYTES, bytes - at));
+        if (!isFiniteIn(piece, dtype))
+          throw new MaclError('nonfinite', `${entry.name} is not finite ${when}: nothing was saved`);
+        yield piece;
+      }
+    };
+    out.set(entry.name, { dtype, shape: [...entry.shape], byteLength: bytes, pieces });
+  }
+  return out;
+}
+
+/** Tensors of a file that are copied piece by piece into another one. */
+export function fileStreams(
+  table: StateTable,
+  from: OpenSafetensors,
+  roles: readonly StateRole[],
+): Map<string, TensorStream> {
+  checkTensors(table, tensorsByName(from), roles, from.file);
+  return new Map(
+    from.entries.map((entry) => {
+      const { name, dtype, shape, start, end } = entry;
+      return [name, { dtype, shape, byteLength: end - start, pieces: () => from.pieces(entry) }];
+    }),
+  );
+}
+
+const tensorsByName = ({ entries }: OpenSafetensors) => new Map(entries.map((e) => [e.name, e]));
+
+/**
+ * Reads every entry of some roles from a file of ours into the state, with no second copy of either. Throws `file` where
+ * a value is not finite: nothing that was saved is.
+ */
+export async function readStateFile(
+  table: StateTable,
+  state: Uint8Array,
+  from: OpenSafetensors,
+  roles: readonly StateRole[],
+): Promise<void> {
+  const found = tensorsByName(from);
+  checkTensors(table, found, roles, from.file);
+  for (const entry of table.entries) {
+    if (!roles.includes(entry.role)) continue;
+    const tensor = found.get(entry.name) as TensorEntry;
+    const { offset } = addressOfEntry(table, entry);
+    const dtype = entry.tensor.dtype === 'f64' ? 'F64' : 'F32';
+    // A run that goes on in the other precision converts a tensor at a time.
+    const same = tensor.dtype === dtype;
+    const target = same ? state.subarray(offset) : new Uint8Array(tensor.end - tensor.start);
+    let at = 0;
+    for await (const piece of from.pieces(tensor)) {
+      target.set(piece, at);
+      at += piece.length;
+    }
+    if (!same) setEntry(table, state, entry, { dtype: tensor.dtype, shape: tensor.shape, bytes: target });
+    if (!viewOf(table, entry, state).every(Number.isFinite))
+      throw fileError(from.file, entry.name, 'has values that are not finite');
+  }
 }
 
 /** Names that files from PyTorch may have and that mean nothing here. */

@@ -2,19 +2,25 @@
  * A run's folder: `config.json`, `log.jsonl`, `checkpoints/`, `model.safetensors`, and a lock that keeps two runs apart.
  * It knows files, not what is trained.
  */
-import { open, readFile, readdir, stat, truncate, unlink, type FileHandle } from 'node:fs/promises';
+import { open, readdir, stat, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   asFileError,
+  isDamage,
   makeFolder,
-  readSafetensorsFile,
+  readTextFile,
+  readWholeFile,
   systemCode,
+  withSafetensors,
   writeFileAtomic,
   writeSafetensorsFile,
+  type OpenSafetensors,
 } from '../data/files.js';
-import type { RawTensor, Safetensors } from '../data/safetensors.js';
+import { parseJson } from '../data/json.js';
+import type { RawTensor, TensorStream } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
-import { isLiveTaker, isLock, takeLock } from './run-lock.js';
+import * as lock from './run-lock.js';
+import type { Lock } from './run-lock.js';
 
 /** What a run writes, as it is called while it is being written: `.NAME.PID.RANDOM.tmp`. */
 const OWN_TEMPORARY =
@@ -25,20 +31,30 @@ const BEFORE_RECORD = new Set(['checkpoints', 'log.jsonl']);
 const KEPT_CHECKPOINTS = 2;
 const CHECKPOINT = /^step-(\d{9})\.safetensors$/;
 
-export interface LoadedCheckpoint {
+/** Longest config.json and log.jsonl that are read. */
+const MAX_CONFIG_BYTES = 16 * 2 ** 20;
+const MAX_LOG_BYTES = 2 ** 29 - 64;
+
+export interface LoadedCheckpoint<T = unknown> {
   readonly step: number;
   readonly file: string;
-  readonly contents: Safetensors;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** What `read` made of it. */
+  readonly contents: T;
 }
+
+type Tensors = ReadonlyMap<string, RawTensor | TensorStream>;
 
 export class RunFolder {
   private log: FileHandle | null = null;
   private pendingLog = '';
   private lastFlushMs = performance.now();
+  /** Files that this run has written and must still find. */
+  private readonly written = new Set<string>();
 
   private constructor(
     readonly path: string,
-    private readonly lock: string,
+    private readonly lock: Lock,
   ) {}
 
   /**
@@ -50,15 +66,28 @@ export class RunFolder {
     // Before the lock, so that nothing is written into a folder of something else; and after it, for another run's.
     const check = options.resume ? mustBeRun : mustBeEmpty;
     await check(path);
-    const lock = await takeLock(path);
+    const taken = await lock.take(path);
     try {
       await check(path);
     } catch (error) {
-      await unlink(lock).catch(() => undefined);
+      await lock.release(taken);
       throw error;
     }
     if (options.resume) for (const folder of [path, join(path, 'checkpoints')]) await sweep(folder);
-    return new RunFolder(path, lock);
+    return new RunFolder(path, taken);
+  }
+
+  /**
+   * That the folder is still this run's: what is written after it was removed, or exchanged for another run's, would be
+   * lost or would spoil the other. Throws `state`.
+   */
+  private async mustBeOwn(): Promise<void> {
+    const missing = (await lock.isHeld(this.lock)) ? await firstMissing(this.written) : this.lock.path;
+    if (missing === undefined) return;
+    const what = `${missing} was removed or replaced while this run was writing to ${this.path}`;
+    throw new MaclError('state', `${what}: it stops here; what was saved and is still there is all there is`, {
+      file: missing,
+    });
   }
 
   file(name: string): string {
@@ -67,39 +96,33 @@ export class RunFolder {
 
   /** Begins the run on disk: a start that failed before this leaves the folder empty, ready for another try. */
   async writeConfig(config: unknown): Promise<void> {
+    await this.mustBeOwn();
     await makeFolder(this.file('checkpoints'));
     await writeFileAtomic(this.file('config.json'), JSON.stringify(config, null, 2) + '\n');
+    this.written.add(this.file('config.json'));
   }
 
+  /** The run's record as it stands on disk, not checked; null where there is none. */
   async readConfig(): Promise<unknown> {
-    const text = await readFile(this.file('config.json'), 'utf8').catch((error: unknown) => {
-      if (systemCode(error) === 'ENOENT') return null;
-      throw asFileError(error, this.file('config.json'), 'read');
-    });
+    const file = this.file('config.json');
+    const text = await orNull(readTextFile(file, MAX_CONFIG_BYTES));
     if (text === null) return null;
+    this.written.add(file);
     try {
-      return JSON.parse(text) as unknown;
+      return parseJson(text);
     } catch (cause) {
-      throw new MaclError(
-        'file',
-        `${this.file('config.json')}: not JSON`,
-        { file: this.file('config.json') },
-        { cause },
-      );
+      throw new MaclError('file', `${file}: not JSON: ${(cause as Error).message}`, { file }, { cause });
     }
   }
 
-  async isFinished(): Promise<boolean> {
-    return (await stat(this.file('model.safetensors')).catch(() => null)) !== null;
+  isFinished(): Promise<boolean> {
+    return exists(this.file('model.safetensors'));
   }
 
   /** Writes a checkpoint whole or not at all, then removes all but the newest few. */
-  async saveCheckpoint(
-    step: number,
-    tensors: ReadonlyMap<string, RawTensor>,
-    metadata: Record<string, string>,
-  ): Promise<void> {
+  async saveCheckpoint(step: number, tensors: Tensors, metadata: Record<string, string>): Promise<void> {
     await this.flushLog();
+    await this.mustBeOwn();
     await makeFolder(this.file('checkpoints'));
     await writeSafetensorsFile(
       join(this.path, 'checkpoints', `step-${String(step).padStart(9, '0')}.safetensors`),
@@ -113,8 +136,7 @@ export class RunFolder {
   /** Newest first. */
   private async checkpointSteps(): Promise<{ step: number; file: string }[]> {
     const folder = join(this.path, 'checkpoints');
-    const names = await readdir(folder).catch(() => [] as string[]);
-    return names
+    return (await namesOrNone(folder))
       .flatMap((n) => {
         const match = CHECKPOINT.exec(n);
         return match ? [{ step: Number(match[1]), file: join(folder, n) }] : [];
@@ -122,13 +144,22 @@ export class RunFolder {
       .sort((a, b) => b.step - a.step);
   }
 
-  /** The newest checkpoint that loads whole; damaged ones are reported and passed over. */
-  async newestCheckpoint(onDamaged: (error: MaclError) => void): Promise<LoadedCheckpoint | null> {
+  /**
+   * The newest checkpoint that `read` takes whole. Damaged ones are reported and passed over; one that cannot be read now
+   * (no permission, an I/O error) may be whole, and is an error.
+   */
+  async newestCheckpoint<T>(
+    onDamaged: (error: MaclError) => void,
+    read: (open: OpenSafetensors) => Promise<T>,
+  ): Promise<LoadedCheckpoint<T> | null> {
     for (const { step, file } of await this.checkpointSteps()) {
       try {
-        return { step, file, contents: await readSafetensorsFile(file) };
+        return await withSafetensors(file, async (open) => {
+          const { metadata } = open;
+          return { step, file, metadata, contents: await read(open) };
+        });
       } catch (error) {
-        if (!(error instanceof MaclError)) throw error;
+        if (!isDamage(error)) throw error;
         onDamaged(error);
       }
     }
@@ -150,37 +181,54 @@ export class RunFolder {
     if (this.pendingLog === '') return;
     const text = this.pendingLog;
     this.pendingLog = '';
+    await this.mustBeOwn();
+    const file = this.file('log.jsonl');
     try {
-      this.log ??= await open(this.file('log.jsonl'), 'a');
+      if (this.log && !(await isSameFile(this.log, file))) {
+        // Saved by an editor, say: its new file is the log.
+        await this.log.close();
+        this.log = null;
+      }
+      this.log ??= await open(file, 'a');
+      this.written.add(file);
       await this.log.appendFile(text);
     } catch (error) {
-      throw asFileError(error, this.file('log.jsonl'), 'write');
+      throw asFileError(error, file, 'write');
     }
   }
 
-  /** Cuts the log back to the first record that is not kept (and a torn last line off). */
-  async cutLog(keeps: (record: Readonly<Record<string, unknown>>) => boolean): Promise<void> {
-    const path = this.file('log.jsonl');
-    const text = await readFile(path, 'utf8').catch(() => null);
-    if (text === null) return;
-    let keep = 0;
-    for (let at = 0; at < text.length;) {
-      const end = text.indexOf('\n', at);
-      if (end < 0) break;
-      let record: unknown;
-      try {
-        record = JSON.parse(text.slice(at, end));
-      } catch {
-        break;
-      }
-      if (typeof record !== 'object' || record === null || !keeps(record as Record<string, unknown>)) break;
-      at = end + 1;
-      keep = at;
+  /**
+   * Cuts the log back to the first record that is not kept (and a torn last line off). What is no record before that is
+   * left out, and reported.
+   */
+  async cutLog(
+    keeps: (record: Readonly<Record<string, unknown>>) => boolean,
+    onDamaged: (message: string) => void = () => undefined,
+  ): Promise<void> {
+    const file = this.file('log.jsonl');
+    const bytes = await orNull(readWholeFile(file, { maxBytes: MAX_LOG_BYTES }));
+    if (bytes === null) return;
+    const before = Buffer.from(bytes.buffer).toString('utf8');
+    const lines = before.split('\n');
+    // After the last line end: nothing, or a line that a kill has torn.
+    lines.pop();
+    const kept: string[] = [];
+    const damaged: number[] = [];
+    for (const [n, line] of lines.entries()) {
+      const record = recordOf(line);
+      if (record && !keeps(record)) break;
+      if (record) kept.push(line);
+      else damaged.push(n + 1);
     }
-    await truncate(path, Buffer.byteLength(text.slice(0, keep)));
+    if (damaged.length > 0)
+      onDamaged(`${file}: lines that are no records were left out: ${damaged.slice(0, 8).join(', ')}`);
+    const text = kept.map((line) => `${line}\n`).join('');
+    if (text !== before) await writeFileAtomic(file, text);
   }
 
-  async saveModel(tensors: ReadonlyMap<string, RawTensor>, metadata: Record<string, string>): Promise<string> {
+  async saveModel(tensors: Tensors, metadata: Record<string, string>): Promise<string> {
+    await this.flushLog();
+    await this.mustBeOwn();
     await writeSafetensorsFile(this.file('model.safetensors'), tensors, metadata);
     return this.file('model.safetensors');
   }
@@ -191,7 +239,7 @@ export class RunFolder {
     } finally {
       await this.log?.close().catch(() => undefined);
       this.log = null;
-      await unlink(this.lock).catch(() => undefined);
+      await lock.release(this.lock);
     }
   }
 }
@@ -200,14 +248,64 @@ function finiteOrNull(_key: string, value: unknown): unknown {
   return typeof value === 'number' && !Number.isFinite(value) ? null : value;
 }
 
+/** Whether something is there; an error that does not say so is an error. */
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw asFileError(error, path, 'read');
+  }
+}
+
+async function firstMissing(paths: Iterable<string>): Promise<string | undefined> {
+  for (const path of paths) if (!(await exists(path))) return path;
+  return undefined;
+}
+
+async function isSameFile(handle: FileHandle, path: string): Promise<boolean> {
+  const [held, named] = await Promise.all([handle.stat({ bigint: true }), stat(path, { bigint: true })]);
+  return held.ino === named.ino && held.dev === named.dev;
+}
+
+/** Null where the file is not there; every other error stays one. */
+function orNull<T>(promise: Promise<T>): Promise<T | null> {
+  return promise.catch((error: unknown) => {
+    if (error instanceof MaclError && systemCode(error.cause) === 'ENOENT') return null;
+    throw error;
+  });
+}
+
+async function namesOrNone(folder: string): Promise<string[]> {
+  return readdir(folder).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw asFileError(error, folder, 'read');
+  });
+}
+
+/** A record of the log; null where the line is none. */
+function recordOf(line: string): Record<string, unknown> | null {
+  let value: unknown;
+  try {
+    value = parseJson(line);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return null;
+  }
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : null;
+}
+
 /** Removes what killed writes of this run left. The lock is held, so only files of other takers of it are in use. */
 async function sweep(folder: string): Promise<void> {
-  for (const name of await readdir(folder).catch(() => [] as string[]))
-    if (OWN_TEMPORARY.test(name) && !isLiveTaker(name)) await unlink(join(folder, name)).catch(() => undefined);
+  for (const name of await namesOrNone(folder))
+    if (OWN_TEMPORARY.test(name) && !lock.isLiveTaker(name)) await unlink(join(folder, name)).catch(() => undefined);
 }
 
 const namesIn = async (path: string): Promise<string[]> =>
-  (await readdir(path)).filter((n) => !isLock(n) && !n.startsWith('.'));
+  (await namesOrNone(path)).filter((n) => !lock.isLock(n) && !n.startsWith('.'));
 
 /** Nothing is resumed in, written into or removed from a folder of something else. */
 async function mustBeRun(path: string): Promise<void> {

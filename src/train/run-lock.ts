@@ -4,9 +4,11 @@
  * its content (a link to a file that is written already), so that no reader takes half a lock for a dead one.
  */
 import { constants } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import { copyFile, link, readdir, readFile, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { asFileError, systemCode, temporaryName } from '../data/files.js';
+import { asFileError, isDamage, readTextFile, systemCode, temporaryName } from '../data/files.js';
+import { parseJson } from '../data/json.js';
 import { MaclError } from '../errors.js';
 
 const LOCK = /^lock\.(\d{1,9})$/;
@@ -26,14 +28,52 @@ interface Owner {
   readonly pid: number;
   /** Start time of the process, so that a reused pid is not taken for it. */
   readonly start: string;
+  /** Tells this taking of the lock from every other. */
+  readonly token: string;
 }
 
-/** Takes the lock. @returns its file, to be removed at the end; throws MaclError `locked` while its owner lives */
-export async function takeLock(folder: string): Promise<string> {
-  const self: Owner = { pid: process.pid, start: (await startTimeOf(process.pid)) ?? 'unknown' };
+/** A lock that was taken. */
+export interface Lock {
+  readonly path: string;
+  readonly content: string;
+}
+
+/** No lock of ours is longer. */
+const MAX_BYTES = 4096;
+
+/** The content of a lock; null where it is not there. What cannot be read may be held by somebody, and is an error. */
+async function contentOf(path: string): Promise<string | null> {
+  try {
+    return await readTextFile(path, MAX_BYTES);
+  } catch (error) {
+    if (systemCode((error as MaclError).cause) === 'ENOENT') return null;
+    // Nobody wrote this as a lock.
+    if (isDamage(error)) return '';
+    throw error;
+  }
+}
+
+/** Whether the folder still holds it: false where it was removed or exchanged. */
+export async function isHeld(lock: Lock): Promise<boolean> {
+  return (await contentOf(lock.path)) === lock.content;
+}
+
+/** Gives it back; another's in its place stays. */
+export async function release(lock: Lock): Promise<void> {
+  if (await isHeld(lock).catch(() => false)) await unlink(lock.path).catch(() => undefined);
+}
+
+/** Takes the lock. Throws MaclError `locked` while its owner lives. */
+export async function take(folder: string): Promise<Lock> {
+  const self: Owner = {
+    pid: process.pid,
+    start: (await startTimeOf(process.pid)) ?? 'unknown',
+    token: randomBytes(8).toString('hex'),
+  };
+  const content = JSON.stringify(self);
   const own = temporaryName(join(folder, 'lock'));
   try {
-    await writeFile(own, JSON.stringify(self), { flag: 'wx' });
+    await writeFile(own, content, { flag: 'wx' });
     for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
       const held = await locksIn(folder);
       const top = held.at(-1);
@@ -47,7 +87,7 @@ export async function takeLock(folder: string): Promise<string> {
         continue;
       }
       for (const old of held) await unlink(old.path).catch(() => undefined);
-      return path;
+      return { path, content };
     }
   } catch (error) {
     throw asFileError(error, folder, 'write');
@@ -82,17 +122,22 @@ async function locksIn(folder: string): Promise<{ number: number; path: string }
 }
 
 async function mustBeDead(path: string): Promise<void> {
-  let owner: Partial<Owner> = {};
-  try {
-    owner = JSON.parse(await readFile(path, 'utf8')) as Partial<Owner>;
-  } catch {
-    // Released meanwhile, or damaged: nobody's.
-  }
-  const { pid } = owner;
+  const { pid, start: began } = ownerIn((await contentOf(path)) ?? '');
   if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid <= 0) return;
   const start = await startTimeOf(pid);
-  if (start === null || (start !== owner.start && start !== 'unknown')) return;
+  if (start === null || (start !== began && start !== 'unknown')) return;
   throw new MaclError('locked', `${path}: process ${pid} is writing to this run`, { file: path, found: pid });
+}
+
+/** What a lock says; nothing where it was released meanwhile, or is not what a run writes whole: then it is nobody's. */
+function ownerIn(content: string): { readonly pid?: unknown; readonly start?: unknown } {
+  try {
+    const value = parseJson(content);
+    return typeof value === 'object' && value !== null ? value : {};
+  } catch (error) {
+    if (error instanceof SyntaxError) return {};
+    throw error;
+  }
 }
 
 /** Clock ticks since boot at which a process began; 'unknown' where the system does not say, null where it is not there. */
@@ -104,6 +149,7 @@ async function startTimeOf(pid: number): Promise<string | null> {
     if (state === 'Z' || state === 'X') return null;
     return fields[18] ?? null;
   } catch {
+    // No /proc here, or the process is gone, or is nobody's business: the system says which.
     return isAlive(pid) ? 'unknown' : null;
   }
 }

@@ -7,7 +7,9 @@ import { DEVICES, type Backend, type DeviceName } from '../backend/types.js';
 import { settingPaths } from '../config/index.js';
 import type { ConfigInput, ResolvedConfig } from '../config/types.js';
 import type { Dataset } from '../data/dataset.js';
+import type { OpenSafetensors } from '../data/files.js';
 import type { PreparedCase } from '../data/prepared-case.js';
+import type { TensorStream } from '../data/safetensors.js';
 import { MaclError, memoryError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
@@ -16,9 +18,9 @@ import type { OnEvent } from './events.js';
 import { Executor } from './executor.js';
 import { trainLoop, type Represented } from './loop.js';
 import { modelMetadata } from './model-file.js';
-import { loadAll, stateTensors } from './network-state.js';
 import { describeRepresentation, type Representation } from './representation.js';
-import { RunFolder, type LoadedCheckpoint } from './run-folder.js';
+import { CHECKPOINT_ROLES, emptyState, MODEL_ROLES, readStateFile, stateStreams } from './network-state.js';
+import { RunFolder } from './run-folder.js';
 import { checkResume, readRecord, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
 import { planStore, VolumeStore, type StoreOptions } from './volume-store.js';
@@ -99,8 +101,8 @@ export interface Validation {
   run(step: number): Promise<void>;
   /** What a checkpoint has to remember of it. */
   progress(): Readonly<Record<string, string>>;
-  /** Weights to keep at the end instead of the last ones. */
-  best(): Promise<Uint8Array | null>;
+  /** Hands the weights to keep at the end instead of the last ones to `use`; null where there are none. */
+  best<T>(use: (tensors: ReadonlyMap<string, TensorStream>) => Promise<T>): Promise<T | null>;
 }
 
 export async function openMachine(options: MachineOptions): Promise<Backend> {
@@ -170,21 +172,6 @@ async function train<C extends ResolvedConfig>(
   const { config } = record;
   const onEvent = options.onEvent ?? (() => undefined);
   const warn = (message: string) => onEvent({ kind: 'warning', message });
-  const checkpoint = options.resume
-    ? await folder.newestCheckpoint((e) => warn(`passed over a damaged checkpoint: ${e.message}`))
-    : null;
-  if (options.resume && !checkpoint)
-    onEvent({ kind: 'note', message: `${folder.path}: no whole checkpoint: starting at step 0` });
-  if (checkpoint && checkpoint.contents.metadata['macl.config'] !== modelMetadata(record)['macl.config'])
-    throw new MaclError('config', `${checkpoint.file}: was saved by a run of another configuration`, {
-      file: checkpoint.file,
-    });
-  const startStep = checkpoint?.step ?? 0;
-  const resumed = checkpoint?.contents.metadata ?? null;
-  const validatedStep = Number(resumed?.['validated'] ?? 0);
-  const isDone = (record: Readonly<Record<string, unknown>>): boolean =>
-    typeof record['step'] === 'number' && record['step'] <= ('validationDice' in record ? validatedStep : startStep);
-
   const programs = [program, ...t.others];
   const fixed = sessionSizes(programs);
   const others = fixed.state + fixed.scratch + fixed.io;
@@ -195,14 +182,18 @@ async function train<C extends ResolvedConfig>(
   });
   if (!storePlan.resident)
     onEvent({ kind: 'note', message: `the volumes do not fit into memory: each step reads its boxes from disk` });
-  const initial = checkpoint ? restore(state, checkpoint) : await t.begin();
-  const executor = await Executor.open(backend, programs, initial, storePlan.bytes);
+  const { executor, startStep, resumed } = await openState(t, folder, options, (initial) =>
+    Executor.open(backend, programs, initial, storePlan.bytes),
+  );
+  const validatedStep = Number(resumed?.['validated'] ?? 0);
+  const isDone = (record: Readonly<Record<string, unknown>>): boolean =>
+    typeof record['step'] === 'number' && record['step'] <= ('validationDice' in record ? validatedStep : startStep);
   try {
     const store = await VolumeStore.open(executor.session, t.cases, storePlan, options.signal);
     const validation = (await t.validation?.(executor, folder, resumed)) ?? null;
     // From here on the folder holds a run; whatever stops it before leaves none.
     if ((await folder.readConfig()) === null) await folder.writeConfig(record);
-    await folder.cutLog(isDone);
+    await folder.cutLog(isDone, warn);
     let last: Readonly<Record<string, number>> = {};
     const { skipped, represented } = await trainLoop({
       executor,
@@ -240,8 +231,10 @@ async function train<C extends ResolvedConfig>(
       onWarning: warn,
       signal: options.signal,
     });
-    const final = (await validation?.best()) ?? executor.readState();
-    const model = await folder.saveModel(stateTensors(state, final, ['parameter', 'statistic']), modelMetadata(record));
+    const save = (tensors: Parameters<typeof folder.saveModel>[0]) => folder.saveModel(tensors, modelMetadata(record));
+    const read = (offset: number, bytes: number) => executor.readStateAt(offset, bytes);
+    const model =
+      (await validation?.best(save)) ?? (await save(stateStreams(state, read, MODEL_ROLES, 'after the last step')));
     if (represented) onEvent({ kind: 'note', message: describeRepresentation(represented.first, represented.last) });
     onEvent({ kind: 'saved', file: model });
     const summary = { out: folder.path, model, steps: config.train.steps, skipped, last };
@@ -251,9 +244,38 @@ async function train<C extends ResolvedConfig>(
   }
 }
 
-function restore(state: StateTable, checkpoint: LoadedCheckpoint): Uint8Array {
-  const bytes = new Uint8Array(state.bytes);
-  loadAll(state, bytes, checkpoint.contents.tensors, ['parameter', 'statistic', 'moment', 'counter'], checkpoint.file);
+interface OpenedState {
+  readonly executor: Executor;
+  readonly startStep: number;
+  /** Metadata of the checkpoint that the run goes on from. */
+  readonly resumed: Readonly<Record<string, string>> | null;
+}
+
+/** The state at the beginning, or of the newest whole checkpoint, in a session. The copy outside it ends here. */
+async function openState(
+  t: Training<ResolvedConfig>,
+  folder: RunFolder,
+  { resume = false, onEvent }: RunOptions,
+  open: (initial: Uint8Array) => Promise<Executor>,
+): Promise<OpenedState> {
+  const damaged = (error: MaclError) =>
+    onEvent?.({ kind: 'warning', message: `passed over a damaged checkpoint: ${error.message}` });
+  const checkpoint = resume ? await folder.newestCheckpoint(damaged, (file) => restore(t.record, t.state, file)) : null;
+  if (checkpoint) {
+    const executor = await open(checkpoint.contents);
+    return { executor, startStep: checkpoint.step, resumed: checkpoint.metadata };
+  }
+  if (resume) onEvent?.({ kind: 'note', message: `${folder.path}: no whole checkpoint: starting at step 0` });
+  return { executor: await open(await t.begin()), startStep: 0, resumed: null };
+}
+
+/** A checkpoint's state. Throws `config` for one of another run, `file` where it is damaged. */
+async function restore(record: RunRecord, state: StateTable, open: OpenSafetensors): Promise<Uint8Array> {
+  const { file, metadata } = open;
+  if (metadata['macl.config'] !== modelMetadata(record)['macl.config'])
+    throw new MaclError('config', `${file}: was saved by a run of another configuration`, { file });
+  const bytes = emptyState(state);
+  await readStateFile(state, bytes, open, CHECKPOINT_ROLES);
   return bytes;
 }
 

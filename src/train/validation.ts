@@ -3,7 +3,7 @@
  * prepared grid; the best weights so far are kept in `checkpoints/best.safetensors`.
  */
 import type { FinetuneConfig } from '../config/types.js';
-import { readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
+import { isDamage, systemCode, withSafetensors, writeSafetensorsFile } from '../data/files.js';
 import { fromHalf } from '../data/half.js';
 import type { LoadedCase, PreparedCase } from '../data/prepared-case.js';
 import type { CompiledProgram } from '../graph/compile.js';
@@ -13,11 +13,12 @@ import { predictVolume } from '../segment/sliding.js';
 import type { OnEvent } from './events.js';
 import type { Executor } from './executor.js';
 import { modelMetadata } from './model-file.js';
-import { loadAll, stateTensors } from './network-state.js';
+import { fileStreams, MODEL_ROLES, stateStreams } from './network-state.js';
 import { fillTile } from './predictor.js';
 import type { RunFolder } from './run-folder.js';
 import type { RunRecord } from './run-record.js';
 import type { Validation } from './trainer.js';
+import { fileError, type MaclError } from '../errors.js';
 
 export interface ValidationOptions {
   readonly executor: Executor;
@@ -45,23 +46,30 @@ export async function openValidation(o: ValidationOptions): Promise<Validation> 
       o.onEvent?.({ kind: 'validation', step, meanDice: dice, best: better });
       if (!better) return;
       best = dice;
-      const tensors = stateTensors(o.state, o.executor.readState(), ['parameter', 'statistic']);
+      const read = (offset: number, bytes: number) => o.executor.readStateAt(offset, bytes);
+      const tensors = stateStreams(o.state, read, MODEL_ROLES, `after step ${step}`);
       await writeSafetensorsFile(file, tensors, { ...modelMetadata(o.record), step: String(step), dice: String(dice) });
     },
     progress: (): Record<string, string> => (Number.isFinite(best) ? { bestDice: String(best) } : {}),
-    async best() {
+    async best(use) {
       if (!Number.isFinite(best)) return null;
-      const kept = await readSafetensorsFile(file).catch((error: Error) => {
-        o.onEvent?.({
-          kind: 'warning',
-          message: `the best weights are lost, the last ones are kept: ${error.message}`,
+      try {
+        return await withSafetensors(file, async (kept) => {
+          if (Number(kept.metadata['dice']) !== best)
+            throw fileError(file, 'dice', `expected ${best}, found ${kept.metadata['dice'] ?? 'nothing'}`);
+          return use(fileStreams(o.state, kept, MODEL_ROLES));
         });
+      } catch (error) {
+        // What cannot be read now may be read later: only what is gone or damaged is lost.
+        const lost =
+          isDamage(error) ||
+          (error as MaclError).code === 'weights' ||
+          systemCode((error as MaclError).cause) === 'ENOENT';
+        if (!lost || (error as MaclError).details.file !== file) throw error;
+        const message = `the best weights are lost, the last ones are kept: ${(error as MaclError).message}`;
+        o.onEvent?.({ kind: 'warning', message });
         return null;
-      });
-      if (!kept) return null;
-      const bytes = new Uint8Array(o.state.bytes);
-      loadAll(o.state, bytes, kept.tensors, ['parameter', 'statistic'], file);
-      return bytes;
+      }
     },
   };
 }
