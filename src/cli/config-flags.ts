@@ -1,9 +1,10 @@
 /** From --config, --preset, --set and the other flags to one partial configuration, checked before anything is opened. */
-import { readConfigFile } from './config-file.js';
 import { mergeConfig } from '../config/merge.js';
 import { readConfig } from '../config/resolve.js';
 import type { ConfigInput, Task } from '../config/types.js';
+import { parseJson } from '../data/json.js';
 import { MaclError } from '../errors.js';
+import { readConfigFile } from '../train/config-file.js';
 import { usage } from './flags.js';
 
 /** What yargs hands over; only what was given is there. */
@@ -37,9 +38,10 @@ function fromSets(sets: unknown): object {
     const [, path, word] = match as unknown as [string, string, string];
     let value: unknown = word;
     try {
-      value = JSON.parse(word);
-    } catch {
+      value = parseJson(word);
+    } catch (error) {
       // A word, such as cosine.
+      if (/^[[{]/.test(word)) throw usage(`--set ${path}: not JSON: ${(error as Error).message}`);
     }
     const keys = path.split('.');
     const last = keys.pop() as string;
@@ -64,8 +66,19 @@ function given<T>(value: T): T {
   return Object.fromEntries(kept) as T;
 }
 
-/** @throws MaclError `config`, `file` or `usage` */
-export async function configOf(flags: Given, task: Task): Promise<ConfigInput> {
+/** What a configuration of the other task says about the data: all that preparing them needs. */
+function dataPart(config: object, source: string): object {
+  readConfig(config, source);
+  const { data, model } = config as ConfigInput;
+  const { patch: _, foreground: __, position: ___, ...rest } = data ?? {};
+  return { data: rest, model: { dims: model?.dims } };
+}
+
+/**
+ * @param use `data`: only what a configuration says about the data counts, and it may be of either task
+ * @throws MaclError `config`, `file` or `usage`
+ */
+export async function configOf(flags: Given, task: Task, use: 'all' | 'data' = 'all'): Promise<ConfigInput> {
   const file = flags['config'] === undefined ? undefined : String(flags['config']);
   const fromFile = file === undefined ? {} : await readConfigFile(file);
   const source = file ?? 'flags';
@@ -73,6 +86,8 @@ export async function configOf(flags: Given, task: Task): Promise<ConfigInput> {
     throw new MaclError('config', `${source}: expected an object`, { file: source });
   }
   const { task: named } = fromFile as { task?: unknown };
+  if (use === 'data' && (named === 'pretrain' || named === 'finetune'))
+    return configOfParts(flags, given(dataPart(fromFile, source)), task, file);
   if (named !== undefined && named !== task) {
     throw new MaclError('config', `${source}: task: expected ${task}, found ${JSON.stringify(named)}`, {
       field: 'task',
@@ -82,6 +97,10 @@ export async function configOf(flags: Given, task: Task): Promise<ConfigInput> {
   }
   // The file by itself first, so that an error says where it is.
   if (file !== undefined) readConfig({ ...fromFile, task }, source);
+  return configOfParts(flags, fromFile, task, file);
+}
+
+function configOfParts(flags: Given, fromFile: object, task: Task, file: string | undefined): ConfigInput {
   const input = mergeConfig<ConfigInput>(fromFile, given(fromFlags(flags)), fromSets(flags['set']), { task });
   readConfig(input, file === undefined ? 'flags' : `${file} with flags`);
   return input;

@@ -31,6 +31,7 @@ export interface ResolveOptions {
 
 /** Checks a value and lays it over its preset. The result has no defaults yet. */
 export function readConfig(value: unknown, source?: string): ConfigInput {
+  checkDepth(value, source);
   checkSchema(value, source);
   const preset = value.preset ?? 'default';
   if (preset !== 'default' && value.model?.dims === 3) {
@@ -38,6 +39,21 @@ export function readConfig(value: unknown, source?: string): ConfigInput {
     throw new MaclError('config', words, { field: 'model.dims', expected: 2, found: 3 });
   }
   return mergeConfig<ConfigInput>(presetInput(preset, value.task), scaledFinal(preset, value), value);
+}
+
+/** Levels of a configuration; the schema has four. */
+const MOST_LEVELS = 16;
+
+/** Before anything walks through it: what is nested without end (or in itself) ends every walk. */
+function checkDepth(value: unknown, source?: string): void {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > MOST_LEVELS) {
+      const words = `${source ?? 'configuration'}: expected at most ${MOST_LEVELS} levels of nesting, found more`;
+      throw new MaclError('config', words, { expected: MOST_LEVELS });
+    }
+    level = level.flatMap((v) => (typeof v === 'object' && v !== null ? Object.values(v as object) : []));
+  }
 }
 
 /** Where only the rate is given over a preset's, the rate that the preset ends at keeps its share of it. */

@@ -49,7 +49,7 @@ const WORDS: Readonly<Record<string, string>> = {
 
 /** Whether it is the file's content that is wrong, and not that it could not be read (or is not there). */
 export function isDamage(error: unknown): error is MaclError {
-  if (!(error instanceof MaclError) || error.code !== 'file') return false;
+  if (!(error instanceof MaclError) || error.code !== 'file' || error.details.field === 'type') return false;
   const code = systemCode(error.cause);
   // Node's own codes (ERR_…) are of what was read, such as text that is not UTF-8.
   return code === undefined || code.startsWith('ERR_');

@@ -2,8 +2,9 @@
  * A case in the cache: loaded whole to stay resident, or read box by box where it would not fit. It holds no voxels and
  * no open file itself. Node only.
  */
+import { createHash } from 'node:crypto';
 import { MaclError } from '../errors.js';
-import { type CacheEntry } from './cache.js';
+import { CACHE_FORMAT, type CacheEntry } from './cache.js';
 import { readExactly, withFile } from './files.js';
 import { type AppliedNormalization } from './normalize.js';
 import { type ImageInfo, type LabelInfo, type StoredDtype } from './prepare-entry.js';
@@ -64,6 +65,19 @@ export class PreparedCase {
     this.classVoxels = label ? (label.info as LabelInfo).classVoxels : [];
     const voxels = info.shape[0] * info.shape[1] * info.shape[2];
     this.bytes = voxels * (info.channels * ELEMENT_BYTES[info.dtype] + (label ? 1 : 0));
+  }
+
+  /**
+   * A digest of what was prepared: the entries' own descriptions, with the numbers of each channel, the classes' voxels
+   * and what else they say of the content, but no names. It begins with the format's version.
+   */
+  get contentId(): string {
+    const parts = [this.image, this.label].map((entry) => {
+      const { warnings: _, ...content } = (entry?.info ?? {}) as Record<string, unknown>;
+      return content;
+    });
+    const digest = createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+    return `${CACHE_FORMAT}:${digest.slice(0, 32)}`;
   }
 
   /** Image and labels, whole. */

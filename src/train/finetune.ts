@@ -182,6 +182,7 @@ async function assemble(
     others,
     results: ['loss', 'loss.ce', ...(config.loss.name === 'ce+dice' ? ['loss.dice'] : []), 'gradnorm'],
     cases,
+    heldCases: held?.cases ?? [],
     boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
     checkpointEvery: options.config?.train?.checkpointEvery ?? config.train.checkpointEvery,
     feed(executor, store) {

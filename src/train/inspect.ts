@@ -11,7 +11,7 @@ import type { KernelCost } from '../graph/program.js';
 import { buildPretrainStep } from '../methods/macl.js';
 import { declarePretrainNetwork, declareSegmentNetwork } from '../methods/network.js';
 import { buildFinetuneStep } from '../methods/segment.js';
-import { readConfigFile } from './step-files.js';
+import { readConfigFile } from './config-file.js';
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from './trainer.js';
 
 export interface InspectReport {

@@ -135,6 +135,13 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
       }
     }
     await save();
+    saved = done;
+    if (schedule.steps > 0 && skipped >= schedule.steps) {
+      throw new MaclError(
+        'nonfinite',
+        `loss or gradient was not finite in any of the ${schedule.steps} steps: nothing was learnt, and no model is written`,
+      );
+    }
     return { skipped, represented: watch.represented };
   } catch (error) {
     const keep = error instanceof MaclError && (error.code === 'aborted' || error.code === 'nonfinite');

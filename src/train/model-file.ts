@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { meaningOf, resolveConfig } from '../config/index.js';
 import type { ChannelNormalization, FinetuneConfig, Planned, ResolvedConfig } from '../config/types.js';
 import { readSafetensorsFile } from '../data/files.js';
+import { parseJson } from '../data/json.js';
 import type { RawTensor } from '../data/safetensors.js';
 import { fileError, MaclError } from '../errors.js';
 import { labelArrayType } from '../segment/label-values.js';
@@ -55,27 +56,61 @@ export function describeModel(metadata: Readonly<Record<string, string>>, file: 
     );
   const parse = (key: string): unknown => {
     try {
-      return JSON.parse(metadata[key] ?? '') as unknown;
+      return parseJson(metadata[key] ?? '');
     } catch (cause) {
       throw fileError(file, key, 'is not JSON', cause);
     }
   };
-  const config = checkedConfig(parse('macl.config'), file);
-  const { inChannels } = config.model;
-  const listed = <T>(key: string, what: string, isItem: (item: unknown) => item is T, lengths: readonly number[]) =>
-    checkedList(parse(key), file, key, what, isItem, lengths);
-  const classCount = config.task === 'finetune' ? config.model.classes : 0;
+  const description = checkDescription(
+    {
+      config: parse('macl.config'),
+      normalization: parse('macl.normalization'),
+      classes: parse('macl.classes'),
+      channelNames: parse('macl.channels'),
+    },
+    file,
+    METADATA_KEYS,
+  );
+  const { config } = description;
   return {
+    ...description,
     config: { ...config, train: { ...config.train, valEvery: 0, checkpointEvery: 0, threads: null } },
-    normalization: listed('macl.normalization', 'rules of ct or case', isRule, [inChannels]),
-    classes: checkedClasses(listed('macl.classes', 'values with a name', isClass, [classCount]), file),
-    // A network that repeats one channel has one name.
-    channelNames: listed('macl.channels', 'names', isName, [inChannels, 1]),
   };
 }
 
-function checkedConfig(value: unknown, file: string): Planned {
-  const field = 'macl.config';
+type DescriptionKeys = Readonly<Record<keyof ModelDescription, string>>;
+const METADATA_KEYS: DescriptionKeys = {
+  config: 'macl.config',
+  normalization: 'macl.normalization',
+  classes: 'macl.classes',
+  channelNames: 'macl.channels',
+};
+
+/** Checks a description that comes from a file, whose fields are called `keys` there. Throws `file` with file and field. */
+export function checkDescription(
+  found: Readonly<Record<keyof ModelDescription, unknown>>,
+  file: string,
+  keys: DescriptionKeys,
+): ModelDescription {
+  const config = checkedConfig(found.config, file, keys.config);
+  const { inChannels } = config.model;
+  const listed = <T>(
+    key: keyof ModelDescription,
+    what: string,
+    isItem: (item: unknown) => item is T,
+    lengths: readonly number[],
+  ) => checkedList(found[key], file, keys[key], what, isItem, lengths);
+  const classCount = config.task === 'finetune' ? config.model.classes : 0;
+  return {
+    config,
+    normalization: listed('normalization', 'rules of ct or case', isRule, [inChannels]),
+    classes: checkedClasses(listed('classes', 'values with a name', isClass, [classCount]), file, keys.classes),
+    // A network that repeats one channel has one name.
+    channelNames: listed('channelNames', 'names', isName, [inChannels, 1]),
+  };
+}
+
+function checkedConfig(value: unknown, file: string, field: string): Planned {
   const within = (path: string): string => (path === '' ? field : `${field}.${path}`);
   let config: ResolvedConfig;
   try {
@@ -112,11 +147,11 @@ function checkedList<T>(
 }
 
 /** What the labels are written as is known from here on: values that no type holds are refused before any work. */
-function checkedClasses(classes: readonly ModelClass[], file: string): readonly ModelClass[] {
+function checkedClasses(classes: readonly ModelClass[], file: string, field: string): readonly ModelClass[] {
   const values = classes.map(({ value }) => value);
   if (new Set(values).size < values.length)
-    throw fileError(file, 'macl.classes', `a value is there twice: ${values.join(', ')}`);
-  labelArrayType(values, { file, field: 'macl.classes' });
+    throw fileError(file, field, `a value is there twice: ${values.join(', ')}`);
+  labelArrayType(values, { file, field });
   return classes;
 }
 

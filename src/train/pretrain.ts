@@ -143,6 +143,7 @@ function assemble(
     others: [probe],
     results: PRETRAIN_RESULTS.filter((n) => n !== 'guard'),
     cases,
+    heldCases: [],
     boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
     checkpointEvery: options.config?.train?.checkpointEvery ?? config.train.checkpointEvery,
     represent(executor, store) {

@@ -2,11 +2,13 @@
  * `config.json` of a run: everything that a resume needs to go on exactly as it began (configuration, plan, cases), and
  * what was used to compute it. Unlike the model's metadata it may name paths and the machine.
  */
-import { MaclError } from '../errors.js';
+import type { PreparedCase } from '../data/prepared-case.js';
+import { fileError, MaclError } from '../errors.js';
 import { resolveConfig } from '../config/index.js';
 import { mergeConfig } from '../config/merge.js';
 import type { ConfigInput, ResolvedConfig } from '../config/types.js';
-import type { ModelDescription } from './model-file.js';
+import { isRecord } from './config-file.js';
+import { checkDescription, type ModelDescription } from './model-file.js';
 import type { CaseSplit } from './setup.js';
 
 export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends ModelDescription<C> {
@@ -19,20 +21,104 @@ export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends Mo
   readonly device: { readonly backend: string; readonly isa: string };
   /** The model that fine-tuning started from, as an absolute path. */
   readonly init: string | null;
+  /** What the prepared volumes are told by, by case; absent in runs of before. */
+  readonly volumes?: Readonly<Record<string, string>>;
 }
 
-/** @throws MaclError `file` where it is not a run's record, or `config` where it is of the other task */
+const KEYS = {
+  config: 'config',
+  normalization: 'normalization',
+  classes: 'classes',
+  channelNames: 'channelNames',
+} as const;
+
+/**
+ * A record from a file, checked like any other input.
+ * @throws MaclError `file` with file and field where it is not a run's record, or `config` where it is of the other task
+ */
 export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['task'], file: string): RunRecord<C> {
-  const record = value as Partial<RunRecord<C>> | null;
-  if (!record || record.format !== 1 || !record.config || !record.cases)
-    throw new MaclError('file', `${file}: not the record of a run`, { file });
-  if (record.config.task !== task)
-    throw new MaclError('config', `${file}: this run is a ${record.config.task} run`, {
+  if (!isRecord(value)) throw new MaclError('file', `${file}: not the record of a run`, { file });
+  const described = checkDescription(
+    {
+      config: value['config'],
+      normalization: value['normalization'],
+      classes: value['classes'],
+      channelNames: value['channelNames'],
+    },
+    file,
+    KEYS,
+  );
+  if (described.config.task !== task)
+    throw new MaclError('config', `${file}: this run is a ${described.config.task} run`, {
       file,
       expected: task,
-      found: record.config.task,
+      found: described.config.task,
     });
-  return record as RunRecord<C>;
+  const { dataset, channels, device, init = null, volumes } = value;
+  const expect = (field: string, expected: string, fits: boolean, found: unknown): void => {
+    if (!fits) throw fileError(file, field, `expected ${expected}, found ${JSON.stringify(found) ?? 'nothing'}`);
+  };
+  expect('dataset', 'a folder', typeof dataset === 'string', dataset);
+  expect('channels', 'same, sum or repeat', ['same', 'sum', 'repeat'].includes(channels as string), channels);
+  expect('device', 'backend and isa', isObject(device) && areTexts([device['backend'], device['isa']]), device);
+  expect('init', 'a file or null', init === null || typeof init === 'string', init);
+  expect(
+    'volumes',
+    'texts by case',
+    volumes === undefined || (isObject(volumes) && areTexts(Object.values(volumes))),
+    volumes,
+  );
+  return { ...(value as unknown as RunRecord<C>), ...(described as ModelDescription<C>), cases: casesOf(value, file) };
+}
+
+function casesOf({ cases }: Readonly<Record<string, unknown>>, file: string): CaseSplit {
+  const { train, validation } = cases as Readonly<Record<string, unknown>>;
+  for (const [name, list, least] of [
+    ['train', train, 1],
+    ['validation', validation, 0],
+  ] as const) {
+    const fits = Array.isArray(list) && areTexts(list) && list.length >= least && new Set(list).size === list.length;
+    if (!fits) throw fileError(file, `cases.${name}`, `expected names of cases, each once, at least ${least}`);
+  }
+  const both = (validation as string[]).filter((id) => (train as string[]).includes(id));
+  if (both.length > 0) throw fileError(file, 'cases', `${both[0]} is in training and in validation`);
+  return { train: train as string[], validation: validation as string[] };
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+const areTexts = (values: readonly unknown[]): boolean => values.every((v) => typeof v === 'string');
+
+/** What the prepared volumes of a run are told by: see `PreparedCase.contentId`. */
+export function volumesOf(cases: readonly PreparedCase[]): Record<string, string> {
+  return Object.fromEntries(cases.map((c) => [c.id, c.contentId]));
+}
+
+/**
+ * Whether a run goes on with the volumes that it began with; their names alone do not say so.
+ * @returns a warning where it cannot be known, as after a change of how volumes are prepared
+ * @throws MaclError `dataset` naming the cases whose volumes are others, or are not there any more
+ */
+export function checkSameVolumes(record: RunRecord, now: Readonly<Record<string, string>>): string | null {
+  const { volumes: begun } = record;
+  if (begun === undefined) return null;
+  const version = (id: string): string => id.slice(0, id.indexOf(':'));
+  const ids = Object.keys(begun);
+  const gone = ids.filter((id) => now[id] === undefined);
+  const known = ids.filter((id) => now[id] !== undefined && version(begun[id] as string) === version(now[id]));
+  const other = known.filter((id) => begun[id] !== now[id]);
+  if (other.length > 0 || gone.length > 0) {
+    const words = [...other.map((id) => `${id} (other voxels)`), ...gone.map((id) => `${id} (not read)`)];
+    const shown = words.slice(0, 8).join(', ') + (words.length > 8 ? `, … (${words.length} in all)` : '');
+    throw new MaclError(
+      'dataset',
+      `--resume: ${record.dataset}: the volumes are not those that the run began with: ${shown}; ` +
+        `a new run, in another --out, can train on them`,
+      { field: 'volumes', found: [...other, ...gone] },
+    );
+  }
+  if (known.length === ids.length) return null;
+  return 'volumes are prepared in another way than when this run began: that they are the same cannot be checked';
 }
 
 /** What was given beside --resume has to agree with what the run began with. */

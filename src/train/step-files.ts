@@ -1,9 +1,9 @@
 /** `macl step`: runs `step.ts` on files. */
-import { readFile } from 'node:fs/promises';
 import { resolveConfig } from '../config/index.js';
-import { asFileError, readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
+import { readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
+import { readConfigFile } from './config-file.js';
 import { runStep } from './step.js';
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from './trainer.js';
 
@@ -65,17 +65,4 @@ export async function step(options: StepOptions): Promise<Record<string, number>
 function scalarOf(dtype: string, bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return dtype === 'F64' ? view.getFloat64(0, true) : view.getFloat32(0, true);
-}
-
-/** A configuration from a JSON file; an object is taken as it is. */
-export async function readConfigFile(config: string | object): Promise<unknown> {
-  if (typeof config !== 'string') return config;
-  const text = await readFile(config, 'utf8').catch((error: unknown) => {
-    throw asFileError(error, config, 'read');
-  });
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (cause) {
-    throw new MaclError('config', `${config}: not JSON: ${(cause as Error).message}`, { file: config }, { cause });
-  }
 }

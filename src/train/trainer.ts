@@ -21,7 +21,7 @@ import { modelMetadata } from './model-file.js';
 import { describeRepresentation, type Representation } from './representation.js';
 import { CHECKPOINT_ROLES, emptyState, MODEL_ROLES, readStateFile, stateStreams } from './network-state.js';
 import { RunFolder } from './run-folder.js';
-import { checkResume, readRecord, type RunRecord } from './run-record.js';
+import { checkResume, checkSameVolumes, readRecord, volumesOf, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
 import { planStore, VolumeStore, type StoreOptions } from './volume-store.js';
 
@@ -82,6 +82,8 @@ export interface Training<C extends ResolvedConfig> {
   readonly results: readonly string[];
   /** The cases whose volumes training samples. */
   readonly cases: readonly PreparedCase[];
+  /** The cases that are held out for validation. */
+  readonly heldCases: readonly PreparedCase[];
   readonly boxVoxels: StoreOptions['boxVoxels'];
   /** Makes what writes each step's input. */
   feed(executor: Executor, store: VolumeStore): (step: number) => void | Promise<void>;
@@ -172,6 +174,10 @@ async function train<C extends ResolvedConfig>(
   const { config } = record;
   const onEvent = options.onEvent ?? (() => undefined);
   const warn = (message: string) => onEvent({ kind: 'warning', message });
+  const volumes = volumesOf([...t.cases, ...t.heldCases]);
+  const unsure = checkSameVolumes(record, volumes);
+  if (unsure !== null) warn(unsure);
+
   const programs = [program, ...t.others];
   const fixed = sessionSizes(programs);
   const others = fixed.state + fixed.scratch + fixed.io;
@@ -192,7 +198,7 @@ async function train<C extends ResolvedConfig>(
     const store = await VolumeStore.open(executor.session, t.cases, storePlan, options.signal);
     const validation = (await t.validation?.(executor, folder, resumed)) ?? null;
     // From here on the folder holds a run; whatever stops it before leaves none.
-    if ((await folder.readConfig()) === null) await folder.writeConfig(record);
+    if ((await folder.readConfig()) === null) await folder.writeConfig({ ...record, volumes });
     await folder.cutLog(isDone, warn);
     let last: Readonly<Record<string, number>> = {};
     const { skipped, represented } = await trainLoop({

@@ -132,6 +132,12 @@ describe('fault 28: what is not finite', () => {
     expect(counters.map(([, t]) => new Float64Array(t.bytes.slice().buffer)[0])).toEqual([4]);
   });
 
+  it('in every step of a run is an error, however few there are, and again on a resume', async () => {
+    const { result } = await loopOver('every', 6, () => true);
+    expect(result).toMatchObject({ code: 'nonfinite', message: expect.stringMatching(/any of the 6 steps.*no model/) });
+    expect((await newest('every')).metadata).toMatchObject({ step: '6', skipped: '6' });
+  });
+
   it('again and again stops with weights of the last good step', async () => {
     const { result, states, committed } = await loopOver('again', 100, (step) => step >= 3);
     expect(result).toBeInstanceOf(MaclError);

@@ -1,5 +1,16 @@
 /** A run's folder: whose it is, what is refused, what a resume finds in it. */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { MaclError } from '../../src/errors.js';
@@ -249,6 +260,149 @@ describe('--resume', () => {
       const error = await failure(run('record', { resume: true }));
       expect([error.code, error.details.file]).toEqual(['file', join(out, 'config.json')]);
     }
+  });
+});
+
+describe('a folder that is taken away while a run writes to it', () => {
+  const whole = (out: string) => readdirSync(join(root, out), { recursive: true, encoding: 'utf8' }).sort();
+  /** What happens to the folder after step 6; checkpoints come at 5, 10 and the end. */
+  const after = async (out: string, happens: () => void) => {
+    const { onEvent } = listen((e) => e.kind === 'step' && e.step === 6 && happens());
+    return failure(run(out, { onEvent }));
+  };
+
+  it.each([
+    ['removed', (out: string) => rmSync(out, { recursive: true })],
+    ['emptied', (out: string) => readdirSync(out).forEach((n) => rmSync(join(out, n), { recursive: true }))],
+    ['moved away', (out: string) => renameSync(out, `${out}-moved`)],
+  ])('%s: is an error, and nothing is written to where it was', async (how, happens) => {
+    const name = `away-${how.replace(' ', '-')}`;
+    const out = join(root, name);
+    const error = await after(name, () => happens(out));
+    expect([error.code, error.details.file]).toEqual(['state', join(out, 'lock.1')]);
+    expect(error.message).toMatch(/removed or replaced while this run was writing/);
+    expect(existsSync(out) ? readdirSync(out) : []).toEqual([]);
+  });
+
+  it('exchanged for another run: the other stays as it is', async () => {
+    const out = join(root, 'taken');
+    let other: RunFolder | undefined;
+    let opened: Promise<void> | undefined;
+    const { onEvent } = listen((e) => {
+      if (e.kind !== 'step' || e.step !== 6) return;
+      rmSync(out, { recursive: true });
+      opened = RunFolder.open(out, { resume: false }).then((folder) => void (other = folder));
+    });
+    const error = await failure(run('taken', { onEvent }));
+    await opened;
+    expect(error.code).toBe('state');
+    expect(whole('taken')).toEqual(['lock.1']);
+    await other!.close();
+    expect(whole('taken')).toEqual([]);
+  });
+
+  it.each(['config.json', 'log.jsonl'])('without its %s: is an error that names it', async (name) => {
+    const out = `lost-${name.slice(0, 3)}`;
+    let logged = false;
+    const { onEvent } = listen((e) => {
+      if (e.kind !== 'step' || logged || !existsSync(join(root, out, name))) return;
+      logged = true;
+      rmSync(join(root, out, name));
+    });
+    const error = await failure(run(out, { onEvent }));
+    expect([error.code, error.details.file]).toEqual(['state', join(root, out, name)]);
+    expect(existsSync(join(root, out, 'model.safetensors'))).toBe(false);
+  });
+});
+
+describe('what cannot be read', () => {
+  it('is not what is not there: a checkpoint, log, lock or record stops a resume, and everything stays', async () => {
+    const out = await stoppedAt('unread', 8);
+    // A link to itself cannot be opened by anybody, root included.
+    for (const name of ['checkpoints/step-000000008.safetensors', 'log.jsonl', 'config.json', 'lock.3']) {
+      const copy = join(root, `unread-${name.slice(0, 3)}`);
+      cpSync(out, copy, { recursive: true });
+      rmSync(join(copy, name), { force: true });
+      symlinkSync(name.replace(/.*\//, ''), join(copy, name));
+      const before = readdirSync(copy, { recursive: true }).sort();
+      const error = await failure(run(copy.slice(root.length + 1), { resume: true }));
+      expect([error.code, error.details.file], error.message).toEqual(['file', join(copy, name)]);
+      expect(error.message).toMatch(/ELOOP/);
+      expect(readdirSync(copy, { recursive: true }).sort()).toEqual(before);
+    }
+  });
+});
+
+describe('volumes that were exchanged under the same names', () => {
+  it('are an error on --resume that names the cases; the same volumes elsewhere or touched are not', async () => {
+    const own = join(root, 'own-data');
+    await toyDataset(own, { cases: 3 });
+    const there = { data: own };
+    const controller = new AbortController();
+    const { onEvent } = listen((e) => e.kind === 'step' && e.step === 3 && controller.abort());
+    await failure(run('exchanged', { ...there, signal: controller.signal, onEvent }));
+    const log = readFileSync(join(root, 'exchanged/log.jsonl'), 'utf8');
+    const image = (n: number) => join(own, `imagesTr/toy_${n}.nii.gz`);
+    const first = readFileSync(image(1));
+    cpSync(image(2), image(1));
+    const error = await failure(run('exchanged', { ...there, resume: true }));
+    expect([error.code, error.details.found]).toEqual(['dataset', ['toy_1']]);
+    expect(error.message).toMatch(/toy_1 \(other voxels\)/);
+    expect(readFileSync(join(root, 'exchanged/log.jsonl'), 'utf8')).toBe(log);
+    writeFileSync(image(1), first);
+    await run('exchanged', { ...there, resume: true });
+    const model = (out: string) => runFiles(join(root, out))['model.safetensors'];
+    expect(model('exchanged')).toBe(model('whole'));
+  });
+});
+
+describe('the record of a run', () => {
+  it('is checked like any input: each field that is wrong is named', async () => {
+    const out = await stoppedAt('fields', 2);
+    const text = readFileSync(join(out, 'config.json'), 'utf8');
+    const wrong: [string, (record: Record<string, any>) => void][] = [
+      ['config.train.steps', (r) => (r['config'].train.steps = 'many')],
+      ['config.data.patch', (r) => (r['config'].data.patch = null)],
+      ['config.model.levles', (r) => (r['config'].model.levles = 2)],
+      ['normalization[0]', (r) => (r['normalization'] = [{ kind: 'ct' }])],
+      ['normalization', (r) => (r['normalization'] = [])],
+      ['channelNames', (r) => (r['channelNames'] = 'MRI')],
+      ['cases.train', (r) => (r['cases'].train = ['toy_1', 'toy_1'])],
+      ['cases.train', (r) => (r['cases'].train = [])],
+      ['cases', (r) => (r['cases'].validation = ['toy_1'])],
+      ['channels', (r) => (r['channels'] = 'some')],
+      ['device', (r) => (r['device'] = null)],
+      ['dataset', (r) => delete r['dataset']],
+      ['volumes', (r) => (r['volumes'] = { toy_1: 3 })],
+    ];
+    for (const [field, change] of wrong) {
+      const record = JSON.parse(text) as Record<string, any>;
+      change(record);
+      writeFileSync(join(out, 'config.json'), JSON.stringify(record));
+      const error = await failure(run('fields', { resume: true }));
+      expect([error.code, error.details.file], `${field}: ${error.message}`).toEqual([
+        'file',
+        join(out, 'config.json'),
+      ]);
+      expect(error.details.field).toContain(field);
+    }
+    writeFileSync(join(out, 'config.json'), '['.repeat(6000) + ']'.repeat(6000));
+    expect((await failure(run('fields', { resume: true }))).message).toMatch(/nested deeper/);
+    writeFileSync(join(out, 'config.json'), text);
+    await run('fields', { resume: true });
+  });
+
+  it('lines of the log that are no records are left out and named', async () => {
+    const out = await stoppedAt('lines', 8);
+    const lines = readFileSync(join(out, 'log.jsonl'), 'utf8').split('\n');
+    lines[2] = '{"step":3,"lo\u0000ss';
+    writeFileSync(join(out, 'log.jsonl'), lines.join('\n'));
+    const { messages, onEvent } = listen();
+    await run('lines', { resume: true, onEvent });
+    expect(messages('warning').join()).toMatch(/log\.jsonl: lines that are no records were left out: 3/);
+    expect(logOf(out).map((r) => r['step'])).toEqual(
+      logOf(join(root, 'whole')).flatMap((r) => (r['step'] === 3 ? [] : [r['step']])),
+    );
   });
 });
 

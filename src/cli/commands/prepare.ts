@@ -22,7 +22,7 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const config = (await configOf(flags, 'pretrain')) as PretrainConfigInput;
+    const config = (await configOf(flags, 'pretrain', 'data')) as PretrainConfigInput;
     const { prepare } = await import('../../train/prepare-command.js');
     const progress = await openProgress(context);
     try {
