@@ -6,7 +6,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Bench } from 'tinybench';
 import { openBackend } from '../src/backend/choose.js';
-import type { Backend } from '../src/backend/types.js';
+import type { Backend, DeviceName } from '../src/backend/types.js';
 import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
 import { bitsOf, CeilingMeter } from './ceiling.js';
 
@@ -64,13 +64,14 @@ export class Report {
   ) {}
 
   static async open(name: string, given: Flags): Promise<Report> {
-    const device = given.device === 'wasm' ? 'wasm' : 'cpu';
-    if (device === 'wasm') enableRelaxedSimd();
-    const backend = await openBackend(device, {
+    if (given.device === 'wasm') enableRelaxedSimd();
+    const backend = await openBackend(given.device as DeviceName, {
       ...(given.isa ? { isa: given.isa } : {}),
       ...(given.threads ? { threads: Number(given.threads) } : {}),
     });
-    return new Report(name, given, backend, CeilingMeter.build(process.cwd(), backend.info.threads));
+    const { name: device, threads } = backend.info;
+    const meter = device === 'cuda' ? null : CeilingMeter.build(process.cwd(), threads);
+    return new Report(name, given, backend, meter);
   }
 
   /** Again and again, as others may use the machine: the best is the ceiling. */
@@ -92,6 +93,7 @@ export class Report {
       isa,
       threads,
       cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+      ...(this.backend.info.device ? { card: this.backend.info.device } : {}),
       commit: commit(),
       date: new Date().toISOString(),
       command: `npm run bench -- ${this.name} ${process.argv.slice(2).join(' ')}`.trim(),
@@ -100,9 +102,11 @@ export class Report {
       peakResidentBytes: process.resourceUsage().maxRSS * 1024,
     };
     const ceiling = this.ceiling === null ? 'not measured (no compiler)' : `${this.ceiling.toFixed(0)} GFLOP/s`;
+    const where = head.card ?? `${threads} threads, ${head.cpu}`;
     process.stdout.write(
-      `${this.name} on ${device} ${isa}, ${threads} threads, ${head.cpu}, commit ${head.commit}, ${head.date}\n` +
-        `ceiling (fp32 multiply-add, ${bits} bits, all threads): ${ceiling}\n${lines.join('\n')}\n`,
+      `${this.name} on ${device} ${isa}, ${where}, commit ${head.commit}, ${head.date}\n` +
+        (device === 'cuda' ? '' : `ceiling (fp32 multiply-add, ${bits} bits, all threads): ${ceiling}\n`) +
+        `${lines.join('\n')}\n`,
     );
     if (!this.given.save) return;
     const file = path.join('bench', 'results', `${this.name}-${device}-${isa}-${head.date.slice(0, 10)}.json`);
@@ -112,7 +116,9 @@ export class Report {
   }
 }
 
+/** MACL_COMMIT says it where there is no repository (a bundle on another machine). */
 function commit(): string {
+  if (process.env.MACL_COMMIT) return process.env.MACL_COMMIT;
   try {
     const changed = execFileSync('git', ['status', '--porcelain', 'src', 'native'], { encoding: 'utf8' }) !== '';
     return (

@@ -1,5 +1,5 @@
 /**
- * npm run bench -- step [--device cpu|wasm] [--isa NAME] [--threads N] [--runs N] [--save]
+ * npm run bench -- step [--device cpu|wasm|cuda] [--isa NAME] [--threads N] [--runs N] [--save]
  *
  * Whole training steps and inference: median time, samples/s, arithmetic rate, share of the fp32 multiply-add ceiling
  * measured in the same run, and memory (the session's segments). Random data; warm-up apart.
@@ -102,12 +102,20 @@ function works(label: string, model: ModelConfig, batch: number, patch: Triple):
   ];
 }
 
+const options = flags();
+/** What a processor works on in tenths of a second, and on a GPU what people train there. */
 const WORKS = [
   ...works('3-D f16 2×48×64×48', unet(3, 16, 3, 1), 2, [48, 64, 48]),
   ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256]),
+  ...(/^cuda(:|$)/.test(options.device)
+    ? [
+        ...works('3-D f32 4×96³', unet(3, 32, 4, 2), 4, [96, 96, 96]),
+        ...works('3-D f32 2×128³', unet(3, 32, 4, 2), 2, [128, 128, 128]),
+        ...works('2-D f32 16×512²', unet(2, 32, 4, 2), 16, [1, 512, 512]),
+      ]
+    : []),
 ];
 
-const options = flags();
 const report = await Report.open('step', options);
 const { backend } = report;
 
