@@ -1,6 +1,6 @@
 // add, copy, concat, fill, wsum, scale. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may be a
-// slice of channels; add, copy, concat and fill take fp32, float64 and int32. 16 bytes a thread where everything is
-// aligned; dense tensors count as one row.
+// slice of channels; add, copy, concat and fill take fp32, float64 and int32; add, copy and fill may commit. 16 bytes a
+// thread where everything is aligned; dense tensors count as one row.
 #include "../ops/elementwise.h"
 
 #include "launch.h"
@@ -28,7 +28,8 @@ __device__ inline i64 thread_id() { return static_cast<i64>(blockIdx.x) * blockD
 __device__ inline i64 grid_threads() { return static_cast<i64>(gridDim.x) * blockDim.x; }
 
 template <class T, int N>
-__global__ void add_fwd_packs_kernel(View<T> p, View<T> q, View<T> y, Packs packs) {
+__global__ void add_fwd_packs_kernel(View<T> p, View<T> q, View<T> y, Packs packs, const i32* skip) {
+  if (skipped(skip)) return;
   for (i64 id = thread_id(); id < packs.rows * packs.groups; id += grid_threads()) {
     const PackPlace at(id, packs, N);
     Pack<T, N> u = load_pack<N>(p.data + at.row * p.ld + at.at);
@@ -38,7 +39,8 @@ __global__ void add_fwd_packs_kernel(View<T> p, View<T> q, View<T> y, Packs pack
   }
 }
 template <class T, int N>
-__global__ void copy_fwd_packs_kernel(View<T> x, View<T> y, Packs packs, bool add) {
+__global__ void copy_fwd_packs_kernel(View<T> x, View<T> y, Packs packs, bool add, const i32* skip) {
+  if (skipped(skip)) return;
   for (i64 id = thread_id(); id < packs.rows * packs.groups; id += grid_threads()) {
     const PackPlace at(id, packs, N);
     Pack<T, N> u = load_pack<N>(x.data + at.row * x.ld + at.at);
@@ -51,7 +53,8 @@ __global__ void copy_fwd_packs_kernel(View<T> x, View<T> y, Packs packs, bool ad
   }
 }
 template <class T, int N>
-__global__ void fill_fwd_packs_kernel(View<T> y, Packs packs, T value) {
+__global__ void fill_fwd_packs_kernel(View<T> y, Packs packs, T value, const i32* skip) {
+  if (skipped(skip)) return;
   Pack<T, N> u;
   for (int i = 0; i < N; ++i) u.v[i] = value;
   for (i64 id = thread_id(); id < packs.rows * packs.groups; id += grid_threads()) {
@@ -106,19 +109,19 @@ template <class T>
 void add_of(const Args& a, const Launch& l) {
   const auto p = plan<T>(a, l, a.t[0], true);
   launch(p.shape, p.wide ? add_fwd_packs_kernel<T, kWidePack<T>> : add_fwd_packs_kernel<T, 1>, view<T>(a, 0),
-         view<T>(a, 1), view<T>(a, 2), p.packs);
+         view<T>(a, 1), view<T>(a, 2), p.packs, l.skip);
 }
 template <class T>
 void copy_of(const Args& a, const Launch& l) {
   const auto p = plan<T>(a, l, a.t[0], true);
   launch(p.shape, p.wide ? copy_fwd_packs_kernel<T, kWidePack<T>> : copy_fwd_packs_kernel<T, 1>, view<T>(a, 0),
-         view<T>(a, 1), p.packs, attrs_of<CopyAttrs>(a).accumulate != 0);
+         view<T>(a, 1), p.packs, attrs_of<CopyAttrs>(a).accumulate != 0, l.skip);
 }
 template <class T>
 void fill_of(const Args& a, const Launch& l) {
   const auto p = plan<T>(a, l, a.t[0], true);
   launch(p.shape, p.wide ? fill_fwd_packs_kernel<T, kWidePack<T>> : fill_fwd_packs_kernel<T, 1>, view<T>(a, 0), p.packs,
-         static_cast<T>(attrs_of<FillAttrs>(a).value));
+         static_cast<T>(attrs_of<FillAttrs>(a).value), l.skip);
 }
 template <class T>
 void concat_of(const Args& a, const Launch& l, int p, int q, int whole, bool forward) {

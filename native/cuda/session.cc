@@ -107,6 +107,12 @@ i32 DeviceSession::load(const u8* bytes, i64 length, Failure& failure) {
   // Addresses in it are the device's: nothing on the host reads what they point at.
   const Program* program = load_program(bytes, length, table_, segments_, arena->data(), need, problem);
   if (program == nullptr) return failure = {"program", problem.text}, -1;
+  for (i32 i = program->firstCommit; i < program->count; ++i) {
+    const Kernel& kernel = *program->instructions[i].kernel;
+    if (heeds_skip(kernel)) continue;
+    failure = {"program", "instruction " + std::to_string(i) + " (" + kernel.name + "): no kernel that commits on a device"};
+    return -1;
+  }
   Recording* recording = nullptr;
   if (!fine(record(queue_, [this, program](void* stream) { return launches(*program, stream); }, recording), failure))
     return -1;

@@ -14,6 +14,9 @@ struct LaunchPlace {
   i32 processors;
 };
 
+// Whether the kernel does nothing where it is told to skip: only such may commit.
+bool heeds_skip(const Kernel& kernel);
+
 // `kernel` must be of one of kernel_tables (engine/tables.h).
 void launch_kernel(const KernelTable& table, const Kernel* kernel, const Args& args, const LaunchPlace& place);
 

@@ -11,15 +11,12 @@
 // not suffice `neededBytes` and `freeBytes`. The machine is machine.h's: this processor (host.cc) or CUDA devices
 // (native/cuda/machine.cc, which says what its addon has beyond this).
 
-// A worker thread that is being terminated cannot be thrown into; that must not end the process.
-#define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
-#include <napi.h>
+#include "machine.h"
 
 #include <optional>
 #include <set>
 
 #include "../engine/tables.h"
-#include "machine.h"
 
 namespace {
 

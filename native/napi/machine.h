@@ -1,5 +1,9 @@
 // What differs between the addons that share addon.cc: how a session is opened, and what more there is to tell.
 #pragma once
+
+// A worker thread that is being terminated cannot be thrown into; that must not end the process. Said here, because all
+// files of an addon must say the same.
+#define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
 #include <napi.h>
 
 #include "../engine/session.h"

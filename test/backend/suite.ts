@@ -1,4 +1,4 @@
-/** What every backend must do, whatever the machine: the same tests for cpu, wasm and reference. */
+/** What every backend must do, whatever the machine: the same tests for cpu, wasm, reference and cuda. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Backend, BackendOptions, Session } from '../../src/backend/types.js';
 import { MaclError, type MaclErrorCode } from '../../src/errors.js';
@@ -47,14 +47,15 @@ async function expectCode(code: MaclErrorCode, run: () => unknown, message?: Reg
 }
 
 const BIG = 1 << 22; // bytes of one buffer of the long program
-/** Hundreds of passes over 4 MiB, then a commit that writes 7 into state. */
-export function longProgram(passes = 600): Uint8Array {
-  const big = tensor(SCRATCH, F32, 0, 1024, 1024);
+/** Hundreds of passes over a buffer of scratch, then a commit that writes 7 into state. */
+export function longProgram(passes = 600, bytes = BIG): Uint8Array {
+  const big = tensor(SCRATCH, F32, 0, bytes / 4096, 1024);
   const calls = Array.from({ length: passes }, (_, i) => fill(big, i));
   return encode({ calls: [...calls, fill(tensor(STATE, F32, 0, 4), 7, true)] });
 }
 
-export function backendSuite(open: (options: BackendOptions) => Promise<Backend>): void {
+/** `big`: bytes that this machine needs a noticeable time for, hundreds of times. */
+export function backendSuite(open: (options: BackendOptions) => Promise<Backend>, big = BIG): void {
   let backend: Backend;
   const opened: Backend[] = [];
   const openWith = async (options: BackendOptions): Promise<Backend> => {
@@ -149,15 +150,15 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
 
   describe('stopping', () => {
     it('aborts between kernels, keeps the state, and goes on afterwards', () =>
-      withSession(sizes({ scratch: BIG }), async (s) => {
-        const program = s.load(longProgram());
+      withSession(sizes({ scratch: big }), async (s) => {
+        const program = s.load(longProgram(600, big));
         const controller = new AbortController();
         const run = s.run(program, { signal: controller.signal });
         await turn();
         controller.abort();
         await expectCode('aborted', () => run);
         expect(floats(s.read('state', 0, 4))).toEqual([0]);
-        expect(await s.run(s.load(longProgram(3)))).toEqual({ committed: true });
+        expect(await s.run(s.load(longProgram(3, big)))).toEqual({ committed: true });
         expect(floats(s.read('state', 0, 4))).toEqual([7]);
       }));
 
@@ -169,35 +170,35 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
       }));
 
     it('leaves the event loop free during a run', () =>
-      withSession(sizes({ scratch: BIG }), async (s) => {
+      withSession(sizes({ scratch: big }), async (s) => {
         let turns = 0;
         let over = false;
-        const run = s.run(s.load(longProgram())).then(() => (over = true));
+        const run = s.run(s.load(longProgram(600, big))).then(() => (over = true));
         for (; !over; turns++) await turn();
         await run;
         expect(turns).toBeGreaterThan(20);
       }));
 
     it('refuses everything but abort while a program runs', () =>
-      withSession(sizes({ scratch: BIG }), async (s) => {
-        const program = s.load(longProgram());
+      withSession(sizes({ scratch: big }), async (s) => {
+        const program = s.load(longProgram(600, big));
         const run = s.run(program);
         await expectCode('state', () => s.run(program), /running/);
         await expectCode('state', () => s.read('io', 0, 4), /running/);
         await expectCode('state', () => s.write('io', 0, new Uint8Array(4)), /running/);
-        await expectCode('state', () => s.load(longProgram(1)), /running/);
+        await expectCode('state', () => s.load(longProgram(1, big)), /running/);
         await run;
       }));
 
     it('closes during a run, twice, and then refuses everything', async () => {
-      const s = await backend.createSession(sizes({ scratch: BIG }));
-      const program = s.load(longProgram());
+      const s = await backend.createSession(sizes({ scratch: big }));
+      const program = s.load(longProgram(600, big));
       const run = s.run(program);
       const ended = expectCode('aborted', () => run);
       await Promise.all([s.close(), s.close()]);
       await ended;
       await expectCode('state', () => s.run(program), /closed/);
-      await expectCode('state', () => s.load(longProgram(1)), /closed/);
+      await expectCode('state', () => s.load(longProgram(1, big)), /closed/);
       await expectCode('state', () => s.read('io', 0, 4), /closed/);
       await expectCode('state', () => s.write('io', 0, new Uint8Array(4)), /closed/);
     });

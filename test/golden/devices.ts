@@ -13,6 +13,8 @@ export interface Device {
   readonly backend: Backend | null;
   /** Why it is not there. */
   readonly reason: string;
+  /** So slow that tests do less of the same there. */
+  readonly slow: boolean;
 }
 
 // A test file has its process to itself, as the command line has.
@@ -34,10 +36,11 @@ const labelOf = (name: BackendName, isa: string | undefined) => (isa ? `${name} 
 
 async function open(name: BackendName, isa: string | undefined, threads: number): Promise<Device> {
   const label = labelOf(name, isa);
+  const slow = name === 'cuda-host';
   try {
-    return { label, backend: await openBackend(name, isa ? { isa, threads } : { threads }), reason: '' };
+    return { label, backend: await openBackend(name, isa ? { isa, threads } : { threads }), reason: '', slow };
   } catch (error) {
-    return { label, backend: null, reason: error instanceof Error ? error.message : String(error) };
+    return { label, backend: null, reason: error instanceof Error ? error.message : String(error), slow };
   }
 }
 

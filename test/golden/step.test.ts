@@ -100,8 +100,9 @@ describe.each(devices)('$label', (device) => {
       const step = await StepRun.create(backend, stepData(golden), { fusions: new Set<Fusion>(backend.info.fusions) });
       const exact = backend.info.real === 'f64';
       try {
-        const steps = golden.values('losses.loss').length;
-        expect(steps).toBe(20);
+        const whole = golden.values('losses.loss').length;
+        expect(whole).toBe(20);
+        const steps = device.slow ? 2 : whole;
         const spread = new Map<string, number>();
         for (let k = 0; k < steps; k++) {
           await step.step();

@@ -47,7 +47,7 @@ async function bits(label: string, threads: number, data: StepData): Promise<Map
   }
 }
 
-describe.each(devices.filter((d) => d.label !== 'reference'))('$label', (device) => {
+describe.each(devices.filter((d) => d.label !== 'reference' && !d.slow))('$label', (device) => {
   const run = device.backend ? test : test.skip;
   for (const { title, data } of CASES) {
     run(`${title}: the same bits with 1, 2 and 3 threads`, async () => {
