@@ -15,6 +15,7 @@ export type MaclErrorCode =
   | 'program' // a program that a backend refuses (a defect of ours)
   | 'state' // a session or run that cannot go on
   | 'locked' // another process holds the run folder
+  | 'busy' // as many calls are pending as may be
   | 'nonfinite' // losses or gradients that stay non-finite
   | 'aborted'; // an AbortSignal, or a signal of the operating system
 

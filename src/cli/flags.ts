@@ -50,6 +50,13 @@ export const text = (flag: string, describe: string): Described => ({
   describe,
   coerce: (value: unknown) => (value === undefined ? undefined : single(flag, value)),
 });
+/** As `text`, as often as one likes. */
+export const texts = (describe: string): Described => ({
+  type: 'string',
+  requiresArg: true,
+  describe,
+  coerce: (value: unknown) => (value === undefined ? undefined : [value].flat().map(String)),
+});
 export const number = (flag: string, describe: string): Described => ({
   type: 'string',
   requiresArg: true,

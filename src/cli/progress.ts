@@ -41,7 +41,7 @@ async function makeBar(): Promise<() => Bar> {
   const { default: cliProgress } = await import('cli-progress');
   return () =>
     new cliProgress.SingleBar({
-      format: '{what} [{bar}] {value}/{total} {text}',
+      format: '{what} [{bar}] {value}/{total}{unit} {text}',
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,
@@ -56,8 +56,12 @@ interface Measure {
   readonly what: string;
   readonly value: number;
   readonly total: number;
+  /** What is counted, where `what` does not say it. */
+  readonly unit?: string;
   readonly text: string;
 }
+
+const unitOf = ({ unit }: Measure): string => (unit === undefined ? '' : ` ${unit}`);
 
 /** The counted part of an event: what, how far, of how much, and what is beside it (on one line, whatever a case is called). */
 export function measure(event: ProgressEvent): Measure | null {
@@ -90,6 +94,7 @@ function measured(event: ProgressEvent): Measure | null {
         what: `case ${event.index + 1} of ${event.total}`,
         value: event.done,
         total: event.tiles,
+        unit: 'tiles',
         text: event.id,
       };
     case 'evaluate':
@@ -136,7 +141,7 @@ class LineProgress implements Progress {
     if (!due || (event.kind !== 'step' && at.value < at.total && this.now() - this.lastAt < LINE_EVERY_MS)) return;
     this.lastWhat = at.what;
     this.lastAt = this.now();
-    this.context.say(`${at.what} ${at.value}/${at.total}${at.text === '' ? '' : `  ${at.text}`}`);
+    this.context.say(`${at.what} ${at.value}/${at.total}${unitOf(at)}${at.text === '' ? '' : `  ${at.text}`}`);
   };
 
   done(): void {}
@@ -159,7 +164,7 @@ class BarProgress implements Progress {
     }
     const at = measure(event);
     if (!at) return;
-    const payload = { what: at.what, text: at.text };
+    const payload = { what: at.what, unit: unitOf(at), text: at.text };
     if (!this.bar || at.what !== this.what) {
       this.done();
       this.bar = this.make();

@@ -6,7 +6,7 @@ import { fileError, MaclError } from '../errors.js';
 import { arrayKind, emptyLike } from '../realm.js';
 import { Breather } from './breathe.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from './dataset.js';
-import { readNifti, toRas } from './nifti.js';
+import { type NiftiSource, readNifti, toRas } from './nifti.js';
 import { type Grid, type Volume, type VoxelArray } from './volume.js';
 
 /** The stored label of voxels that count nowhere. */
@@ -81,15 +81,18 @@ export interface CaseImage {
 }
 
 /** All channels of image files, turned to RAS, on one grid. Throws MaclError. */
-export async function readImages(files: readonly string[], options: ReadCaseOptions = {}): Promise<CaseImage> {
+export async function readImages(files: readonly NiftiSource[], options: ReadCaseOptions = {}): Promise<CaseImage> {
   const { signal } = options;
   const volumes: Volume[] = [];
   const warnings: string[] = [];
   let nonFinite = 0;
-  for (const file of files) {
-    const image = await readNifti(file, options);
+  let firstName = '';
+  for (const source of files) {
+    const image = await readNifti(source, options);
+    const { file } = image.header;
+    firstName ||= file;
     const { volume } = await toRas(image, signal ? { signal } : {});
-    if (volumes.length) sameGrid(volumes[0]!.grid, volume.grid, file, files[0]!);
+    if (volumes.length) sameGrid(volumes[0]!.grid, volume.grid, file, firstName);
     volumes.push(volume);
     nonFinite += image.nonFinite;
     warnings.push(...image.warnings.map((text) => `${file}: ${text}`));

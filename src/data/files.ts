@@ -148,9 +148,18 @@ async function writeFully(handle: FileHandle, chunk: Uint8Array, signal?: AbortS
   }
 }
 
-/** The name a temporary file has while `path` is being written; a leading dot keeps it out of every listing. */
+/** The most bytes that a name may have on every file system in use. */
+const NAME_BYTES = 255;
+
+/**
+ * The name a temporary file has while `path` is being written; a leading dot keeps it out of every listing. Of a long name
+ * the beginning is enough: what can be written has a temporary name that can.
+ */
 export function temporaryName(path: string): string {
-  return join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`);
+  const end = `.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
+  let name = basename(path);
+  while (Buffer.byteLength(name) > NAME_BYTES - 1 - end.length) name = [...name].slice(0, -1).join('');
+  return join(dirname(path), `.${name}${end}`);
 }
 
 export const isTemporary = (name: string): boolean => name.startsWith('.') && name.endsWith('.tmp');

@@ -3,6 +3,7 @@
  * stays free. It knows nothing of what the bytes mean; who reads decides when it is enough. Node only.
  */
 import { createReadStream } from 'node:fs';
+import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { type FileHandle } from 'node:fs/promises';
 import { fileError, MaclError } from '../errors.js';
@@ -28,17 +29,40 @@ function gzipError(error: unknown, file: string): MaclError {
   return asFileError(error, file, 'read');
 }
 
-/**
- * Chunks of the decompressed file. The generator may be left early: everything is closed then. A bad checksum or a cut
- * is thrown as MaclError `file`, at the end at the latest; `signal` rejects with `aborted`.
- */
-export async function* fileChunks(
+/** Chunks of the decompressed file: see `streamChunks`. */
+export function fileChunks(
   handle: FileHandle,
   gzip: boolean,
   file: string,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const source = createReadStream('', { fd: handle, start: 0, autoClose: false, highWaterMark: READ_BYTES });
+  return streamChunks(source, gzip, file, signal);
+}
+
+/** Chunks of a file that lies in memory, decompressed: see `streamChunks`. */
+export function byteChunks(
+  bytes: Uint8Array,
+  gzip: boolean,
+  name: string,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  function* parts(): Generator<Uint8Array> {
+    for (let at = 0; at < bytes.length; at += INFLATE_BYTES) yield bytes.subarray(at, at + INFLATE_BYTES);
+  }
+  return streamChunks(Readable.from(parts(), { objectMode: true, highWaterMark: 1 }), gzip, name, signal);
+}
+
+/**
+ * The generator may be left early: everything is closed then. A bad checksum or a cut is thrown as MaclError `file`, at the
+ * end at the latest; `signal` rejects with `aborted`.
+ */
+async function* streamChunks(
+  source: Readable,
+  gzip: boolean,
+  file: string,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
   const gunzip = gzip ? createGunzip({ chunkSize: INFLATE_BYTES }) : undefined;
   if (gunzip) {
     source.on('error', (error) => gunzip.destroy(error));

@@ -17,6 +17,7 @@ import {
   type NiftiHeader,
   storedDims,
 } from './nifti-header.js';
+import { seal } from './nifti-seal.js';
 import { affineFault, columnLengths, determinant3 } from './orientation.js';
 import { type Triple, type VoxelArray } from './volume.js';
 
@@ -33,6 +34,8 @@ export interface WriteNiftiOptions {
   channels?: number;
   /** Default: the type of `voxels`. Integer values are written as they are, without scaling. */
   datatype?: NiftiDatatype;
+  /** Goes into the header's description with a digest of the file (`nifti-seal.ts`); without it that stays as it is. */
+  seal?: string;
   signal?: AbortSignal;
 }
 
@@ -240,6 +243,21 @@ async function* gzipped(chunks: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint
 
 /** Writes `file` (.nii, or gzip where the name ends in .gz) whole or not at all. Throws MaclError. */
 export async function writeNifti(file: string, options: WriteNiftiOptions): Promise<void> {
+  const { signal } = options;
+  const chunks = await niftiChunks(file, options);
+  await writeFileAtomic(file, file.endsWith('.gz') ? gzipped(chunks) : chunks, signal ? { signal } : {});
+}
+
+/** The bytes of a file, gzip or not. `name` is for errors. */
+export async function niftiBytes(name: string, options: WriteNiftiOptions, gzip: boolean): Promise<Buffer> {
+  const chunks = await niftiChunks(name, options);
+  const parts: Uint8Array[] = [];
+  for await (const chunk of gzip ? gzipped(chunks) : chunks) parts.push(chunk);
+  return Buffer.concat(parts);
+}
+
+/** What is wrong with the options is thrown before the first chunk. */
+async function niftiChunks(file: string, options: WriteNiftiOptions): Promise<AsyncGenerator<Uint8Array>> {
   const { like, voxels, signal } = options;
   const channels = options.channels ?? 1;
   const shape = like?.header.shape ?? options.shape;
@@ -270,5 +288,6 @@ export async function writeNifti(file: string, options: WriteNiftiOptions): Prom
     yield extensions;
     yield* voxelChunks(file, voxels, datatype, littleEndian, breath);
   }
-  await writeFileAtomic(file, file.endsWith('.gz') ? gzipped(all()) : all(), signal ? { signal } : {});
+  if (options.seal !== undefined) await seal(raw, version, voxels, options.seal, breath);
+  return all();
 }

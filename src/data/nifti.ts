@@ -9,14 +9,14 @@ import { fileError, memoryError } from '../errors.js';
 import { isArrayOf } from '../realm.js';
 import { Breather } from './breathe.js';
 import { readExactly, withFile } from './files.js';
-import { fileChunks, isGzip, MAX_DEFLATE_RATIO } from './inflate.js';
+import { byteChunks, fileChunks, isGzip, MAX_DEFLATE_RATIO } from './inflate.js';
 import { checkExtensions, HEADER_BYTES, type NiftiHeader, parseNiftiHeader } from './nifti-header.js';
 import { type Orientation, orientationOf, rasGrid, turnToRas } from './orientation.js';
 import { type Volume, type VoxelArray } from './volume.js';
 
 export { datatypeOf, type NiftiDatatype, type NiftiHeader } from './nifti-header.js';
 export { fromRas, type Orientation, orientationOf, rasGrid } from './orientation.js';
-export { writeNifti, type WriteNiftiOptions } from './nifti-write.js';
+export { niftiBytes, writeNifti, type WriteNiftiOptions } from './nifti-write.js';
 
 /** More bytes than this behind the last voxel are refused; fewer are warned about. */
 const MAX_TRAILING_BYTES = 1024 * 1024;
@@ -100,40 +100,57 @@ interface Opened {
   gzip: boolean;
 }
 
+/** A file's path, or a file that lies in memory with a name for messages. */
+export type NiftiSource = string | { readonly name: string; readonly bytes: Uint8Array };
+
 async function openNifti<T>(
-  file: string,
+  source: NiftiSource,
   signal: AbortSignal | undefined,
   use: (opened: Opened, fileBytes: number) => Promise<T>,
 ): Promise<T> {
-  return withFile(file, async (handle: FileHandle, fileBytes: number) => {
-    if (fileBytes === 0) throw fileError(file, 'size', 'the file is empty');
+  if (typeof source !== 'string') {
+    const { name, bytes } = source;
+    return openChunks(name, bytes.length, bytes.subarray(0, 2), (gzip) => byteChunks(bytes, gzip, name, signal), use);
+  }
+  return withFile(source, async (handle: FileHandle, fileBytes: number) => {
     const magic = new Uint8Array(Math.min(2, fileBytes));
-    await readExactly(handle, magic, 0, file);
-    const gzip = isGzip(magic);
-    const reader = new Reader(fileChunks(handle, gzip, file, signal));
-    try {
-      // 348 bytes say which version it is; a NIfTI-1 file may end before byte 540.
-      let first = await reader.take(HEADER_BYTES[1]);
-      if (isVersion2(first)) {
-        const rest = await reader.take(HEADER_BYTES[2] - HEADER_BYTES[1]);
-        const both = new Uint8Array(first.length + rest.length);
-        both.set(first);
-        both.set(rest, first.length);
-        first = both;
-      }
-      const header = parseNiftiHeader(first, file);
-      checkSize(header, fileBytes, gzip);
-      const between = await reader.take(header.voxOffset - HEADER_BYTES[header.version]);
-      if (between.length < header.voxOffset - HEADER_BYTES[header.version]) {
-        throw fileError(file, 'vox_offset', `${header.voxOffset} is past the end of the file`);
-      }
-      const extensions = Uint8Array.from(between);
-      checkExtensions(header, extensions);
-      return await use({ reader, header, extensions, gzip }, fileBytes);
-    } finally {
-      await reader.close();
-    }
+    await readExactly(handle, magic, 0, source);
+    return openChunks(source, fileBytes, magic, (gzip) => fileChunks(handle, gzip, source, signal), use);
   });
+}
+
+async function openChunks<T>(
+  file: string,
+  fileBytes: number,
+  magic: Uint8Array,
+  chunks: (gzip: boolean) => AsyncGenerator<Uint8Array, void, undefined>,
+  use: (opened: Opened, fileBytes: number) => Promise<T>,
+): Promise<T> {
+  if (fileBytes === 0) throw fileError(file, 'size', 'the file is empty');
+  const gzip = isGzip(magic);
+  const reader = new Reader(chunks(gzip));
+  try {
+    // 348 bytes say which version it is; a NIfTI-1 file may end before byte 540.
+    let first = await reader.take(HEADER_BYTES[1]);
+    if (isVersion2(first)) {
+      const rest = await reader.take(HEADER_BYTES[2] - HEADER_BYTES[1]);
+      const both = new Uint8Array(first.length + rest.length);
+      both.set(first);
+      both.set(rest, first.length);
+      first = both;
+    }
+    const header = parseNiftiHeader(first, file);
+    checkSize(header, fileBytes, gzip);
+    const between = await reader.take(header.voxOffset - HEADER_BYTES[header.version]);
+    if (between.length < header.voxOffset - HEADER_BYTES[header.version]) {
+      throw fileError(file, 'vox_offset', `${header.voxOffset} is past the end of the file`);
+    }
+    const extensions = Uint8Array.from(between);
+    checkExtensions(header, extensions);
+    return await use({ reader, header, extensions, gzip }, fileBytes);
+  } finally {
+    await reader.close();
+  }
 }
 
 function isVersion2(first: Uint8Array): boolean {
@@ -183,22 +200,26 @@ function checkMemory(header: NiftiHeader, fileBytes: number, gzip: boolean, maxV
 }
 
 /** Reads and checks the header only, decompressing no more than it takes. */
-export async function readNiftiHeader(file: string, options: { signal?: AbortSignal } = {}): Promise<NiftiHeader> {
-  return openNifti(file, options.signal, ({ header }) => Promise.resolve(header));
+export async function readNiftiHeader(
+  source: NiftiSource,
+  options: { signal?: AbortSignal } = {},
+): Promise<NiftiHeader> {
+  return openNifti(source, options.signal, ({ header }) => Promise.resolve(header));
 }
 
 /** Reads what lies before the voxels: the header, and the extensions as `NiftiImage` has them. */
 export async function readNiftiFrame(
-  file: string,
+  source: NiftiSource,
   options: { signal?: AbortSignal } = {},
 ): Promise<Pick<NiftiImage, 'header' | 'extensions'>> {
-  return openNifti(file, options.signal, ({ header, extensions }) => Promise.resolve({ header, extensions }));
+  return openNifti(source, options.signal, ({ header, extensions }) => Promise.resolve({ header, extensions }));
 }
 
 /** Reads a volume. Throws MaclError `file` with file and field, `memory`, or `aborted`. */
-export async function readNifti(file: string, options: ReadNiftiOptions = {}): Promise<NiftiImage> {
+export async function readNifti(source: NiftiSource, options: ReadNiftiOptions = {}): Promise<NiftiImage> {
   const { signal } = options;
-  return openNifti(file, signal, async ({ reader, header, extensions, gzip }, fileBytes) => {
+  return openNifti(source, signal, async ({ reader, header, extensions, gzip }, fileBytes) => {
+    const { file } = header;
     checkMemory(header, fileBytes, gzip, options.maxVoxelBytes);
     const bytes = allocate(header);
     let at = 0;

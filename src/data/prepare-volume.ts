@@ -95,6 +95,10 @@ export async function prepareVolume(
   for (let c = 0; c < channels; c++) {
     const from = voxels.subarray(c * count, (c + 1) * count);
     const { applied: done, warning } = await measureChannel(from, settings.normalize[c]!, breath);
+    if (!Number.isFinite(done.mean) || !Number.isFinite(done.std)) {
+      const words = `${name}: voxels: ${channels > 1 ? `channel ${c}: ` : ''}values are so large that their mean or deviation is not finite`;
+      throw new MaclError('file', words, { file: name, field: 'voxels', found: [done.mean, done.std] });
+    }
     applied.push(done);
     if (warning !== undefined) warnings.push(`${name}: ${channels > 1 ? `channel ${c}: ` : ''}${warning}`);
     const readPlane = (d: number, plane: Float32Array): void => {

@@ -32,6 +32,23 @@ export function labelArrayType(values: readonly number[], details: MaclErrorDeta
   throw new MaclError('label', words, found);
 }
 
+/** Class indices as the dataset's own label values. */
+export async function labelValues(
+  indices: Uint8Array,
+  values: readonly number[],
+  breath: Breather,
+): Promise<LabelArray> {
+  const type = labelArrayType(values);
+  const table = type.from(values);
+  const out = new type(indices.length);
+  for (let start = 0; start < indices.length; start += BLOCK) {
+    const end = Math.min(start + BLOCK, indices.length);
+    for (let i = start; i < end; i++) out[i] = table[indices[i]!]!;
+    if (breath.due()) await breath.breathe();
+  }
+  return out;
+}
+
 /** Every value that occurs. Throws MaclError `label` for one that is not a whole number. */
 export async function valuesIn(
   voxels: ArrayLike<number>,

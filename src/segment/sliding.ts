@@ -79,6 +79,14 @@ function check(options: PredictVolumeOptions): void {
   }
 }
 
+/** What is not finite has no largest class: it would be background, and nothing said. */
+function checkFinite(row: number, averages: Float32Array): void {
+  let sum = 0;
+  for (let i = 0; i < averages.length; i++) sum += averages[i]! - averages[i]!;
+  if (sum === 0) return;
+  throw new MaclError('nonfinite', `the network's output is not finite in row ${row}`, { field: 'logits', found: row });
+}
+
 /**
  * Class indices on the output's grid, [D, H, W]: logits averaged over tiles and mirrors, interpolated linearly to the
  * output's grid, then the largest (the first of equal ones). Throws MaclError `config`, `state` (logits of a wrong
@@ -119,7 +127,14 @@ export async function predictVolume(options: PredictVolumeOptions): Promise<Uint
       }
     }
     const finishedBefore = startsD[n + 1] ?? shape[0];
-    await accumulator.release(finishedBefore, (row, averages) => resampler.push(row, averages, breath), breath);
+    await accumulator.release(
+      finishedBefore,
+      (row, averages) => {
+        checkFinite(row, averages);
+        return resampler.push(row, averages, breath);
+      },
+      breath,
+    );
   }
   return labels;
 }

@@ -3,12 +3,16 @@
  * names and shapes, not what they mean.
  */
 import type { Backend, LoadedProgram, RunOptions, Session } from '../backend/types.js';
+import type { Breather } from '../data/breathe.js';
 import { MaclError } from '../errors.js';
 import { sessionSizes, type CompiledProgram, type IoSlot } from '../graph/compile.js';
-import { DTYPE_BYTES } from '../graph/types.js';
+import { DTYPE_BYTES, type DType } from '../graph/types.js';
 import { isArrayOf } from '../realm.js';
 
 type Numbers = ArrayLike<number>;
+
+/** Numbers that are copied at once: well below a millisecond. */
+const PART = 1 << 17;
 
 function slotOf(program: CompiledProgram, name: string): IoSlot {
   const slot = program.io.get(name);
@@ -16,29 +20,31 @@ function slotOf(program: CompiledProgram, name: string): IoSlot {
   return slot;
 }
 
-function encode(slot: IoSlot, name: string, values: Numbers): Uint8Array {
+function checkCount(slot: IoSlot, name: string, found: number): void {
   const count = slot.bytes / DTYPE_BYTES[slot.dtype];
-  if (values.length !== count)
-    throw new MaclError('program', `${name}: expected ${count} numbers, found ${values.length}`);
+  if (found !== count) throw new MaclError('program', `${name}: expected ${count} numbers, found ${found}`);
+}
+
+function encode(dtype: DType, values: Numbers): Uint8Array {
   const direct =
-    (slot.dtype === 'f32' && isArrayOf(values, 'Float32Array')) ||
-    (slot.dtype === 'f64' && isArrayOf(values, 'Float64Array')) ||
-    (slot.dtype === 'i32' && isArrayOf(values, 'Int32Array'));
+    (dtype === 'f32' && isArrayOf(values, 'Float32Array')) ||
+    (dtype === 'f64' && isArrayOf(values, 'Float64Array')) ||
+    (dtype === 'i32' && isArrayOf(values, 'Int32Array'));
   const typed = direct
     ? values
-    : slot.dtype === 'f64'
+    : dtype === 'f64'
       ? Float64Array.from(values)
-      : slot.dtype === 'i32'
+      : dtype === 'i32'
         ? Int32Array.from(values)
         : Float32Array.from(values);
   return new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength);
 }
 
-function decode(slot: IoSlot, bytes: Uint8Array): Float32Array | Float64Array | Int32Array {
+function decode(dtype: DType, bytes: Uint8Array): Float32Array | Float64Array | Int32Array {
   const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
-  const count = slot.bytes / DTYPE_BYTES[slot.dtype];
-  if (slot.dtype === 'f64') return new Float64Array(aligned.buffer, aligned.byteOffset, count);
-  if (slot.dtype === 'i32') return new Int32Array(aligned.buffer, aligned.byteOffset, count);
+  const count = bytes.length / DTYPE_BYTES[dtype];
+  if (dtype === 'f64') return new Float64Array(aligned.buffer, aligned.byteOffset, count);
+  if (dtype === 'i32') return new Int32Array(aligned.buffer, aligned.byteOffset, count);
   return new Float32Array(aligned.buffer, aligned.byteOffset, count);
 }
 
@@ -71,12 +77,36 @@ export class Executor {
 
   set(program: CompiledProgram, name: string, values: Numbers): void {
     const slot = slotOf(program, name);
-    this.session.write('io', slot.offset, encode(slot, name, values));
+    checkCount(slot, name, values.length);
+    this.session.write('io', slot.offset, encode(slot.dtype, values));
   }
 
   get(program: CompiledProgram, name: string): Float32Array | Float64Array | Int32Array {
     const slot = slotOf(program, name);
-    return decode(slot, this.session.read('io', slot.offset, slot.bytes));
+    return decode(slot.dtype, this.session.read('io', slot.offset, slot.bytes));
+  }
+
+  /** As `set`, part by part: a large input takes longer than the event loop may wait. Nothing may run meanwhile. */
+  async setSlowly(program: CompiledProgram, name: string, values: Float32Array, breath: Breather): Promise<void> {
+    const slot = slotOf(program, name);
+    const size = DTYPE_BYTES[slot.dtype];
+    checkCount(slot, name, values.length);
+    for (let at = 0; at < values.length; at += PART) {
+      this.session.write('io', slot.offset + at * size, encode(slot.dtype, values.subarray(at, at + PART)));
+      if (breath.due()) await breath.breathe();
+    }
+  }
+
+  /** As `get`, part by part, into an array of the caller's. Nothing may run meanwhile. */
+  async getSlowly(program: CompiledProgram, name: string, out: Float32Array, breath: Breather): Promise<void> {
+    const slot = slotOf(program, name);
+    const size = DTYPE_BYTES[slot.dtype];
+    checkCount(slot, name, out.length);
+    for (let at = 0; at < out.length; at += PART) {
+      const count = Math.min(PART, out.length - at);
+      out.set(decode(slot.dtype, this.session.read('io', slot.offset + at * size, count * size)), at);
+      if (breath.due()) await breath.breathe();
+    }
   }
 
   scalar(program: CompiledProgram, name: string): number {

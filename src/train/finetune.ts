@@ -65,7 +65,10 @@ export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
   const input: FinetuneConfigInput = { ...options.config, task: 'finetune' };
   return runTask<FinetuneConfig>(options, input, {
     async begin(dataset, backend) {
-      const init = options.init === undefined ? null : await loadModel(options.init);
+      const init =
+        options.init === undefined
+          ? null
+          : await loadModel(options.init, (message) => options.onEvent?.({ kind: 'note', message }));
       return begin(options, input, dataset, backend, init);
     },
     async prepare(record, dataset, backend) {

@@ -6,11 +6,13 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { meaningOf, resolveConfig } from '../config/index.js';
 import type { ChannelNormalization, FinetuneConfig, Planned, ResolvedConfig } from '../config/types.js';
-import { readSafetensorsFile } from '../data/files.js';
+import { asFileError, readSafetensorsFile, systemCode } from '../data/files.js';
 import { parseJson } from '../data/json.js';
-import type { RawTensor } from '../data/safetensors.js';
+import type { RawTensor, Safetensors } from '../data/safetensors.js';
 import { fileError, MaclError } from '../errors.js';
 import { labelArrayType } from '../segment/label-values.js';
+import { checkWeights } from './network-state.js';
+import { newestCheckpoint } from './newest-checkpoint.js';
 
 const FORMAT = '1';
 
@@ -178,29 +180,62 @@ function isClass(value: unknown): value is ModelClass {
   return isObject(value) && Number.isSafeInteger(value['value']) && typeof value['name'] === 'string';
 }
 
-/** @param path a run folder or a model file */
-export async function modelFile(path: string): Promise<string> {
-  const info = await stat(path).catch(() => null);
-  if (!info) throw new MaclError('file', `${path}: no such file or folder`, { file: path });
-  if (!info.isDirectory()) return path;
-  const file = join(path, 'model.safetensors');
-  if (!(await stat(file).catch(() => null)))
+const MODEL_NAME = 'model.safetensors';
+
+interface Found {
+  readonly file: string;
+  readonly contents: Safetensors;
+  /** Set where it is a checkpoint of a run that is not finished. */
+  readonly step?: number;
+}
+
+/** A model file, a finished run's model, or the newest checkpoint of one that is not finished. */
+async function readModel(path: string, onNote: (message: string) => void): Promise<Found> {
+  const info = await stat(path).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT')
+      throw new MaclError('file', `${path}: no such file or folder`, { file: path }, { cause: error });
+    throw asFileError(error, path, 'read');
+  });
+  if (!info.isDirectory()) return { file: path, contents: await readSafetensorsFile(path) };
+  const file = join(path, MODEL_NAME);
+  const there = await stat(file).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return null;
+    throw asFileError(error, file, 'read');
+  });
+  if (there) return { file, contents: await readSafetensorsFile(file) };
+  const newest = await newestCheckpoint(path, (e) => onNote(`passed over a damaged checkpoint: ${e.message}`));
+  if (!newest)
     throw new MaclError(
       'file',
-      `${path}: has no model.safetensors: the run is not finished (--resume goes on with it)`,
+      `${path}: has neither ${MODEL_NAME} nor a whole checkpoint: it is no run that came so far`,
       { file },
     );
-  return file;
+  return newest;
 }
 
-export async function loadModel(path: string): Promise<LoadedModel> {
-  const file = await modelFile(path);
-  const { tensors, metadata } = await readSafetensorsFile(file);
-  return { file, tensors, ...describeModel(metadata, file) };
+/**
+ * @param path a run's folder, or a model file. Of a run that is not finished the newest checkpoint is taken.
+ * @throws MaclError `file`, or `weights` where a value cannot be one
+ */
+export async function loadModel(
+  path: string,
+  onNote: (message: string) => void = () => undefined,
+): Promise<LoadedModel> {
+  const { file, contents, step } = await readModel(path, onNote);
+  const model = describeModel(contents.metadata, file);
+  if (step !== undefined)
+    onNote(`${path}: the run is not finished: its weights after step ${step} of ${model.config.train.steps} are taken`);
+  // A checkpoint holds the optimiser too.
+  const tensors = new Map([...contents.tensors].filter(([name]) => !name.startsWith('optimizer.')));
+  await checkWeights(tensors, file);
+  return { file, tensors, ...model };
 }
 
-export async function loadSegmentModel(path: string): Promise<LoadedModel<FinetuneConfig>> {
-  const model = await loadModel(path);
+export async function loadSegmentModel(
+  path: string,
+  onNote?: (message: string) => void,
+): Promise<LoadedModel<FinetuneConfig>> {
+  const model = await loadModel(path, onNote);
   if (model.config.task !== 'finetune')
     throw new MaclError(
       'weights',
@@ -208,4 +243,16 @@ export async function loadSegmentModel(path: string): Promise<LoadedModel<Finetu
       { file: model.file },
     );
   return model as LoadedModel<FinetuneConfig>;
+}
+
+/**
+ * The axes (D, H, W with the slice axis first) that mirrored copies may be averaged over: those that training mirrored. A
+ * network that never saw a mirrored image tells left from right by position, and would be averaged with its opposite.
+ * @throws MaclError `config` where there is none, or the model does not say
+ */
+export function mirrorAxesOf({ config, file }: LoadedModel<FinetuneConfig>): number[] {
+  const axes = [0, 1, 2].filter((a) => config.augment.mirror[a]);
+  if (axes.length > 0) return axes;
+  const words = `${file}: mirror: the model was trained without mirroring (augment.mirror), so that mirrored copies would be averaged that it never learned`;
+  throw new MaclError('config', words, { file, field: 'mirror', expected: 'augment.mirror on an axis', found: [] });
 }

@@ -3,9 +3,10 @@
  * both sides, so it is a copy).
  */
 import { freeBytes } from '../backend/limits-node.js';
+import { Breather } from '../data/breathe.js';
 import { Draws, PURPOSE } from '../data/philox.js';
 import { PIECE_BYTES, type OpenSafetensors } from '../data/files.js';
-import { asFloat64, type RawTensor, type TensorEntry, type TensorStream } from '../data/safetensors.js';
+import { asFloat32, asFloat64, type RawTensor, type TensorEntry, type TensorStream } from '../data/safetensors.js';
 import { fileError, MaclError, memoryError } from '../errors.js';
 import { addressOfEntry, type StateEntry, type StateTable } from '../nn/state.js';
 
@@ -176,7 +177,42 @@ export function setEntry(table: StateTable, state: Uint8Array, entry: StateEntry
       },
     );
   }
-  viewOf(table, entry, state).set(asFloat64(tensor));
+  // float32 stays as it is on the way; only a wider type is rounded.
+  viewOf(table, entry, state).set(entry.tensor.dtype === 'f64' ? asFloat64(tensor) : asFloat32(tensor));
+}
+
+/** The largest number that the kernels compute with. */
+const FLOAT32_MAX = 3.4028234663852886e38;
+const BLOCK = 1 << 16;
+
+/**
+ * Every weight is a finite float32 and no running variance is below 0: anything else would give a result that is none, and
+ * nothing would say so.
+ * @throws MaclError `weights` that names file and tensor
+ */
+export async function checkWeights(tensors: ReadonlyMap<string, RawTensor>, file: string): Promise<void> {
+  const breath = new Breather();
+  for (const [name, tensor] of tensors) {
+    if (isIgnoredName(name)) continue;
+    const values = tensor.dtype === 'F64' ? asFloat64(tensor, name) : asFloat32(tensor, name);
+    const least = name.endsWith('.running_var') ? 0 : -FLOAT32_MAX;
+    for (let start = 0; start < values.length; start += BLOCK) {
+      const end = Math.min(start + BLOCK, values.length);
+      for (let i = start; i < end; i++) {
+        const value = values[i]!;
+        if (value >= least && value <= FLOAT32_MAX) continue;
+        const expected = least === 0 ? 'a variance of at least 0' : 'a finite float32';
+        throw new MaclError('weights', `${file}: ${name}: element ${i}: expected ${expected}, found ${value}`, {
+          file,
+          field: name,
+          expected,
+          found: value,
+          tensors: [name],
+        });
+      }
+      if (breath.due()) await breath.breathe();
+    }
+  }
 }
 
 /** Looks at names and shapes alone. Missing, unknown or misshapen tensors are all listed in one error (fault 23). */
@@ -206,25 +242,21 @@ export function checkTensors(
   }
 }
 
-/** Copies every entry of some roles from a file, which must fit as `checkTensors` says. */
-export function loadAll(
-  table: StateTable,
-  state: Uint8Array,
-  tensors: ReadonlyMap<string, RawTensor>,
-  roles: readonly StateRole[],
-  file: string,
-): void {
-  checkTensors(table, tensors, roles, file);
-  for (const entry of table.entries)
-    if (roles.includes(entry.role)) setEntry(table, state, entry, tensors.get(entry.name) as RawTensor);
-}
-
 /** A file's weights as a state; moments and counters are zero. Nothing large is taken before the weights fit. */
-export function weightsState(table: StateTable, tensors: ReadonlyMap<string, RawTensor>, file: string): Uint8Array {
-  const roles = ['parameter', 'statistic'] as const;
+export async function weightsState(
+  table: StateTable,
+  tensors: ReadonlyMap<string, RawTensor>,
+  file: string,
+): Promise<Uint8Array> {
+  const roles: readonly StateRole[] = ['parameter', 'statistic'];
   checkTensors(table, tensors, roles, file);
   const state = emptyState(table);
-  loadAll(table, state, tensors, roles, file);
+  const breath = new Breather();
+  for (const entry of table.entries) {
+    if (!roles.includes(entry.role)) continue;
+    setEntry(table, state, entry, tensors.get(entry.name) as RawTensor);
+    if (breath.due()) await breath.breathe();
+  }
   return state;
 }
 

@@ -2,7 +2,7 @@
  * Which files `macl predict` segments, which of them are channels of one case, and what the results are called. Nothing is
  * read here but a header where names do not tell.
  */
-import { readdir, realpath, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { asFileError } from '../data/files.js';
 import { readNiftiHeader } from '../data/nifti.js';
@@ -127,17 +127,4 @@ async function holdAllChannels(folder: string, names: readonly string[], channel
     if (header?.channels !== channels) return false;
   }
   return true;
-}
-
-/** A result has its image's name: into the same folder it would replace the image. */
-export async function mustNotReplaceInputs(cases: readonly PredictCase[], out: string): Promise<void> {
-  const real = await realpath(out);
-  for (const { files, output } of cases)
-    for (const file of files)
-      // A link that leads nowhere is found out when it is read.
-      if ((await realpath(file).catch(() => null)) === join(real, output))
-        throw new MaclError('config', `${file}: the result would replace it: give another --out than its folder`, {
-          file,
-          field: 'out',
-        });
 }

@@ -1,132 +1,309 @@
 /**
- * A fine-tuned model ready to segment volumes: one inference program in one session, a sliding window around it. Volumes
- * are typed arrays with a grid; files are in `predict.ts`.
+ * Fine-tuned models ready to segment volumes: one, or several whose mean is taken. Calls run side by side and take turns
+ * with every tile, so that a small volume does not wait behind a large one. Volumes are typed arrays with a grid; files are
+ * in `predict.ts`.
  */
 import { freeBytes } from '../backend/limits-node.js';
 import type { Backend } from '../backend/types.js';
-import { axisOrder, permuteTriple, permuteVoxels, prepareVolume } from '../data/prepare-volume.js';
-import { Breather, throwIfAborted } from '../data/breathe.js';
-import { resampledShape } from '../data/resample.js';
-import type { Triple, Volume } from '../data/volume.js';
-import { MaclError, memoryError } from '../errors.js';
-import { isArrayOf } from '../realm.js';
-import { GraphBuilder } from '../graph/builder.js';
-import { compile, type CompiledProgram } from '../graph/compile.js';
-import { declareSegmentNetwork } from '../methods/network.js';
-import { buildInference } from '../methods/segment.js';
-import { type LabelArray, labelArrayType } from '../segment/label-values.js';
-import { predictVolume, predictVolumeBytes, spacingMap, type AxisMap } from '../segment/sliding.js';
-import { Executor } from './executor.js';
-import type { LoadedModel } from './model-file.js';
 import type { FinetuneConfig } from '../config/types.js';
-import { weightsState } from './network-state.js';
+import { Breather, throwIfAborted } from '../data/breathe.js';
+import { axisOrder, permuteVoxels } from '../data/prepare-volume.js';
+import type { Volume } from '../data/volume.js';
+import { MaclError, memoryError } from '../errors.js';
+import type { OptionKinds } from '../options.js';
+import { isArrayOf } from '../realm.js';
+import { keepLargestComponents } from '../segment/components.js';
+import { mirrorAxesOf, type LoadedModel, type ModelClass } from './model-file.js';
+import { Network, type WindowOptions } from './network.js';
+import { largestOf, RowMean } from './row-mean.js';
+import { Turns, untilAborted } from './turns.js';
 
 export interface SegmentOptions {
-  /** Average over mirrored tiles too, on the axes that training mirrored (all axes where it mirrored none). */
-  readonly mirror?: boolean;
+  /** Average over mirrored tiles too, on the axes that training mirrored; a model that mirrored none is refused. */
+  readonly mirror?: boolean | undefined;
+  /** Keep the largest connected part of each class and make the rest background. Probabilities stay as they are. */
+  readonly largestComponent?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   /** For messages. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** What is worth saying of the volume: a voxel that flattens all others, say. */
   readonly onWarning?: ((message: string) => void) | undefined;
+  /** Tiles that are done, and all of them. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
   /** Softmax probabilities [H, W, class] of each row along the RAS volume's slice axis, in order; reused. */
   readonly onProbabilities?: ((row: number, probabilities: Float32Array) => void | Promise<void>) | undefined;
 }
 
-export class Predictor {
-  private busy: Promise<unknown> = Promise.resolve();
+export const SEGMENT_OPTIONS: OptionKinds<SegmentOptions> = {
+  mirror: 'flag',
+  largestComponent: 'flag',
+  signal: 'signal',
+  name: 'text',
+  onWarning: 'function',
+  onProgress: 'function',
+  onProbabilities: 'function',
+};
 
-  private constructor(
-    readonly model: LoadedModel<FinetuneConfig>,
-    private readonly executor: Executor,
-    private readonly program: CompiledProgram,
-  ) {}
+/** How long `close` waits for a callback of the caller's that has not settled. */
+const CALLBACK_GRACE_MS = 1000;
 
-  static async open(model: LoadedModel<FinetuneConfig>, backend: Backend): Promise<Predictor> {
-    const { config } = model;
-    const { real } = backend.info;
-    const net = declareSegmentNetwork(config.model, null, real);
-    const program = compile(buildInference(net, 1, config.data.patch, new GraphBuilder(real)), backend, net.state, 0);
-    const state = weightsState(net.state, model.tensors, model.file);
-    return new Predictor(model, await Executor.open(backend, [program], state), program);
+/** One call, from its beginning to its end. */
+export class Call {
+  private readonly controller = new AbortController();
+  private readonly unlink: () => void;
+  private finish = (): void => undefined;
+  readonly done = new Promise<void>((resolve) => (this.finish = resolve));
+  /** Bytes that it takes; 0 while it waits for them. */
+  reservedBytes = 0;
+  /** When a callback of the caller's began that has not settled. */
+  callbackSince: number | null = null;
+
+  constructor(signal: AbortSignal | undefined) {
+    const stop = (): void => this.controller.abort(signal?.reason);
+    signal?.addEventListener('abort', stop, { once: true });
+    this.unlink = () => signal?.removeEventListener('abort', stop);
   }
 
-  /** Class indices on the volume's own (RAS) grid, [D, H, W]. Calls wait for one another, an aborted one no longer. */
-  async segment(volume: Volume, options: SegmentOptions = {}): Promise<Uint8Array> {
-    const { signal } = options;
-    const before = this.busy;
-    const turn = before.then(() => {
-      throwIfAborted(signal);
-      return this.run(volume, options);
-    });
-    this.busy = turn.catch(() => undefined);
-    if (signal) await beforeAbort(before, signal);
-    return turn;
+  get signal(): AbortSignal {
+    return this.controller.signal;
+  }
+  stop(reason: unknown): void {
+    this.controller.abort(reason);
+  }
+  end(): void {
+    this.unlink();
+    this.finish();
   }
 
-  private async run(volume: Volume, options: SegmentOptions): Promise<Uint8Array> {
-    const { config, normalization, classes } = this.model;
-    const { sliceAxis, spacingMm } = config.data;
-    const tile = config.data.patch;
-    const { signal } = options;
-    const expected = this.model.channelNames.length;
-    if (volume.channels !== expected)
-      throw new MaclError(
-        'dataset',
-        `${options.name ?? 'volume'}: channels: the model takes ${expected} (${this.model.channelNames.join(', ')}), found ${volume.channels}`,
-        { field: 'channels', expected, found: volume.channels, ...(options.name ? { file: options.name } : {}) },
-      );
-    const rules = volume.channels === 1 ? normalization.slice(0, 1) : normalization;
-    const settings = { spacingMm, normalize: rules, sliceAxis };
-    const finite = await finiteVolume(volume, config.data.nonFinite, options.name ?? 'volume', new Breather(signal));
-    checkMemory(volume, this.model, options);
-    const prepared = await prepareVolume(finite, settings, options.name ?? 'volume', signal);
-    for (const words of prepared.warnings) options.onWarning?.(words);
-    const mirrorAxes = !options.mirror ? [] : mirrorAxesOf(config);
-    const order = axisOrder(sliceAxis);
-    const { original, shape } = prepared;
-    const input = new Float32Array(tile[0] * tile[1] * tile[2] * config.model.inChannels);
-    const labels = await predictVolume({
-      shape,
-      tile,
-      classes: classes.length,
-      mirrorAxes,
-      outShape: original.shape,
-      mapOutToIn: [0, 1, 2].map((a) => axisMap(original, prepared, a)) as unknown as readonly [
-        AxisMap,
-        AxisMap,
-        AxisMap,
-      ],
-      runTile: async (start, mirrored) => {
-        fillTile(input, prepared.image, prepared.channels, config.model.inChannels, shape, tile, start, mirrored);
-        this.executor.set(this.program, 'x', input);
-        await this.executor.run(this.program, signal ? { signal } : {});
-        const logits = this.executor.get(this.program, 'logits');
-        return isArrayOf(logits, 'Float32Array') ? logits : Float32Array.from(logits);
-      },
-      ...(options.onProgress ? { onProgress: options.onProgress } : {}),
-      ...(options.onProbabilities ? { onProbabilities: options.onProbabilities } : {}),
-      ...(signal ? { signal } : {}),
-    });
-    return permuteVoxels(labels, 1, volume.grid.shape, order, new Breather(signal), true);
-  }
-
-  async close(): Promise<void> {
-    await this.busy;
-    await this.executor.close();
+  /** What the caller's callback returns is waited for, but no longer than the call lasts. */
+  async callBack(callback: () => void | PromiseLike<void>): Promise<void> {
+    const result = callback();
+    if (typeof result?.then !== 'function') return;
+    this.callbackSince = performance.now();
+    try {
+      await untilAborted(result, this.signal);
+    } finally {
+      this.callbackSince = null;
+    }
   }
 }
 
-/** Waits for `promise`, which never rejects, or rejects as soon as the signal is aborted. */
-async function beforeAbort(promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  let done = (): void => undefined;
-  const aborted = new Promise<void>((resolve) => (done = resolve));
-  const stop = (): void => done();
-  signal.addEventListener('abort', stop, { once: true });
-  await Promise.race([promise, aborted]);
-  signal.removeEventListener('abort', stop);
-  throwIfAborted(signal);
+export class Predictor {
+  private readonly calls = new Set<Call>();
+  private closing: Promise<void> | null = null;
+
+  private constructor(
+    private readonly networks: readonly Network[],
+    private readonly maxQueue: number,
+  ) {}
+
+  /**
+   * @param models one, or several of the same classes and channels, whose probabilities are averaged
+   * @param maxQueue the most calls that may be pending at once
+   */
+  static async open(
+    models: readonly LoadedModel<FinetuneConfig>[],
+    backend: Backend,
+    maxQueue = Infinity,
+  ): Promise<Predictor> {
+    checkEnsemble(models);
+    const turns = new Turns();
+    const networks: Network[] = [];
+    try {
+      for (const model of models) networks.push(await Network.open(model, backend, turns));
+      return new Predictor(networks, maxQueue);
+    } catch (error) {
+      await Promise.allSettled(networks.map((n) => n.close()));
+      throw error;
+    }
+  }
+
+  /** The first one: classes and channels are those of all. */
+  get model(): LoadedModel<FinetuneConfig> {
+    return this.networks[0]!.model;
+  }
+  get classes(): readonly ModelClass[] {
+    return this.model.classes;
+  }
+  get models(): readonly LoadedModel<FinetuneConfig>[] {
+    return this.networks.map(({ model }) => model);
+  }
+  /** Calls that have not ended. */
+  get pending(): number {
+    return this.calls.size;
+  }
+
+  /**
+   * Class indices on the volume's own (RAS) grid, [D, H, W]. Voxels must stay as they are until it ends. Rejects with
+   * MaclError: `aborted` within a tile of an abort, `busy` where `maxQueue` calls are pending, `state` once closed.
+   */
+  segment(volume: Volume, options: SegmentOptions = {}): Promise<Uint8Array> {
+    return this.use(options.signal, (call) => this.segmentIn(call, volume, options));
+  }
+
+  /** A call that does more than `segmentIn`: it is pending, and can be aborted, from now until `work` has ended. */
+  async use<T>(signal: AbortSignal | undefined, work: (call: Call) => Promise<T>): Promise<T> {
+    if (this.closing) throw new MaclError('state', 'it is closed: nothing is segmented any more');
+    if (this.calls.size >= this.maxQueue) {
+      const details = { field: 'maxQueue', expected: this.maxQueue, found: this.calls.size + 1 };
+      throw new MaclError('busy', `${this.calls.size} calls are pending, as many as maxQueue allows`, details);
+    }
+    throwIfAborted(signal);
+    const call = new Call(signal);
+    this.calls.add(call);
+    try {
+      return await work(call);
+    } finally {
+      this.calls.delete(call);
+      call.end();
+    }
+  }
+
+  /** What can be known before anything is computed. */
+  private check({ channels }: Volume, options: SegmentOptions): void {
+    const names = this.model.channelNames;
+    if (channels !== names.length)
+      throw new MaclError(
+        'dataset',
+        `${options.name ?? 'volume'}: channels: the model takes ${names.length} (${names.join(', ')}), found ${channels}`,
+        {
+          field: 'channels',
+          expected: names.length,
+          found: channels,
+          ...(options.name ? { file: options.name } : {}),
+        },
+      );
+    if (options.mirror) for (const { model } of this.networks) mirrorAxesOf(model);
+  }
+
+  /** `segment` within a call of `use`. */
+  async segmentIn(call: Call, volume: Volume, options: SegmentOptions): Promise<Uint8Array> {
+    this.check(volume, options);
+    const { signal } = call;
+    const name = options.name ?? 'volume';
+    const { nonFinite, sliceAxis } = this.model.config.data;
+    const finite = await finiteVolume(volume, nonFinite, name, new Breather(signal));
+    await this.reserve(call, finite, options);
+    const { onProbabilities } = options;
+    const common = { name, mirror: options.mirror ?? false, onWarning: options.onWarning };
+    const labels =
+      this.networks.length === 1
+        ? await this.networks[0]!.window(finite, {
+            ...common,
+            signal,
+            onProgress: options.onProgress,
+            onProbabilities: onProbabilities && ((row, p) => call.callBack(() => onProbabilities(row, p))),
+          })
+        : await this.average(finite, { ...common, signal, onProgress: options.onProgress }, onProbabilities, call);
+    const breath = new Breather(signal);
+    const own = await permuteVoxels(labels, 1, finite.grid.shape, axisOrder(sliceAxis), breath, true);
+    if (options.largestComponent) await keepLargestComponents(own, finite.grid.shape, this.classes.length, breath);
+    return own;
+  }
+
+  /** All models side by side, row by row: no volume of probabilities is ever held. */
+  private async average(
+    volume: Volume,
+    options: WindowOptions,
+    onProbabilities: SegmentOptions['onProbabilities'],
+    call: Call,
+  ): Promise<Uint8Array> {
+    const { networks } = this;
+    const classes = this.classes.length;
+    const [depth, height, width] = networks[0]!.shapes(volume)[0];
+    const labels = new Uint8Array(depth * height * width);
+    const mean = new RowMean(networks.length, height * width * classes, async (row, values) => {
+      largestOf(values, classes, labels, row * height * width);
+      if (onProbabilities) await call.callBack(() => onProbabilities(row, values));
+    });
+    const done = networks.map(() => 0);
+    const totals = networks.map(() => 0);
+    const progress = (m: number, value: number, total: number): void => {
+      [done[m], totals[m]] = [value, total];
+      const sum = (all: readonly number[]): number => all.reduce((a, b) => a + b, 0);
+      if (totals.every((t) => t > 0)) options.onProgress?.(sum(done), sum(totals));
+    };
+    let first: { error: unknown } | undefined;
+    await Promise.all(
+      networks.map((network, m) =>
+        network
+          .window(volume, {
+            ...options,
+            // Models of one training say the same of a volume: once is enough.
+            onWarning: m === 0 ? options.onWarning : undefined,
+            onProgress: (value, total) => progress(m, value, total),
+            onProbabilities: (row, p) => untilAborted(mean.give(m, row, p), call.signal),
+          })
+          .catch((error: unknown) => {
+            first ??= { error };
+            // The others would wait for its rows for ever.
+            call.stop(error);
+          }),
+      ),
+    );
+    if (first) throw first.error;
+    return labels;
+  }
+
+  /** Waits until there is memory for the call beside the others; alone it is refused where there is too little. */
+  private async reserve(call: Call, volume: Volume, options: SegmentOptions): Promise<void> {
+    const needed = this.networks.reduce(
+      (sum, n) => sum + n.windowBytes(volume, this.networks.length > 1 || options.onProbabilities !== undefined),
+      0,
+    );
+    for (;;) {
+      const others = [...this.calls].filter((other) => other !== call && other.reservedBytes > 0);
+      const reserved = others.reduce((sum, other) => sum + other.reservedBytes, 0);
+      const free = freeBytes();
+      if (needed + reserved <= free || (others.length === 0 && needed <= free)) break;
+      if (others.length === 0) {
+        const file = options.name;
+        const shape = this.networks[0]!.shapes(volume)[1].join('×');
+        const what = `${file ?? 'volume'}: ${shape} voxels at the model's spacing`;
+        throw memoryError(what, needed, free, file === undefined ? {} : { file });
+      }
+      await untilAborted(Promise.race(others.map((other) => other.done)), call.signal);
+    }
+    call.reservedBytes = needed;
+  }
+
+  /** Waits for the calls that are pending (not for their callers' callbacks), then gives the memory back. */
+  close(): Promise<void> {
+    this.closing ??= this.end();
+    return this.closing;
+  }
+
+  private async end(): Promise<void> {
+    while (this.calls.size > 0) {
+      for (const call of this.calls)
+        if (call.callbackSince !== null && performance.now() - call.callbackSince > CALLBACK_GRACE_MS)
+          call.stop(new MaclError('aborted', 'it was closed while onProbabilities had not settled'));
+      let timer: NodeJS.Timeout | undefined;
+      const soon = new Promise<void>((resolve) => (timer = setTimeout(resolve, CALLBACK_GRACE_MS / 20)));
+      await Promise.race([Promise.all([...this.calls].map((call) => call.done)), soon]);
+      clearTimeout(timer);
+    }
+    const closed = await Promise.allSettled(this.networks.map((n) => n.close()));
+    for (const one of closed) if (one.status === 'rejected') throw one.reason;
+  }
+}
+
+/** Models whose mean means something: one set of classes, one set of channels, rows along one axis. */
+function checkEnsemble(models: readonly LoadedModel<FinetuneConfig>[]): void {
+  const [first, ...others] = models;
+  if (!first) throw new MaclError('config', 'model: expected one or more', { field: 'model' });
+  for (const model of others) {
+    for (const [field, of] of [
+      ['classes', (m: typeof model) => m.classes.map((c) => c.value).join(', ')],
+      ['channels', (m: typeof model) => String(m.channelNames.length)],
+      ['data.sliceAxis', (m: typeof model) => m.config.data.sliceAxis],
+    ] as const) {
+      const [expected, found] = [of(first), of(model)];
+      if (expected === found) continue;
+      const words = `${model.file}: ${field}: models of one ensemble have the same: expected ${expected} as in ${first.file}, found ${found}`;
+      throw new MaclError('config', words, { file: model.file, field, expected, found });
+    }
+  }
 }
 
 /** Voxels between two looks at the clock. */
@@ -157,84 +334,4 @@ async function finiteVolume(volume: Volume, rule: 'refuse' | 'zero', name: strin
       found,
     },
   );
-}
-
-/** What segmenting takes beside the volume itself: its prepared image, averages of one slab, labels. */
-function checkMemory(volume: Volume, model: LoadedModel<FinetuneConfig>, options: SegmentOptions): void {
-  const { sliceAxis, spacingMm, patch } = model.config.data;
-  const order = axisOrder(sliceAxis);
-  const outShape = permuteTriple(volume.grid.shape, order);
-  const shape = spacingMm ? resampledShape(outShape, permuteTriple(volume.grid.spacingMm, order), spacingMm) : outShape;
-  const voxels = shape[0] * shape[1] * shape[2];
-  const window = {
-    shape,
-    tile: patch,
-    classes: model.classes.length,
-    outShape,
-    onProbabilities: options.onProbabilities,
-  };
-  const needed = Float32Array.BYTES_PER_ELEMENT * voxels * volume.channels + predictVolumeBytes(window);
-  const free = freeBytes();
-  const file = options.name;
-  const what = `${file ?? 'volume'}: ${shape.join('×')} voxels at the model's spacing`;
-  if (needed > free) throw memoryError(what, needed, free, file === undefined ? {} : { file });
-}
-
-function mirrorAxesOf(config: FinetuneConfig): number[] {
-  const trained = [0, 1, 2].filter((a) => config.augment.mirror[a]);
-  return trained.length > 0 ? trained : config.model.dims === 2 ? [1, 2] : [0, 1, 2];
-}
-
-function axisMap(
-  original: { shape: Triple; spacingMm: Triple },
-  prepared: { shape: Triple; spacingMm: Triple },
-  a: number,
-): AxisMap {
-  if (original.shape[a] === prepared.shape[a]) return { scale: 1, offset: 0 };
-  return spacingMap(original.spacingMm[a] as number, prepared.spacingMm[a] as number, 'edges');
-}
-
-/**
- * Copies one tile of [C, D, H, W] into [d, h, w, C], mirrored along some axes, zeros outside the volume. An image of one
- * channel serves all channels of the network.
- */
-export function fillTile(
-  out: Float32Array,
-  image: Float32Array,
-  imageChannels: number,
-  channels: number,
-  shape: Triple,
-  tile: Triple,
-  start: Triple,
-  mirrored: readonly number[],
-): void {
-  out.fill(0);
-  const [td, th, tw] = tile;
-  const [vd, vh, vw] = shape;
-  const flip = [0, 1, 2].map((a) => mirrored.includes(a)) as [boolean, boolean, boolean];
-  for (let d = 0; d < td; d++) {
-    const z = start[0] + (flip[0] ? td - 1 - d : d);
-    if (z < 0 || z >= vd) continue;
-    for (let h = 0; h < th; h++) {
-      const y = start[1] + (flip[1] ? th - 1 - h : h);
-      if (y < 0 || y >= vh) continue;
-      for (let c = 0; c < channels; c++) {
-        const from = (((imageChannels === 1 ? 0 : c) * vd + z) * vh + y) * vw;
-        const to = (d * th + h) * tw * channels + c;
-        for (let w = 0; w < tw; w++) {
-          const x = start[2] + (flip[2] ? tw - 1 - w : w);
-          if (x >= 0 && x < vw) out[to + w * channels] = image[from + x] as number;
-        }
-      }
-    }
-  }
-}
-
-/** Class indices as the dataset's own label values. */
-export function labelValues(indices: Uint8Array, values: readonly number[]): LabelArray {
-  const Type = labelArrayType(values);
-  const table = Type.from(values);
-  const out = new Type(indices.length);
-  for (let i = 0; i < indices.length; i++) out[i] = table[indices[i] as number] as number;
-  return out;
 }

@@ -2,6 +2,7 @@
  * Validation in the middle of training: another program over the same state. Mean per-case Dice of the foreground on the
  * prepared grid; the best weights so far are kept in `checkpoints/best.safetensors`.
  */
+import { Breather } from '../data/breathe.js';
 import type { FinetuneConfig } from '../config/types.js';
 import { isDamage, systemCode, withSafetensors, writeSafetensorsFile } from '../data/files.js';
 import { fromHalf } from '../data/half.js';
@@ -14,9 +15,9 @@ import type { OnEvent } from './events.js';
 import type { Executor } from './executor.js';
 import { modelMetadata } from './model-file.js';
 import { fileStreams, MODEL_ROLES, stateStreams } from './network-state.js';
-import { fillTile } from './predictor.js';
 import type { RunFolder } from './run-folder.js';
 import type { RunRecord } from './run-record.js';
+import { fillTile } from './tile.js';
 import type { Validation } from './trainer.js';
 import { fileError, type MaclError } from '../errors.js';
 
@@ -90,13 +91,14 @@ async function segment(o: ValidationOptions, c: LoadedCase): Promise<Uint8Array>
   const { model, data } = o.record.config;
   const image = c.dtype === 'fp16' ? fromHalf(c.image as Uint16Array) : Float32Array.from(c.image, (v) => v * c.scale);
   const tile = data.patch;
+  const breath = new Breather(o.signal);
   const input = new Float32Array(tile[0] * tile[1] * tile[2] * model.inChannels);
   return predictVolume({
     shape: c.shape,
     tile,
     classes: model.classes,
     runTile: async (start, mirrored) => {
-      fillTile(input, image, c.channels, model.inChannels, c.shape, tile, start, mirrored);
+      await fillTile(input, image, c.channels, model.inChannels, c.shape, tile, start, mirrored, breath);
       o.executor.set(o.inference, 'x', input);
       await o.executor.run(o.inference, o.signal ? { signal: o.signal } : {});
       const logits = o.executor.get(o.inference, 'logits');

@@ -4,7 +4,7 @@ import { Breather } from '../data/breathe.js';
 import type { Grid, Triple, Volume, VoxelArray } from '../data/volume.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, showValue, type OptionKinds } from '../options.js';
-import { arrayKind, typedArrayKind } from '../realm.js';
+import { arrayKind, copyOf, typedArrayKind } from '../realm.js';
 import { summarise, type ClassLabel, type EvaluationDocument } from '../segment/evaluate.js';
 import { checkValues, valuesIn } from '../segment/label-values.js';
 import { caseMetrics, checkShape, type CaseMetrics } from '../segment/metrics.js';
@@ -28,7 +28,10 @@ const numbersOf = (value: unknown): readonly unknown[] | undefined =>
   Array.isArray(value) || ArrayBuffer.isView(value) ? Array.from(value as ArrayLike<unknown>) : undefined;
 
 /** Fault 13, for callers whom no compiler checks: a grid that is no grid would give a result that is none. */
-function checkVolume({ grid, channels, voxels }: Partial<Volume>): void {
+function checkVolume(volume: Partial<Volume> | null | undefined): void {
+  if (typeof volume !== 'object' || volume === null)
+    throw geometryError('volume', 'an object with grid, channels and voxels', volume);
+  const { grid, channels, voxels } = volume;
   checkGrid(grid);
   if (!(Number.isSafeInteger(channels) && channels! > 0))
     throw geometryError('channels', 'a positive whole number', channels);
@@ -54,10 +57,33 @@ function checkGrid(grid: Partial<Grid> | null | undefined): void {
     throw geometryError('spacingMm', `${columns.join(', ')} (D, H, W), the lengths of the affine's columns`, spacing);
 }
 
-/** Turns a volume to RAS, segments it, and turns the labels back. */
+/** The same volume in memory of its own: its owner may change or free the array while the call goes on. */
+function ownVolume({ grid, channels, voxels }: Volume, transfer: boolean): Volume {
+  const [shape, spacingMm] = [grid.shape, grid.spacingMm].map((three) => Array.from(three)) as [number[], number[]];
+  return {
+    grid: {
+      shape: shape as unknown as Triple,
+      spacingMm: spacingMm as unknown as Triple,
+      affine: Float64Array.from(grid.affine),
+    },
+    channels,
+    voxels: transfer ? takeOver(voxels) : copyOf(voxels),
+  };
+}
+
+function takeOver(voxels: VoxelArray): VoxelArray {
+  try {
+    return structuredClone(voxels, { transfer: [voxels.buffer as ArrayBuffer] });
+  } catch (cause) {
+    const words = 'volume: voxels: transfer: expected an array that has a buffer of its own, not shared, not pooled';
+    throw new MaclError('geometry', words, { field: 'voxels' }, { cause });
+  }
+}
+
+/** Turns a volume to RAS, segments it, and turns the labels back. The volume is the caller's again at once. */
 export async function segmentAnyOrientation<T extends VoxelArray>(
   volume: Volume,
-  { signal }: Abortable,
+  { signal, transfer }: Abortable & { readonly transfer?: boolean | undefined },
   segment: (ras: Volume) => Promise<T>,
 ): Promise<T> {
   checkVolume(volume);
@@ -73,9 +99,10 @@ export async function segmentAnyOrientation<T extends VoxelArray>(
         found: voxels.length,
       },
     );
-  const orientation = orientationOf([w, h, d], grid.affine);
-  if (isRas(orientation)) return segment(volume);
-  const turned = await turnToRas(voxels, orientation, channels, signal);
+  const own = ownVolume(volume, transfer ?? false);
+  const orientation = orientationOf([w, h, d], own.grid.affine);
+  if (isRas(orientation)) return segment(own);
+  const turned = await turnToRas(own.voxels, orientation, channels, signal);
   const labels = await segment({ grid: rasGrid(orientation), channels, voxels: turned });
   return fromRas(labels, orientation, 1, signal);
 }

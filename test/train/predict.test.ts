@@ -1,9 +1,10 @@
 /** Prediction on files: every grid, value and layout that a user may come with, and nothing of one case in another. */
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openBackend } from '../../src/backend/choose.js';
 import type { Backend } from '../../src/backend/types.js';
+import { readSafetensorsFile, writeSafetensorsFile } from '../../src/data/files.js';
 import { readNifti, toRas, writeNifti } from '../../src/data/nifti.js';
 import type { Triple, VoxelArray } from '../../src/data/volume.js';
 import type { MaclError } from '../../src/errors.js';
@@ -115,9 +116,10 @@ describe('a result', () => {
     await volumeFile(join(root, 'plain.nii'), shape, voxels);
     // Turned round in space, not only in storage.
     await volumeFile(join(root, 'turned.nii'), shape, voxels.slice().reverse());
+    await tune('mirrored', { config: tinyFinetune({ ...LEARNS, augment: { mirror: true } }) });
     for (const [n, mirror] of [false, true].entries()) {
-      await segment('model', join(root, 'plain.nii'), `mirror-${n}`, { mirror });
-      await segment('model', join(root, 'turned.nii'), `mirror-${n}`, { mirror });
+      await segment('mirrored', join(root, 'plain.nii'), `mirror-${n}`, { mirror });
+      await segment('mirrored', join(root, 'turned.nii'), `mirror-${n}`, { mirror });
     }
     const of = async (n: number, name: string) => (await readNifti(join(root, `mirror-${n}`, name))).voxels;
     const [plain, mirrored] = [await of(0, 'plain.nii'), await of(1, 'plain.nii')];
@@ -127,6 +129,35 @@ describe('a result', () => {
     // Sums in another order: a voxel or two may be a tie.
     expect(agree(mirrored, await of(1, 'turned.nii'))).toBeGreaterThan(0.995);
     expect(agree(plain, await of(0, 'turned.nii'))).toBeLessThan(0.995);
+  });
+
+  it('with --mirror is refused of a model that was trained without, and mirrors no other axes than training', async () => {
+    const input = join(data, 'imagesTr/toy_1.nii.gz');
+    const error = await failure(segment('model', input, 'unmirrored', { mirror: true }));
+    expect([error.code, error.details.field]).toEqual(['config', 'mirror']);
+    expect(error.message).toMatch(/model\.safetensors: mirror: the model was trained without mirroring/);
+    expect(existsSync(join(root, 'unmirrored'))).toBe(false);
+    const segmenter = await Segmenter.open(join(root, 'model'), { device });
+    const { volume } = await toRas(await readNifti(input));
+    expect((await failure(segmenter.segment(volume, { mirror: true }))).details.field).toBe('mirror');
+    await segmenter.close();
+
+    const one = await tune('mirrored-w', { config: tinyFinetune({ augment: { mirror: [false, false, true] } }) });
+    const count = async (mirror: boolean) => {
+      const tiles: number[] = [];
+      await segment('mirrored-w', input, `mirrored-w-${mirror}`, { mirror, onCase: (e) => tiles.push(e.tiles) });
+      return tiles[0]!;
+    };
+    expect(await count(true)).toBe(2 * (await count(false)));
+    // A model of before augmentation was kept in it, as far as that is known: refused too.
+    const { tensors, metadata } = await readSafetensorsFile(one.model);
+    const { augment: _, ...config } = JSON.parse(metadata['macl.config']!) as { augment: unknown };
+    await writeSafetensorsFile(join(root, 'old.safetensors'), tensors, {
+      ...metadata,
+      'macl.config': JSON.stringify(config),
+    });
+    expect((await failure(segment('old.safetensors', input, 'old', { mirror: true }))).details.field).toBe('mirror');
+    await segment('old.safetensors', input, 'old');
   });
 
   it('of voxels that are not finite is refused by name, or zeroed where the model says so', async () => {

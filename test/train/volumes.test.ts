@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Grid, Volume } from '../../src/data/volume.js';
 import { MaclError } from '../../src/errors.js';
-import { labelValues } from '../../src/train/predictor.js';
+import { Breather } from '../../src/data/breathe.js';
+import { labelValues } from '../../src/segment/label-values.js';
 import { evaluateVolumes, segmentAnyOrientation } from '../../src/train/volumes.js';
 
 const failure = async (promise: Promise<unknown>): Promise<MaclError> => {
@@ -127,13 +128,13 @@ describe('label values', () => {
     [[-1, 40000], Int32Array],
     [[0, 3000000000], Uint32Array],
     [[0, 4294967295], Uint32Array],
-  ])('%j are kept as they are', (values, Type) => {
-    const found = labelValues(Uint8Array.of(1, 0, 1), values);
+  ])('%j are kept as they are', async (values, Type) => {
+    const found = await labelValues(Uint8Array.of(1, 0, 1), values, new Breather());
     expect(found).toBeInstanceOf(Type);
     expect([...found]).toEqual([values[1], values[0], values[1]]);
   });
 
-  it.each([[[0, 4294967296]], [[-1, 3000000000]], [[-2147483649, 0]], [[0, 0.5]]])('%j fit nothing', (values) => {
-    expect(() => labelValues(Uint8Array.of(0), values)).toThrow(expect.objectContaining({ code: 'label' }));
+  it.each([[[0, 4294967296]], [[-1, 3000000000]], [[-2147483649, 0]], [[0, 0.5]]])('%j fit nothing', async (values) => {
+    await expect(labelValues(Uint8Array.of(0), values, new Breather())).rejects.toMatchObject({ code: 'label' });
   });
 });

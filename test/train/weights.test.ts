@@ -31,9 +31,9 @@ const errorOf = (f: () => unknown): MaclError => {
 };
 
 describe('a state from weights', () => {
-  it('has them, and zeros elsewhere', () => {
+  it('has them, and zeros elsewhere', async () => {
     const tensors = stateTensors(segment, initialState(segment, 5), ROLES);
-    const state = weightsState(segment, tensors, 'W');
+    const state = await weightsState(segment, tensors, 'W');
     expect(stateTensors(segment, state, ROLES)).toEqual(tensors);
     const others = stateTensors(segment, state, ['moment', 'counter']);
     expect(others.size).toBeGreaterThan(0);

@@ -2,18 +2,25 @@
 import type { DeviceName } from '../../backend/types.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
-import { deviceFlags, text, toggle } from '../flags.js';
+import { deviceFlags, text, texts, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 
 export const command: Command = {
   name: 'predict',
   describe: 'segment a volume or a folder of volumes',
   flags: {
-    model: { ...text('model', "a fine-tuned run's folder, or its model.safetensors"), demandOption: true },
+    model: {
+      ...texts("a fine-tuned run's folder, or its model.safetensors; several: their mean"),
+      demandOption: true,
+    },
     input: { ...text('input', 'a volume, or a folder of volumes'), demandOption: true },
-    out: { ...text('out', 'folder for the results'), demandOption: true },
-    mirror: toggle('average over mirrored volumes too'),
+    out: { ...text('out', 'folder for the results, or the .nii.gz of a single one'), demandOption: true },
+    cases: text('cases', 'only these: FILE.json#KEY, a text file, a comma list, or a fraction'),
+    mirror: toggle('average over mirrored volumes too, on the axes that training mirrored'),
+    'largest-component': toggle('keep the largest connected part of each class'),
     probabilities: toggle('write probabilities beside the labels'),
+    continue: toggle('leave out cases whose results are there'),
+    overwrite: toggle('replace files that predict did not write'),
     ...deviceFlags,
     json: toggle('print one JSON document'),
   },
@@ -22,11 +29,15 @@ export const command: Command = {
     const progress = await openProgress(context);
     try {
       const files = await predict({
-        model: String(flags['model']),
+        model: flags['model'] as readonly string[],
         input: String(flags['input']),
         out: String(flags['out']),
+        cases: word(flags, 'cases'),
         mirror: isSet(flags, 'mirror'),
+        largestComponent: isSet(flags, 'largestComponent'),
         probabilities: isSet(flags, 'probabilities'),
+        continue: isSet(flags, 'continue'),
+        overwrite: isSet(flags, 'overwrite'),
         device: word(flags, 'device') as DeviceName | undefined,
         threads: flags['threads'] as number | undefined,
         signal: context.signal,
