@@ -15,7 +15,9 @@ int main(int argc, char** argv) {
       gpu_table("cuda", macl_kernels_plain, {conv3d_gpu, upconv3d_gpu}),
       gpu_table("cuda-tf32", macl_kernels_plain, {conv3d_tf32_gpu}),
   };
+#if !defined(__CUDACC__)
   before_way = [](int way) { host::set_order(way == 0 ? host::kForward : way == 3 ? host::kBackward : host::kShuffled); };
+#endif
   for (const KernelTable& t : tables) {
     bool wanted = argc == 1;
     for (int i = 1; i < argc; ++i) wanted |= !std::strcmp(argv[i], t.isa);

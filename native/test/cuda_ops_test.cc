@@ -1,7 +1,10 @@
 // The device's kernels other than convolutions on the host executor, against the float64 reference (ops_cases.h): in three
 // orders of threads, with tensors that cannot be read four channels at a time, dense ones, and slices that can; sums over
 // many chunks, more channels than a block has threads, similarities that do not fit shared memory. Prints "N passed, N
-// failed".
+// failed". For a device:
+//   g++ -c -O2 -std=c++20 -DMACL_ISA=plain -DMACL_ISA_PLAIN -o plain.o native/kernels/table.cc   (and ref64)
+//   nvcc -x cu -O3 -std=c++20 -gencode arch=compute_90a,code=sm_90a -o cuda_ops_test native/test/cuda_ops_test.cc
+//     native/cuda/{normact,pool,resize3d,supcon,losses,elementwise,warp3d,optim}.cu -x none plain.o ref64.o
 #include "gpu_call.h"
 #include "ops_cases.h"
 
@@ -55,12 +58,14 @@ void test_skip(const KernelTable& device) {
 }  // namespace
 
 int main() {
-  using namespace macl::gpu::host;
   const KernelTable device = gpu_table("cuda", macl_kernels_plain,
                                        {gpu::normact_gpu, gpu::pool_gpu, gpu::resize3d_gpu, gpu::supcon_gpu, gpu::losses_gpu,
                                         gpu::elementwise_gpu, gpu::warp3d_gpu, gpu::optim_gpu});
   tables = {&macl_kernels_ref64, &device};
+#if !defined(__CUDACC__)
+  using namespace macl::gpu::host;
   before_way = [](int way) { set_order(way == 0 ? kForward : way == 3 ? kBackward : kShuffled); };
+#endif
   const i64 slices[][2] = {{1, 2}, {0, 0}, {4, 8}};
   for (const auto& s : slices) {
     slice_before = s[0];
