@@ -16,22 +16,32 @@ enum Path { kPlain, kTuned, kTf32 };
 inline UpShape point_shape(const ConvShape& s) { return {s.n, s.od, s.oh, s.ow, s.i, s.o, 1, 1, 1}; }
 inline bool point_fits(const ConvShape& s) { return taps_of(s) == 1 && unit_stride(s) && up_fits(point_shape(s)); }
 
-// Forward or dx by the kernel of this path; true where a tile's kernel left partial statistics.
 template <Path P>
-bool launch_conv3d(const Launch& l, const ConvShape& s, const ConvCall& c) {
-  if (P != kPlain && point_fits(s)) {
+bool tiled(const ConvShape& s) {
+  return P != kPlain && !point_fits(s) && tile_fits(s);
+}
+
+// Partial statistics that forward's own kernel leaves, a channel; 0: they are a pass over y.
+template <Path P>
+i64 own_partials(const ConvShape& s) {
+  return tiled<P>(s) ? tile_plan(s).partials : 0;
+}
+template <Path P>
+i64 split_bytes(const ConvShape& s) {
+  return tiled<P>(s) ? tile_plan(s).bytes : 0;
+}
+
+// Forward or dx by the kernel of this path. scratch: split_bytes.
+template <Path P>
+void launch_conv3d(const Launch& l, const ConvShape& s, const ConvCall& c, f32* scratch) {
+  if (P != kPlain && point_fits(s))
     launch_up_tile<false>(l, point_shape(s), c);
-    return false;
-  }
-  if (P == kPlain || !tile_fits(s)) {
-    launch_conv3d_plain(l, s, c);
-    return false;
-  }
-  if (P == kTf32 && tf32_fits(s))
-    launch_conv3d_tf32(l, s, c);
+  else if (P == kTf32 && tf32_fits(s))
+    launch_conv3d_tile<ForwardTf32>(l, s, c, scratch);
+  else if (tiled<P>(s))
+    launch_conv3d_tile<ForwardFp32>(l, s, c, scratch);
   else
-    launch_conv3d_tile(l, s, c);
-  return true;
+    launch_conv3d_plain(l, s, c);
 }
 
 // Weights for tensor cores are rounded; whatever other kernels read is not.
@@ -54,10 +64,10 @@ i64 conv3d_pack_bytes(const Args& a, i32) {
   return padded_channels(forward ? O : I) * (forward ? I : O) * taps * i64(sizeof(f32));
 }
 
-// Partial statistics a channel.
+// ws of forward: partial sums of a split, then partial statistics.
 template <Path P>
-i64 fwd_partials(const ConvShape& s) {
-  return P != kPlain && tile_fits(s) ? tile_partials(s) : stats_chunks(s.n * s.od * s.oh * s.ow);
+i64 fwd_stats_at(const ConvShape& s) {
+  return ceil_div(split_bytes<P>(s), 16) * 16;
 }
 
 // conv3d_fwd: writes y, and mean and var where stats = 1.
@@ -66,18 +76,24 @@ void launch_conv3d_fwd(const Args& a, const Launch& l) {
   const auto& at = attrs_of<Conv3dAttrs>(a);
   const Tensor &x = a.t[0], &y = a.t[3];
   const ConvShape s = conv_fwd_shape(x, y, at);
-  f64* stats = at.stats != 0 ? pointer<f64>(a, 6) : nullptr;
+  u8* ws = pointer<u8>(a, 6);
+  f64* stats = at.stats != 0 ? reinterpret_cast<f64*>(ws + fwd_stats_at<P>(s)) : nullptr;
+  const i64 own = own_partials<P>(s);
   const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), given(a, 2) ? pointer<const f32>(a, 2) : nullptr,
-                   x.ld, pointer<f32>(a, 3), y.ld, 0, at.act != 0, f32(at.slope), stats};
-  if (!launch_conv3d<P>(l, s, c) && stats) launch_stats_chunks(l, c.y, c.ldy, voxels(y), s.o, stats);
-  if (stats) launch_stats_combine(l, stats, fwd_partials<P>(s), s.o, pointer<f32>(a, 4), pointer<f32>(a, 5));
+                   x.ld, pointer<f32>(a, 3), y.ld, 0, at.act != 0, f32(at.slope), own > 0 ? stats : nullptr};
+  launch_conv3d<P>(l, s, c, reinterpret_cast<f32*>(ws));
+  if (!stats) return;
+  if (own == 0) launch_stats_chunks(l, c.y, c.ldy, voxels(y), s.o, stats);
+  launch_stats_combine(l, stats, own > 0 ? own : stats_chunks(voxels(y)), s.o, pointer<f32>(a, 4), pointer<f32>(a, 5));
 }
 
 template <Path P>
 i64 conv3d_fwd_bytes(const Args& a, i32) {
   const auto& at = attrs_of<Conv3dAttrs>(a);
-  if (at.stats == 0) return 0;
-  return stats_bytes(fwd_partials<P>(conv_fwd_shape(a.t[0], a.t[3], at)), a.t[3].s[4]);
+  const ConvShape s = conv_fwd_shape(a.t[0], a.t[3], at);
+  if (at.stats == 0) return split_bytes<P>(s);
+  const i64 own = own_partials<P>(s);
+  return fwd_stats_at<P>(s) + stats_bytes(own > 0 ? own : stats_chunks(voxels(a.t[3])), s.o);
 }
 
 // conv3d_bwd_x: writes dx, or adds where accumulate = 1.
@@ -88,10 +104,13 @@ void launch_conv3d_bwd_x(const Args& a, const Launch& l) {
   const ConvShape s = conv_bwd_x_shape(dy, dx, at);
   const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), nullptr, dy.ld, pointer<f32>(a, 2), dx.ld,
                    at.accumulate != 0, 0, 0, nullptr};
-  launch_conv3d<P>(l, s, c);
+  launch_conv3d<P>(l, s, c, pointer<f32>(a, 3));
 }
 
-i64 no_bytes(const Args&, i32) { return 0; }
+template <Path P>
+i64 conv3d_bwd_x_bytes(const Args& a, i32) {
+  return split_bytes<P>(conv_bwd_x_shape(a.t[0], a.t[2], attrs_of<Conv3dAttrs>(a)));
+}
 
 template <Path P>
 i64 dw_chunks(const ConvShape& s) {
@@ -131,7 +150,7 @@ i64 conv3d_bwd_w_bytes(const Args& a, i32) {
 #define CONV3D_GPU(path)                                                          \
   {"conv3d_pack", launch_conv3d_pack<path>, conv3d_pack_bytes},                    \
   {"conv3d_fwd", launch_conv3d_fwd<path>, conv3d_fwd_bytes<path>},                \
-  {"conv3d_bwd_x", launch_conv3d_bwd_x<path>, no_bytes},                          \
+  {"conv3d_bwd_x", launch_conv3d_bwd_x<path>, conv3d_bwd_x_bytes<path>},          \
   {"conv3d_bwd_w", launch_conv3d_bwd_w<path>, conv3d_bwd_w_bytes<path>},          \
   {nullptr, nullptr, nullptr}
 

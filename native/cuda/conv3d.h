@@ -48,13 +48,15 @@ struct ConvCall {
   f64* stats;  // partial statistics, [channel][partial][3]; null: none
 };
 
-// 4 channels of a voxel, zeros past the last channel or where the voxel is outside.
-__device__ inline void copy4(f32* to, const f32* from, const f32* anywhere, int channels, bool vectors) {
-  if (vectors || channels <= 0) {
-    cp_async16(to, channels > 0 ? from : anywhere, channels > 0 ? 16 : 0);
-  } else {
+// 4 channels of a voxel to shared memory, zeros past the last channel or (channels ≤ 0) where the voxel is outside.
+// vectors: `from` is 16-byte aligned wherever it counts.
+__device__ inline void copy4(f32* to, const f32* from, int channels, bool vectors) {
+  if (channels <= 0)
+    *reinterpret_cast<float4*>(to) = make_float4(0, 0, 0, 0);
+  else if (vectors)
+    cp_async16(to, from);
+  else
     GPU_UNROLL for (int k = 0; k < 4; ++k) cp_async4(to + k, k < channels ? from + k : from, k < channels ? 4 : 0);
-  }
 }
 
 // ---- packing ----

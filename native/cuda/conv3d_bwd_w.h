@@ -25,20 +25,20 @@ struct DwCall {
 
 struct DwGrid {
   int d, h, w;     // stages an axis
-  i64 stages;      // of all samples
-  i64 chunks, stagesOfChunk;
+  int stages;      // of all samples
+  int chunks, stagesOfChunk;
 };
 
 // The split of `stages` in chunks that keeps a device of kDwDevice · `together` places busy longest, at `blocks` a chunk.
 inline void split_stages(DwGrid& g, i64 blocks, i64 together, i64 bytesOfChunk) {
-  i64 best = 1;
+  int best = 1;
   f64 bestCost = 1e300;
-  for (i64 c = 1; c <= g.stages && c <= 512 && (c == 1 || c * bytesOfChunk <= (i64(96) << 20)); ++c) {
+  for (int c = 1; c <= g.stages && c <= 512 && (c == 1 || c * bytesOfChunk <= (i64(96) << 20)); ++c) {
     const f64 cost = f64(ceil_div(blocks * c, kDwDevice * together)) * (f64(ceil_div(g.stages, c)) + 2.0);
     if (cost < bestCost * 0.98) best = c, bestCost = cost;
   }
-  g.stagesOfChunk = ceil_div(g.stages, best);
-  g.chunks = ceil_div(g.stages, g.stagesOfChunk);
+  g.stagesOfChunk = int(ceil_div(g.stages, best));
+  g.chunks = int(ceil_div(g.stages, g.stagesOfChunk));
 }
 
 // Pad: words between the voxels of shared memory beside their channels.
@@ -64,13 +64,14 @@ struct StagePlace {
   int w, h, d;
   i64 n;
 };
-__device__ inline StagePlace stage_place(const DwGrid& g, i64 stage, int depth) {
-  return {int(stage % g.w) * kDwW, int(stage / g.w % g.h) * kDwH, int(stage / g.w / g.h % g.d) * depth, stage / g.w / g.h / g.d};
+__device__ inline StagePlace stage_place(const DwGrid& g, int stage, int depth, int height = kDwH, int width = kDwW) {
+  const int h = stage / g.w, d = h / g.h, n = d / g.d;
+  return {(stage - h * g.w) * width, (h - d * g.h) * height, (d - n * g.d) * depth, n};
 }
 
 // Begins the copies of a stage: x with the halo of tap kd, then dy. The threads walk as they do in dw_round.
 template <int KD, int IT, int OT, int Pad>
-__device__ inline void dw_copy(const ConvShape& s, const DwCall& c, const DwGrid& g, i64 stage, int kd, int i0, int o0, f32* xs) {
+__device__ inline void dw_copy(const ConvShape& s, const DwCall& c, const DwGrid& g, int stage, int kd, int i0, int o0, f32* xs) {
   using T = DwStage<IT, OT, Pad>;
   f32* ys = xs + T::kX;
   const int D = int(s.od), H = int(s.oh), W = int(s.ow), I = int(s.i), O = int(s.o), t = int(threadIdx.x);
@@ -82,13 +83,13 @@ __device__ inline void dw_copy(const ConvShape& s, const DwCall& c, const DwGrid
     const int w = at.w + v % (kDwW + 2) - 1, r = v / (kDwW + 2), h = at.h + r % (kDwH + 2) - 1;
     const int d = at.d + r / (kDwH + 2) + kd - KD / 2;
     const bool in = w >= 0 && w < W && h >= 0 && h < H && d >= 0 && d < D;
-    copy4(xs + v * T::kXV + i, c.x + (((at.n * D + d) * H + h) * W + w) * c.ldx + i0 + i, c.x, in ? I - i0 - i : 0, xv4);
+    copy4(xs + v * T::kXV + i, c.x + (((at.n * D + d) * H + h) * W + w) * c.ldx + i0 + i, in ? I - i0 - i : 0, xv4);
   }
   for (int e = t; e < T::kY / T::kYV * (OT / 4); e += kDwThreads) {
     const int o = e % (OT / 4) * 4, v = e / (OT / 4);
     const int w = at.w + v % kDwW, r = v / kDwW, h = at.h + r % kDwH, d = at.d + r / kDwH;
     const bool in = w < W && h < H && d < D;
-    copy4(ys + v * T::kYV + o, c.dy + (((at.n * D + d) * H + h) * W + w) * c.ldy + o0 + o, c.dy, in ? O - o0 - o : 0, yv4);
+    copy4(ys + v * T::kYV + o, c.dy + (((at.n * D + d) * H + h) * W + w) * c.ldy + o0 + o, in ? O - o0 - o : 0, yv4);
   }
   cp_async_commit();
 }
@@ -101,19 +102,18 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tile_kernel(ConvSh
   const int t = int(threadIdx.x), lane = t % kWarp, warp = t / kWarp, kh = warp % 3, group = warp / 3;
   const int ig = lane % T::kIn, og = lane / T::kIn % T::kOut, vr = lane / (T::kIn * T::kOut);
   const int kd = int(blockIdx.x % KD);
-  const i64 rest = blockIdx.x / KD;
-  const int o0 = int(rest % outBlocks) * OT, i0 = int(rest / outBlocks % inBlocks) * IT;
-  const i64 chunk = rest / outBlocks / inBlocks;
+  const int rest = int(blockIdx.x / KD), chunk = rest / outBlocks / inBlocks;
+  const int o0 = rest % outBlocks * OT, i0 = rest / outBlocks % inBlocks * IT;
   const int D = int(s.od), H = int(s.oh), W = int(s.ow), I = int(s.i), O = int(s.o);
-  const i64 begin = chunk * g.stagesOfChunk, end = begin + g.stagesOfChunk < g.stages ? begin + g.stagesOfChunk : g.stages;
-  const auto copy = [&](i64 stage, int buffer) {
+  const int begin = chunk * g.stagesOfChunk, end = min(begin + g.stagesOfChunk, g.stages);
+  const auto copy = [&](int stage, int buffer) {
     dw_copy<KD, IT, OT, 0>(s, c, g, stage, kd, i0, o0, memory + buffer * (T::kX + T::kY));
   };
 
   f32 sum[3][4][8] = {};
   copy(begin, 0);
-  for (i64 stage = begin; stage < end; ++stage) {
-    const int buffer = int(stage - begin) & 1;
+  for (int stage = begin; stage < end; ++stage) {
+    const int buffer = (stage - begin) & 1;
     if (stage + 1 < end)
       copy(stage + 1, buffer ^ 1);
     else
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tile_kernel(ConvSh
   GPU_UNROLL for (int kw = 0; kw < 3; ++kw)
     GPU_UNROLL for (int i = 0; i < 4; ++i) {
       const int at = i0 + ig * 4 + i, ob = o0 + og * 8;
-      f32* p = c.partial + (((chunk * KD + kd) * 9 + kh * 3 + kw) * I + at) * O + ob;
+      f32* p = c.partial + (((i64(chunk) * KD + kd) * 9 + kh * 3 + kw) * I + at) * O + ob;
       GPU_UNROLL for (int o = 0; o < 8; ++o)
         if (at < I && ob + o < O) p[o] = sum[kw][i][o];
     }
@@ -200,13 +200,14 @@ __global__ void __launch_bounds__(kFewThreads, 3) conv3d_bwd_w_few_kernel(ConvSh
   const int td = row / kFewH, th = row % kFewH;
   const int D = int(s.od), H = int(s.oh), W = int(s.ow), I = int(s.i), O = int(s.o);
   const int o0 = int(blockIdx.x % unsigned(outBlocks)) * kFewOut, input = int(blockIdx.x / unsigned(outBlocks) % unsigned(I));
-  const i64 chunk = blockIdx.x / unsigned(outBlocks) / unsigned(I);
+  const int chunk = int(blockIdx.x / unsigned(outBlocks) / unsigned(I));
   const bool yv4 = O % 4 == 0 && c.ldy % 4 == 0 && reinterpret_cast<u64>(c.dy) % 16 == 0;
-  const i64 begin = chunk * g.stagesOfChunk, end = begin + g.stagesOfChunk < g.stages ? begin + g.stagesOfChunk : g.stages;
+  const int begin = chunk * g.stagesOfChunk, end = min(begin + g.stagesOfChunk, g.stages);
   f32 sum[T::kTaps][4] = {};
-  for (i64 stage = begin; stage < end; ++stage) {
-    const int w0 = int(stage % g.w) * kFewW, h0 = int(stage / g.w % g.h) * kFewH, d0 = int(stage / g.w / g.h % g.d) * kFewD;
-    const i64 n = stage / g.w / g.h / g.d;
+  for (int stage = begin; stage < end; ++stage) {
+    const StagePlace place = stage_place(g, stage, kFewD, kFewH, kFewW);
+    const int w0 = place.w, h0 = place.h, d0 = place.d;
+    const i64 n = place.n;
     for (int e = t; e < T::kX; e += kFewThreads) {
       const int p = e % kFewRow, r = e / kFewRow, w = w0 + p - 1, h = h0 + r % (kFewH + 2) - 1;
       const int d = d0 + r / (kFewH + 2) - KD / 2;
@@ -216,7 +217,7 @@ __global__ void __launch_bounds__(kFewThreads, 3) conv3d_bwd_w_few_kernel(ConvSh
     for (int e = t; e < kFewD * kFewH * kFewW * 4; e += kFewThreads) {
       const int o = e % 4 * 4, p = e / 4 % kFewW, r = e / 4 / kFewW, w = w0 + p, h = h0 + r % kFewH, d = d0 + r / kFewH;
       const bool in = w < W && h < H && d < D;
-      copy4(ys + r * kFewDyRow + p * kFewOut + o, c.dy + (((n * D + d) * H + h) * W + w) * c.ldy + o0 + o, c.dy,
+      copy4(ys + r * kFewDyRow + p * kFewOut + o, c.dy + (((n * D + d) * H + h) * W + w) * c.ldy + o0 + o,
             in ? O - o0 - o : 0, yv4);
     }
     cp_async_commit();
@@ -257,7 +258,7 @@ __global__ void __launch_bounds__(kFewThreads, 3) conv3d_bwd_w_few_kernel(ConvSh
     const int tap = e / kFewOut, o = o0 + e % kFewOut;
     f32 v = 0;
     for (int k = 0; k < 4; ++k) v += ys[k * T::kTaps * kFewOut + e];
-    if (o < O) c.partial[((chunk * T::kTaps + tap) * I + input) * O + o] = v;
+    if (o < O) c.partial[((i64(chunk) * T::kTaps + tap) * I + input) * O + o] = v;
   }
 }
 
@@ -271,12 +272,12 @@ inline DwGrid dw_grid(const ConvShape& s) {  // of a folded shape
   DwGrid g{};
   if (dw_few(s)) {
     g = {int(ceil_div(s.od, kFewD)), int(ceil_div(s.oh, kFewH)), int(ceil_div(s.ow, kFewW)), 0, 0, 0};
-    g.stages = s.n * g.d * g.h * i64(g.w);
+    g.stages = int(s.n * g.d * g.h * g.w);
     split_stages(g, s.i * ceil_div(s.o, kFewOut), 3, bytes);
   } else {
     const int it = dw_tile_of(s.i), ot = dw_tile_of(s.o);
     g = {int(ceil_div(s.od, it * ot == 1024 ? 1 : 2)), int(ceil_div(s.oh, kDwH)), int(ceil_div(s.ow, kDwW)), 0, 0, 0};
-    g.stages = s.n * g.d * g.h * i64(g.w);
+    g.stages = int(s.n * g.d * g.h * g.w);
     split_stages(g, s.kd * ceil_div(s.i, it) * ceil_div(s.o, ot), 1, bytes);
   }
   return g;

@@ -19,14 +19,15 @@ __device__ inline void round4(f32* p) {
 
 // ---- forward and dx ----
 // A warp makes units of 8×8 voxels (of H, W) × OT channels: a unit is four 16-row tiles of two rows of voxels each. Lane
-// (g, t) holds channels 2t and 2t + 1 as k = t and t + 4, of x and of w alike. Shared memory: x [row][position][8]; w
-// [tap][channel][OT + 4]: 64-bit and 32-bit reads without conflicts.
+// (g, t) reads position g, channel t of x and channel t, output g of w. Shared memory: x [row][position][12], 8 of them used; w
+// [tap][channel][OT + 8]: eight positions or four channels apart are different banks. Reads are of 32 bits, because the
+// instruction wants its operand's four registers side by side, and what lies side by side in memory does not.
 
 template <int KD, int OT>
 struct Tf32Tile {
   using Tile = ConvTile<KD, OT>;
-  static constexpr int kPositions = kTileW + 2, kRow = kPositions * kTileC;
-  static constexpr int kWRow = OT + 4;
+  static constexpr int kPositions = kTileW + 2, kPosition = kTileC + 4, kRow = kPositions * kPosition;
+  static constexpr int kWRow = OT + 8;
   static constexpr int kUnits = Tile::kD * Tile::kH / 8 / 4;  // of a warp
   static constexpr int kN = OT / 8;
   static constexpr int kX = Tile::kInRows * kRow, kW = Tile::kTaps * kTileC * kWRow;
@@ -34,7 +35,8 @@ struct Tf32Tile {
 };
 
 template <int KD, int OT>
-__global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvShape s, ConvCall c, TileGrid g, int outBlocks) {
+__global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvShape s, ConvCall c, TileGrid g, int outBlocks,
+                                                                            TileSplit split) {
   using T = ConvTile<KD, OT>;
   using F = Tf32Tile<KD, OT>;
   GPU_DYN_SHARED(f32, xs);
@@ -62,15 +64,16 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvSh
         GPU_UNROLL for (int m = 0; m < 4; ++m) sum[u][m][n][k] = b;
     }
 
-  for (int i0 = 0; i0 < I; i0 += kTileC) {
-    const int channels = min(kTileC, I - i0);
-    if (i0 > 0) __syncthreads();
+  const int first = int(blockIdx.y) * split.channels, last = min(I, first + split.channels);
+  for (int i0 = first; i0 < last; i0 += kTileC) {
+    const int channels = min(kTileC, last - i0);
+    if (i0 > first) __syncthreads();
     const int nn = origin[0], d0 = origin[1] - KD / 2, h0 = origin[2] - 1, w0 = origin[3] - 1;
     for (int e = t; e < T::kInRows * F::kPositions * 2; e += kTileThreads) {
       const int p = e / 2 % F::kPositions, r = e / 2 / F::kPositions, k = e % 2 * 4;
       const int d = d0 + r / T::kInH, h = h0 + r % T::kInH, w = w0 + p;
       const bool in = d >= 0 && d < D && h >= 0 && h < H && w >= 0 && w < W;
-      copy4(xs + e * 4, c.x + (((i64(nn) * D + d) * H + h) * W + w) * c.ldx + i0 + k, c.x, in ? channels - k : 0, vectors);
+      copy4(xs + e / 2 * F::kPosition + k, c.x + (((i64(nn) * D + d) * H + h) * W + w) * c.ldx + i0 + k, in ? channels - k : 0, vectors);
     }
     for (int e = t; e < F::kW / F::kWRow * (OT / 4); e += kTileThreads) {
       const int o = e % (OT / 4) * 4, k = e / (OT / 4) % kTileC, tap = e / (OT / 4) / kTileC;
@@ -80,11 +83,11 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvSh
     }
     cp_async_commit();
     cp_async_wait<0>();
-    for (int e = t; e < T::kInRows * F::kPositions * 2; e += kTileThreads) round4(xs + e * 4);  // its own copies
+    for (int e = t; e < T::kInRows * F::kPositions * 2; e += kTileThreads) round4(xs + e / 2 * F::kPosition + e % 2 * 4);  // its own copies
     __syncthreads();
 
-    const f32* x = xs + (lg * kTileC + lt * 2);
-    const f32* w = ws + lt * 2 * F::kWRow + lg;
+    const f32* x = xs + lg * F::kPosition + lt;
+    const f32* w = ws + lt * F::kWRow + lg;
     GPU_ROLLED for (int kd = 0; kd < KD; ++kd)
       GPU_ROLLED for (int kh = 0; kh < 3; ++kh)
         GPU_UNROLL for (int kw = 0; kw < 3; ++kw) {
@@ -92,16 +95,15 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvSh
           const f32* wk = w + ((kd * 3 + kh) * 3 + kw) * kTileC * F::kWRow;
           GPU_UNROLL for (int n = 0; n < F::kN; ++n) {
             b[n][0] = __float_as_uint(wk[n * 8]);
-            b[n][1] = __float_as_uint(wk[F::kWRow + n * 8]);
+            b[n][1] = __float_as_uint(wk[4 * F::kWRow + n * 8]);
           }
           GPU_UNROLL for (int u = 0; u < F::kUnits; ++u) {
             const int unit = warp * F::kUnits + u;
-            const f32* xu = x + ((unit / (T::kH / 8) + kd) * T::kInH + unit % (T::kH / 8) * 8 + kh) * F::kRow + kw * kTileC;
+            const f32* xu = x + ((unit / (T::kH / 8) + kd) * T::kInH + unit % (T::kH / 8) * 8 + kh) * F::kRow + kw * F::kPosition;
             GPU_UNROLL for (int m = 0; m < 4; ++m) {
-              const float2 top = *reinterpret_cast<const float2*>(xu + m * 2 * F::kRow);
-              const float2 bottom = *reinterpret_cast<const float2*>(xu + (m * 2 + 1) * F::kRow);
-              const u32 a[4] = {__float_as_uint(top.x), __float_as_uint(bottom.x), __float_as_uint(top.y),
-                                __float_as_uint(bottom.y)};
+              const f32* p = xu + m * 2 * F::kRow;
+              const u32 a[4] = {__float_as_uint(p[0]), __float_as_uint(p[F::kRow]), __float_as_uint(p[4]),
+                                __float_as_uint(p[F::kRow + 4])};
               GPU_UNROLL for (int n = 0; n < F::kN; ++n) mma_tf32_16x8x8(sum[u][m][n], a, b[n]);
             }
           }
@@ -129,7 +131,7 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvSh
     GPU_UNROLL for (int r = 0; r < 8; ++r) {
       const int unit = warp * F::kUnits + u, d = d0 + unit / (T::kH / 8), h = h0 + unit % (T::kH / 8) * 8 + r;
       if (d >= D || h >= H) continue;
-      f32* y = c.y + (((i64(n0) * D + d) * H + h) * W + w) * c.ldy + o0;
+      f32* y = c.y + blockIdx.y * split.stride + (((i64(n0) * D + d) * H + h) * W + w) * c.ldy + o0;
       GPU_UNROLL for (int n = 0; n < F::kN; ++n) {
         f32 a = sum[u][r / 2][n][r % 2 * 2], b = sum[u][r / 2][n][r % 2 * 2 + 1];
         if (c.act && a < 0) a *= c.slope;
@@ -147,17 +149,13 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvSh
     }
 }
 
-inline void launch_conv3d_tf32(const Launch& l, const ConvShape& shape, const ConvCall& c) {
-  const ConvShape s = fold_planes(shape);
-  with_tile(s, [&](auto kd, auto ot) {
-    constexpr int KD = decltype(kd)::value, OT = decltype(ot)::value;
-    const TileGrid g = tile_grid<KD, OT>(s);
-    const int blocks = int(ceil_div(s.o, OT));
-    launch({unsigned(g.tiles * blocks), kTileThreads, Tf32Tile<KD, OT>::kBytes, l.stream}, conv3d_fwd_tf32_kernel<KD, OT>, s, c,
-           g, blocks);
-    return 0;
-  });
-}
+struct ForwardTf32 {
+  template <int KD, int OT>
+  static void tile(const Launch& l, const ConvShape& s, const ConvCall& c, const TileGrid& g, int blocks, const TileSplit& split) {
+    launch({dim3(unsigned(g.tiles * blocks), unsigned(split.parts)), kTileThreads, Tf32Tile<KD, OT>::kBytes, l.stream},
+           conv3d_fwd_tf32_kernel<KD, OT>, s, c, g, blocks, split);
+  }
+};
 
 // ---- dw ----
 // Twelve warps: 3 kh × 4 groups of rows; a warp makes IT inputs × OT outputs × 3 kw, eight voxels of a row at a time (k).
@@ -175,19 +173,18 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tf32_kernel(ConvSh
   const int t = int(threadIdx.x), lane = t % kWarp, warp = t / kWarp, kh = warp % 3, group = warp / 3;
   const int lg = lane / 4, lt = lane % 4;
   const int kd = int(blockIdx.x % KD);
-  const i64 rest = blockIdx.x / KD;
-  const int o0 = int(rest % outBlocks) * OT, i0 = int(rest / outBlocks % inBlocks) * IT;
-  const i64 chunk = rest / outBlocks / inBlocks;
+  const int rest = int(blockIdx.x / KD), chunk = rest / outBlocks / inBlocks;
+  const int o0 = rest % outBlocks * OT, i0 = rest / outBlocks % inBlocks * IT;
   const int D = int(s.od), H = int(s.oh), W = int(s.ow), I = int(s.i), O = int(s.o);
-  const i64 begin = chunk * g.stagesOfChunk, end = begin + g.stagesOfChunk < g.stages ? begin + g.stagesOfChunk : g.stages;
-  const auto copy = [&](i64 stage, int buffer) {
+  const int begin = chunk * g.stagesOfChunk, end = min(begin + g.stagesOfChunk, g.stages);
+  const auto copy = [&](int stage, int buffer) {
     dw_copy<KD, IT, OT, kDwPad>(s, c, g, stage, kd, i0, o0, memory + buffer * (T::kX + T::kY));
   };
 
   f32 sum[3][M][N][4] = {};
   copy(begin, 0);
-  for (i64 stage = begin; stage < end; ++stage) {
-    const int buffer = int(stage - begin) & 1;
+  for (int stage = begin; stage < end; ++stage) {
+    const int buffer = (stage - begin) & 1;
     if (stage + 1 < end)
       copy(stage + 1, buffer ^ 1);
     else
@@ -238,7 +235,7 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tf32_kernel(ConvSh
       GPU_UNROLL for (int n = 0; n < N; ++n)
         GPU_UNROLL for (int k = 0; k < 4; ++k) {
           const int i = i0 + m * 16 + lg + k / 2 * 8, o = o0 + n * 8 + lt * 2 + k % 2;
-          if (i < I && o < O) c.partial[(((chunk * KD + kd) * 9 + kh * 3 + kw) * I + i) * O + o] = sum[kw][m][n][k];
+          if (i < I && o < O) c.partial[(((i64(chunk) * KD + kd) * 9 + kh * 3 + kw) * I + i) * O + o] = sum[kw][m][n][k];
         }
 }
 

@@ -37,6 +37,13 @@ struct TileGrid {
   i64 tiles;    // of all samples
 };
 
+// Where the tiles are too few for a device, the input channels are split: part p of the grid's y makes partial sums of its
+// `channels` at y + p · stride, which conv_split_combine_kernel adds.
+struct TileSplit {
+  int parts, channels;
+  i64 stride;
+};
+
 template <int KD, int OT>
 inline TileGrid tile_grid(const ConvShape& s) {
   using T = ConvTile<KD, OT>;
@@ -81,7 +88,8 @@ __device__ inline void tile_stats(const f32 (&sum)[P][C], u32 valid, int low, in
 }
 
 template <int KD, int OT>
-__global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tile_kernel(ConvShape s, ConvCall c, TileGrid g, int outBlocks) {
+__global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tile_kernel(ConvShape s, ConvCall c, TileGrid g, int outBlocks,
+                                                                            TileSplit split) {
   using T = ConvTile<KD, OT>;
   GPU_DYN_SHARED(f32, xs);
   f32* ws = xs + T::kX;
@@ -113,9 +121,10 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tile_kernel(ConvSh
   const f32* xrow = xs + (td * T::kInH + th) * kTileRow;
   const f32* wrow = ws + group * 8;
 
-  for (int i0 = 0; i0 < I; i0 += kTileC) {
-    const int channels = min(kTileC, I - i0);
-    if (i0 > 0) __syncthreads();
+  const int first = int(blockIdx.y) * split.channels, last = min(I, first + split.channels);
+  for (int i0 = first; i0 < last; i0 += kTileC) {
+    const int channels = min(kTileC, last - i0);
+    if (i0 > first) __syncthreads();
     if (ci < channels) {
       const int n = origin[0], d0 = origin[1], h0 = origin[2], w0 = origin[3];
       const int right = min(kTileW + 2, W + 1 - w0);  // positions inside: [w0 == 0, right)
@@ -174,7 +183,7 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tile_kernel(ConvSh
   }
   const int ob = o0 + group * 8;
   if (mine == 0 || ob >= O) return;
-  f32* y = c.y + (((i64(n) * D + d) * H + h) * W + w0) * c.ldy + ob;
+  f32* y = c.y + blockIdx.y * split.stride + (((i64(n) * D + d) * H + h) * W + w0) * c.ldy + ob;
   const bool vectors = ob + 8 <= O && c.ldy % 4 == 0 && reinterpret_cast<u64>(c.y) % 16 == 0;
   GPU_UNROLL for (int p = 0; p < kTileW; ++p) {
     if (p >= mine) continue;
@@ -220,20 +229,65 @@ inline auto with_tile(const ConvShape& s, F f) {
   return s.o <= 16 ? f(integral_constant<int, 1>(), integral_constant<int, 16>()) : f(integral_constant<int, 1>(), integral_constant<int, 32>());
 }
 
-// Partial statistics that launch_conv3d_tile leaves a channel.
-inline i64 tile_partials(const ConvShape& shape) {
-  const ConvShape s = fold_planes(shape);
-  return with_tile(s, [&](auto kd, auto ot) { return tile_grid<decltype(kd)::value, decltype(ot)::value>(s).tiles; });
+constexpr i64 kTileDevice = 132;  // multiprocessors that the split is made for
+
+inline TileSplit tile_split(const ConvShape& s, i64 blocks) {
+  const i64 wanted = ceil_div(2 * kTileDevice, blocks), most = s.i / 16;
+  const i64 parts = blocks >= kTileDevice || most < 2 ? 1 : wanted < most ? wanted : most;
+  const i64 channels = ceil_div(ceil_div(s.i, parts), kTileC) * kTileC;
+  return {int(ceil_div(s.i, channels)), int(channels), s.n * s.od * s.oh * s.ow * s.o};
 }
 
-inline void launch_conv3d_tile(const Launch& l, const ConvShape& shape, const ConvCall& c) {
+// y = b + the parts in order; then as the kernels' own ends.
+__global__ void conv_split_combine_kernel(const f32* __restrict__ partial, int parts, i64 total, i64 channels, ConvCall c) {
+  for (i64 e = blockIdx.x * i64(blockDim.x) + threadIdx.x; e < total; e += i64(gridDim.x) * blockDim.x) {
+    f32 v = c.b ? c.b[e % channels] : 0;
+    for (int k = 0; k < parts; ++k) v += partial[k * total + e];
+    if (c.act && v < 0) v *= c.slope;
+    f32* y = c.y + e / channels * c.ldy + e % channels;
+    *y = c.accumulate ? *y + v : v;
+  }
+}
+
+struct TilePlan {
+  i64 partials;  // of statistics, a channel; 0: the kernel leaves none (it is split)
+  i64 bytes;     // of partial sums
+};
+inline TilePlan tile_plan(const ConvShape& shape) {
+  const ConvShape s = fold_planes(shape);
+  return with_tile(s, [&](auto kd, auto ot) -> TilePlan {
+    const TileGrid g = tile_grid<decltype(kd)::value, decltype(ot)::value>(s);
+    const TileSplit split = tile_split(s, g.tiles * ceil_div(s.o, decltype(ot)::value));
+    if (split.parts == 1) return {g.tiles, 0};
+    return {0, split.parts * split.stride * i64(sizeof(f32))};
+  });
+}
+
+struct ForwardFp32 {
+  template <int KD, int OT>
+  static void tile(const Launch& l, const ConvShape& s, const ConvCall& c, const TileGrid& g, int blocks, const TileSplit& split) {
+    launch({dim3(unsigned(g.tiles * blocks), unsigned(split.parts)), kTileThreads, ConvTile<KD, OT>::kBytes, l.stream},
+           conv3d_fwd_tile_kernel<KD, OT>, s, c, g, blocks, split);
+  }
+};
+
+// scratch: tile_plan's bytes.
+template <class Forward>
+inline void launch_conv3d_tile(const Launch& l, const ConvShape& shape, const ConvCall& c, f32* scratch) {
   const ConvShape s = fold_planes(shape);
   with_tile(s, [&](auto kd, auto ot) {
     constexpr int KD = decltype(kd)::value, OT = decltype(ot)::value;
     const TileGrid g = tile_grid<KD, OT>(s);
     const int blocks = int(ceil_div(s.o, OT));
-    launch({unsigned(g.tiles * blocks), kTileThreads, ConvTile<KD, OT>::kBytes, l.stream}, conv3d_fwd_tile_kernel<KD, OT>, s,
-           c, g, blocks);
+    const TileSplit split = tile_split(s, g.tiles * blocks);
+    if (split.parts == 1) {
+      Forward::template tile<KD, OT>(l, s, c, g, blocks, split);
+    } else {
+      const ConvCall part{c.x, c.wp, nullptr, c.ldx, scratch, s.o, 0, 0, 0, nullptr};
+      Forward::template tile<KD, OT>(l, s, part, g, blocks, split);
+      launch({blocks_for(split.stride, 256), 256, 0, l.stream}, conv_split_combine_kernel, scratch, split.parts, split.stride,
+             s.o, c);
+    }
     return 0;
   });
 }

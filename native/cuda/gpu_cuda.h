@@ -16,9 +16,11 @@ struct Shape {
 
 template <class... P, class... A>
 inline void launch(const Shape& s, void (*kernel)(P...), A&&... arguments) {
-  if (s.shared > 48 * 1024)
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(s.shared));
+  if (s.shared > 48 * 1024) {
+    const void* f = reinterpret_cast<const void*>(kernel);
+    cudaFuncSetAttribute(f, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(s.shared));
+    cudaFuncSetAttribute(f, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  }
   kernel<<<s.grid, s.block, static_cast<size_t>(s.shared), s.stream>>>(static_cast<P>(arguments)...);
 }
 

@@ -175,11 +175,11 @@ __global__ void __launch_bounds__(kUpTileThreads, 6) up_dw_tile_kernel(UpShape s
     const int v0 = int(stage * kUpStage);
     for (int e = t; e < T::kX / 4; e += kUpTileThreads) {
       const int i = e % (IT / 4) * 4, v = v0 + e / (IT / 4);
-      copy4(xs + e * 4, c.x + i64(v) * c.ldx + i0 + i, c.x, v < count ? I - i0 - i : 0, xv4);
+      copy4(xs + e * 4, c.x + i64(v) * c.ldx + i0 + i, v < count ? I - i0 - i : 0, xv4);
     }
     for (int e = t; e < T::kY / 4; e += kUpTileThreads) {
       const int o = e % (OT / 4) * 4, v = v0 + e / (OT / 4);
-      copy4(ys + e * 4, c.dy + i64(v < count ? up_voxel32(s, v, tap) : 0) * c.ldy + o0 + o, c.dy, v < count ? O - o0 - o : 0,
+      copy4(ys + e * 4, c.dy + i64(v < count ? up_voxel32(s, v, tap) : 0) * c.ldy + o0 + o, v < count ? O - o0 - o : 0,
             yv4);
     }
     cp_async_commit();

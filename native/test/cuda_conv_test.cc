@@ -23,7 +23,8 @@ int main(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) wanted |= !std::strcmp(argv[i], t.isa);
     if (!wanted) continue;
     tolerance = std::strcmp(t.isa, "cuda-tf32") ? 4e-6 : 1e-3;
-    for (const Case& c : conv_cases) conv_case(t, c);
+    for (const Case& c : conv_cases)
+      if (std::strcmp(t.isa, "cuda-tf32") || (c.i >= 16 && c.o >= 16)) conv_case(t, c);  // the rest is "cuda"'s
     if (std::strcmp(t.isa, "cuda-tf32"))
       for (const Case& c : upconv_cases) upconv_case(t, c);
     if (!std::strcmp(t.isa, "cuda-plain")) linear_case(t, 3, 5, 7, 0, 0), linear_case(t, 4, 33, 18, 2, 1);
