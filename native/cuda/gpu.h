@@ -5,9 +5,8 @@
 //   __global__ __device__ threadIdx blockIdx blockDim gridDim __syncthreads __syncwarp __shfl_*_sync   as CUDA has them
 //   GPU_SHARED(T, name, count)    count elements of static shared memory; name is a T*
 //   GPU_DYN_SHARED(T, name)       the launch's dynamic shared memory, 16-byte aligned; name is a T*
-//   GPU_UNROLL                    before a loop: unrolled whole (its counts are constants); GPU_ROLLED: not at all
 //   gpu::launch(Shape, kernel, arguments…)   instead of <<<>>>; arguments are converted to the parameters' types
-//   GPU_UNROLL                    before a loop: all its rounds one after the other
+//   GPU_UNROLL, GPU_ROLLED        before a loop: all its rounds one after the other; never several at once
 //   cp_async16, cp_async_commit, cp_async_wait<N>, mma_*   wrapped instructions
 //
 // Kernels hold no asm, no branch on __CUDA_ARCH__, no bare __shared__ and no <<<>>>: what only nvcc sees is tested nowhere
@@ -17,8 +16,10 @@
 
 #if defined(__CUDACC__)
 #define GPU_UNROLL _Pragma("unroll")
+#define GPU_ROLLED _Pragma("unroll 1")
 #include "gpu_cuda.h"
 #else
 #define GPU_UNROLL
+#define GPU_ROLLED
 #include "host/gpu_host.h"
 #endif

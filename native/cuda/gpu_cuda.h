@@ -26,9 +26,6 @@ inline void launch(const Shape& s, void (*kernel)(P...), A&&... arguments) {
 
 }  // namespace gpu
 
-#define GPU_UNROLL _Pragma("unroll")
-#define GPU_ROLLED _Pragma("unroll 1")
-
 #define GPU_SHARED(T, name, count)                                          \
   __shared__ __align__(16) unsigned char name##_bytes[sizeof(T) * (count)]; \
   T* name = reinterpret_cast<T*>(name##_bytes)

@@ -247,9 +247,6 @@ inline double min(double a, double b) { return std::fmin(a, b); }
 inline double max(double a, double b) { return std::fmax(a, b); }
 #undef GPU_MIN_MAX
 
-#define GPU_UNROLL
-#define GPU_ROLLED
-
 #define GPU_SHARED(T, name, count)     \
   static const char name##_declared = 0; \
   T* name = static_cast<T*>(macl::gpu::host::shared(&name##_declared, static_cast<macl::i64>(sizeof(T)) * (count)))
