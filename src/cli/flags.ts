@@ -108,9 +108,21 @@ export const deviceFlags = {
   threads: count('threads', 'threads; default: what affinity and quota leave'),
 } as const;
 
+/** Flags of every command that opens a dataset. */
+export const dataFlags = {
+  data: {
+    ...text('data', 'dataset: a folder (Decathlon, nnU-Net, a sub-folder a patient), or a table of cases (.csv)'),
+    demandOption: true,
+  },
+  'image-glob': texts("image files in --data, such as '*/ct.nii.gz'; once for each channel"),
+  'label-glob': text('label-glob', "label files in --data, such as '*/ct_seg.nii.gz'"),
+  cases: text('cases', 'cases to use: FILE.json#KEY, a text file, a comma list, or a fraction'),
+  'follow-links': toggle('links may lead out of the dataset'),
+} as const;
+
 /** Flags of every training command. */
 export const trainingFlags = {
-  data: { ...text('data', 'dataset folder (Decathlon or nnU-Net layout)'), demandOption: true },
+  ...dataFlags,
   out: { ...text('out', "the run's folder"), demandOption: true },
   config: text('config', 'configuration file (JSON)'),
   preset: choice('preset', 'named values below the configuration', ['default', 'paper-2d', 'code-2d']),
@@ -132,6 +144,5 @@ export const trainingFlags = {
   } as Described,
   cache: text('cache', 'folder of prepared cases'),
   'skip-bad': toggle('leave cases out that cannot be read'),
-  'follow-links': toggle('links may lead out of the dataset'),
   json: toggle('print one JSON document'),
 } as const;

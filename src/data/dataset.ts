@@ -1,24 +1,25 @@
 /**
- * What a dataset on disk contains: cases with their image and label files, channels, classes. Knows the Decathlon's
- * layout, nnU-Net's raw layout, a folder with imagesTr and no dataset.json, and a plain folder of volumes. It reads
- * names and at most one header; voxels are read by `prepare.ts`. Node only.
+ * What a dataset on disk contains: cases with their image and label files, channels, classes. How it is laid out is for
+ * the files of `layouts/` to know; here they are tried, and what they find is made one dataset in which no file has two
+ * roles. It reads names and at most one header; voxels are read by `prepare.ts`. Node only.
  */
-import { readdir, stat } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { MaclError } from '../errors.js';
-import {
-  channelsOf,
-  classesOf,
-  type DatasetClass,
-  type DatasetJson,
-  readDatasetJson,
-  type Training,
-} from './dataset-json.js';
-import { asFileError, systemCode } from './files.js';
+import { type DatasetClass } from './dataset-json.js';
+import { asFileError } from './files.js';
+import { DatasetFolder } from './layouts/folder.js';
+import { settleIdentity } from './layouts/identity.js';
+import { LAYOUTS } from './layouts/index.js';
+import { counted, shownNames } from './layouts/names.js';
+import { TABLE } from './layouts/table.js';
+import { type CaseRole, type LayoutName, type Listing } from './layouts/types.js';
+import { nothingFits } from './layouts/unknown.js';
 import { readNiftiHeader } from './nifti.js';
-import { realpathOfAny, realRoot, resolveInside } from './paths.js';
+import { realRoot } from './paths.js';
 
 export type { DatasetClass } from './dataset-json.js';
+export { caseId } from './layouts/names.js';
 
 export interface DatasetCase {
   id: string;
@@ -27,15 +28,19 @@ export interface DatasetCase {
   label?: string;
   /** Image files that should be there and are not. */
   missing: string[];
-  /** A label file that dataset.json names and that is not there. */
+  /** A label file that a list names and that is not there. */
   missingLabel?: string;
+  /** What the dataset's own lists say that it is for. */
+  role: CaseRole;
+  /** The patient: cases of one group are never parted by a split. */
+  group: string;
 }
 
 export interface Dataset {
   /** The root, links resolved. */
   root: string;
   name: string;
-  layout: 'msd' | 'nnunet' | 'folder';
+  layout: LayoutName;
   channels: number;
   /** As dataset.json names them: 'CT', 'MRI', 'T1', …; 'image' where nothing does. */
   channelNames: string[];
@@ -47,274 +52,115 @@ export interface Dataset {
   ignoreValue?: number;
   /** Sorted by id. */
   cases: DatasetCase[];
-  /** Things worth saying: a case without label, files that were skipped. */
+  /** Things worth saying: cases without label, files that were not taken. */
   notes: string[];
+  /** Files that were not taken (within the root), and why. */
+  notTaken: { path: string; why: string }[];
 }
 
 export interface OpenDatasetOptions {
   /** Links may lead out of the dataset. */
   followLinks?: boolean;
+  /** Patterns of image files within the folder, one a channel. */
+  imageGlobs?: readonly string[];
+  /** Pattern of label files within the folder. */
+  labelGlob?: string;
   signal?: AbortSignal;
 }
 
-const NIFTI = /\.nii(\.gz)?$/;
-const CHANNEL = /_(\d{4})$/;
-
-const compareText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
-
-/** A file's name without folder and .nii or .nii.gz: the id of a case. */
-export function caseId(file: string): string {
-  return basename(file).replace(NIFTI, '');
-}
-
-interface Found {
-  id: string;
-  path: string;
-}
-
-class Opener {
-  readonly notes: string[] = [];
-  constructor(
-    readonly root: string,
-    readonly followLinks: boolean,
-  ) {}
-
-  inside(named: string, file: string, field: string): Promise<string> {
-    return resolveInside(this.root, named, { followLinks: this.followLinks, file, field });
-  }
-
-  /** NIfTI files of a folder, sorted; undefined where there is no such folder. Dot files are skipped in silence. */
-  async list(folder: string): Promise<Found[] | undefined> {
-    const shown = folder === '.' ? this.root : join(this.root, folder);
-    const path = await this.inside(folder, shown, 'folder');
-    let names: string[];
-    try {
-      names = await readdir(path);
-    } catch (error) {
-      if (systemCode(error) === 'ENOENT') return undefined;
-      throw asFileError(error, path, 'read');
-    }
-    const found = new Map<string, Found>();
-    for (const name of names.sort(compareText)) {
-      if (name.startsWith('.')) continue;
-      if (!NIFTI.test(name)) {
-        if (folder !== '.') this.notes.push(`${join(folder, name)} is not a NIfTI file: skipped`);
-        continue;
-      }
-      const id = caseId(name);
-      const other = found.get(id);
-      if (other) {
-        const words = `${this.root}: ${folder}: case ${id} is there twice: ${basename(other.path)} and ${name}`;
-        throw new MaclError('dataset', words, { file: join(path, name), field: id });
-      }
-      found.set(id, { id, path: await this.inside(join(folder, name), join(shown, name), 'file') });
-    }
-    return [...found.values()].sort((a, b) => compareText(a.id, b.id));
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return false;
+/** A folder, or a table of cases and the folder that it lies in. */
+async function openFolder(path: string, options: OpenDatasetOptions): Promise<DatasetFolder> {
+  const real = await realRoot(path);
+  const info = await stat(real).catch((error: unknown) => {
     throw asFileError(error, path, 'open');
+  });
+  const followLinks = options.followLinks ?? false;
+  if (info.isDirectory()) return new DatasetFolder(real, followLinks);
+  if (!TABLE.test(real) || options.imageGlobs || options.labelGlob !== undefined) {
+    const words = `${path}: data: expected a folder, or a table of cases (.csv, .tsv) without patterns`;
+    throw new MaclError('dataset', words, { file: path, field: 'data' });
   }
-}
-
-/**
- * Are these names case_0000, case_0001 (a file a channel)? dataset.json's channel_names says so. Without it the labels
- * decide, and without labels the same channel numbers, from 0000, in several cases.
- */
-function looksLikeChannels(
-  images: Found[],
-  labels: Found[],
-  training: Training[],
-  json: DatasetJson | undefined,
-): boolean {
-  if (json?.channelNames) return true;
-  if (!images.length || !images.every(({ id }) => CHANNEL.test(id))) return false;
-  const stems = new Map<string, string[]>();
-  for (const { id } of images) {
-    const stem = id.replace(CHANNEL, '');
-    stems.set(stem, [...(stems.get(stem) ?? []), id.slice(-4)]);
-  }
-  const names = new Set(images.map(({ id }) => id));
-  if (training.length) return !training.some(({ image }) => names.has(caseId(image)));
-  if (labels.length) return labels.some(({ id }) => stems.has(id)) && !labels.some(({ id }) => names.has(id));
-  const sets = new Set([...stems.values()].map((numbers) => numbers.join()));
-  return sets.size === 1 && [...sets][0]!.startsWith('0000') && (stems.size > 1 || images.length <= 4);
-}
-
-/** One case a stem, every channel named that is missing. */
-function groupChannels(
-  images: Found[],
-  channels: number | undefined,
-  root: string,
-  ending: string,
-): Map<string, DatasetCase> {
-  const groups = new Map<string, Map<number, string>>();
-  for (const { id, path } of images) {
-    const match = CHANNEL.exec(id);
-    if (!match) {
-      throw new MaclError('dataset', `${path}: name: expected a channel ending such as ${id}_0000`, {
-        file: path,
-        field: 'name',
-      });
-    }
-    const stem = id.slice(0, match.index);
-    const group = groups.get(stem) ?? new Map<number, string>();
-    groups.set(stem, group.set(Number(match[1]), path));
-  }
-  const count = channels ?? 1 + Math.max(...[...groups.values()].flatMap((group) => [...group.keys()]));
-  const cases = new Map<string, DatasetCase>();
-  for (const [id, group] of groups) {
-    const extra = [...group.keys()].find((channel) => channel >= count);
-    if (extra !== undefined) {
-      const file = group.get(extra)!;
-      const words = `${file}: channel: ${extra} is not among the ${count} of dataset.json`;
-      throw new MaclError('dataset', words, { file, field: 'channel', expected: count, found: extra });
-    }
-    const item: DatasetCase = { id, images: [], missing: [] };
-    for (let channel = 0; channel < count; channel++) {
-      const path = group.get(channel);
-      const expected = join(root, 'imagesTr', `${id}_${String(channel).padStart(4, '0')}${ending}`);
-      item.images.push(path ?? expected);
-      if (!path) item.missing.push(expected);
-    }
-    cases.set(id, item);
-  }
-  return cases;
-}
-
-/** A training case of dataset.json, its paths made absolute. */
-interface Listed {
-  id: string;
-  image: string;
-  images?: string[];
-  label?: string;
-  field: string;
-}
-
-/** Two entries of one id would be one case with files of both: only the same files may be named twice. */
-function refuseTwice(listed: readonly Listed[], json: string): void {
-  const seen = new Map<string, { field: string; files: string }>();
-  for (const { id, image, images, label, field } of listed) {
-    const files = JSON.stringify([images ?? [image], label]);
-    const other = seen.get(id);
-    if (other && other.files !== files) {
-      const words = `${json}: ${field}: case ${id} is there twice, with other files: ${other.field} and ${field}`;
-      throw new MaclError('dataset', words, { file: json, field, expected: other.field, found: field });
-    }
-    seen.set(id, { field, files });
-  }
-}
-
-/** An entry of dataset.json that shares its id with a volume of imagesTr has to mean that volume. */
-async function refuseOther(entry: Listed, item: DatasetCase, root: string, json: string): Promise<void> {
-  const { id, image, images, field } = entry;
-  let pair: [string, string | undefined];
-  if (images) {
-    // What lies in imagesTr would be left out without a word.
-    pair = [images[0]!, item.images.find((path) => !item.missing.includes(path) && !images.includes(path))];
-  } else {
-    // imagesTr/a.nii.gz may be a.nii there, or a_0000.nii.gz and so on; a name without a folder may be any of them.
-    const folder = dirname(image);
-    const meant = folder === join(root, 'imagesTr') || (folder === root && !(await exists(image)));
-    pair = [image, meant || item.images.includes(image) ? undefined : item.images[0]];
-  }
-  const [named, found] = pair;
-  if (found === undefined || (await realpathOfAny(named)) === (await realpathOfAny(found))) return;
-  const names = `${relative(root, named)} and ${relative(root, found)}`;
-  const words = `${json}: ${field}: case ${id} is there twice: ${names}`;
-  throw new MaclError('dataset', words, { file: json, field, found: named });
+  return new DatasetFolder(dirname(real), followLinks, real);
 }
 
 /** Opens a dataset. Throws MaclError `dataset` or `file`; missing files are noted in the cases, for `prepare`. */
 export async function openDataset(root: string, options: OpenDatasetOptions = {}): Promise<Dataset> {
-  const opener = new Opener(await realRoot(root), options.followLinks ?? false);
-  const jsonPath = join(opener.root, 'dataset.json');
-  const json = (await exists(await opener.inside('dataset.json', jsonPath, 'file')))
-    ? await readDatasetJson(jsonPath)
-    : undefined;
-  const training = json?.training ?? [];
-  // Before anything is opened: no path in dataset.json leaves the dataset.
-  const listed: Listed[] = [];
-  for (const { image, images, label, id, field } of training) {
-    const imagePath = await opener.inside(image, jsonPath, `${field}.image`);
-    const all =
-      images && (await Promise.all(images.map((path, n) => opener.inside(path, jsonPath, `${field}.images[${n}]`))));
-    const labelPath = label === undefined ? undefined : await opener.inside(label, jsonPath, `${field}.label`);
-    listed.push({
-      image: imagePath,
-      ...(all && { images: all }),
-      ...(labelPath !== undefined && { label: labelPath }),
-      id,
-      field,
-    });
+  const folder = await openFolder(root, options);
+  const listing = await list(folder, options);
+  if (!listing.cases.length && !listing.tests.some(({ field }) => field !== undefined)) throw nothingFits(folder);
+  const settled = await settleIdentity(listing, folder);
+  if (!settled.length) {
+    const words = `${listing.source}: cases: every one is a file of the test list or of imagesTs, none is left to train on`;
+    throw new MaclError('dataset', words, { file: listing.source, field: 'cases' });
   }
-  refuseTwice(listed, jsonPath);
-  for (const { path, field } of json?.test ?? []) await opener.inside(path, jsonPath, field);
-
-  let images = await opener.list('imagesTr');
-  const labels = (await opener.list('labelsTr')) ?? [];
-  if (!images && !json) images = await opener.list('.');
-  if (!images?.length && !listed.length) {
-    const words = `${root}: imagesTr: expected volumes (*.nii, *.nii.gz) in imagesTr, found none`;
-    throw new MaclError('dataset', words, { file: root, field: 'imagesTr' });
-  }
-  images ??= [];
-
-  const asChannels = looksLikeChannels(images, labels, training, json);
-  const ending = json?.fileEnding ?? (images[0]?.path.endsWith('.nii') ? '.nii' : '.nii.gz');
-  const names = json ? channelsOf(json) : undefined;
-  const cases = asChannels
-    ? groupChannels(images, json?.channelNames ? names!.length : undefined, opener.root, ending)
-    : new Map(images.map(({ id, path }): [string, DatasetCase] => [id, { id, images: [path], missing: [] }]));
-  for (const entry of listed) {
-    let item = cases.get(entry.id);
-    if (item) await refuseOther(entry, item, opener.root, jsonPath);
-    if (!item || entry.images) {
-      const paths = entry.images ?? [entry.image];
-      const there = await Promise.all(paths.map(exists));
-      item = { id: entry.id, images: paths, missing: paths.filter((_, n) => !there[n]) };
-      cases.set(entry.id, item);
-    }
-    if (entry.label === undefined) continue;
-    if (await exists(entry.label)) item.label = entry.label;
-    else item.missingLabel = entry.label;
-  }
-  for (const { id, path } of labels) {
-    const item = cases.get(id);
-    if (!item) opener.notes.push(`${relative(opener.root, path)} has no image`);
-    else if (item.label === undefined) {
-      item.label = path;
-      delete item.missingLabel;
-    }
-  }
-  const sorted = [...cases.values()].sort((a, b) => compareText(a.id, b.id));
-  for (const { id, label, missingLabel, missing } of sorted) {
-    for (const path of missing) opener.notes.push(`case ${id}: ${relative(opener.root, path)} is missing`);
-    if (missingLabel !== undefined) opener.notes.push(`case ${id}: ${relative(opener.root, missingLabel)} is missing`);
-    else if (label === undefined && labels.length) opener.notes.push(`case ${id}: no label in labelsTr`);
-  }
-  const channelNames = names ?? Array<string>(await countChannels(sorted, options.signal)).fill('image');
+  const cases = settled.map(({ field: _, ...item }): DatasetCase => item);
+  describeCases(listing, cases, folder);
+  const { name, channelNames, classes, ignoreValue, layout } = listing;
+  const names = channelNames ?? Array<string>(await countChannels(cases, options.signal)).fill('image');
+  folder.notes.push(...unfollowedOrders(names));
   return {
-    root: opener.root,
-    name: json?.name ?? basename(opener.root),
-    layout: asChannels ? 'nnunet' : json ? 'msd' : 'folder',
-    channels: channelNames.length,
-    channelNames,
-    kinds: channelNames.map((name) => (/^ct\b/i.test(name.trim()) ? 'ct' : 'other')),
-    ...(json ? classesOf(json) : { classes: [] }),
-    cases: sorted,
-    notes: opener.notes,
+    root: folder.root,
+    name: name ?? basename(folder.root),
+    layout,
+    channels: names.length,
+    channelNames: names,
+    kinds: names.map((one) => (/^ct\b/i.test(one.trim()) ? 'ct' : 'other')),
+    classes,
+    ...(ignoreValue !== undefined && { ignoreValue }),
+    cases,
+    notes: [...folder.notes, ...folder.notTakenNotes()],
+    notTaken: folder.notTaken(),
   };
 }
 
-/** Channels of the first case that can be read, where no dataset.json says how many there are. */
-async function countChannels(cases: DatasetCase[], signal: AbortSignal | undefined): Promise<number> {
+async function list(folder: DatasetFolder, options: OpenDatasetOptions): Promise<Listing> {
+  for (const layout of LAYOUTS) if (await layout.recognise(folder, options)) return layout.list(folder, options);
+  throw nothingFits(folder);
+}
+
+/** A line for each thing that some cases lack, and for each role that is not to be trained on. */
+function describeCases({ source }: Listing, cases: readonly DatasetCase[], folder: DatasetFolder): void {
+  const { notes } = folder;
+  for (const { id, missing, missingLabel } of cases) {
+    for (const path of missing) notes.push(`case ${id}: ${folder.shown(path)} is missing`);
+    if (missingLabel !== undefined) notes.push(`case ${id}: ${folder.shown(missingLabel)} is missing`);
+  }
+  const say = (of: readonly DatasetCase[], what: string): void => {
+    if (of.length) notes.push(`${counted(of.length, 'case')} ${what}: ${shownNames(of.map(({ id }) => id))}`);
+  };
+  const bare = cases.filter(({ label, missingLabel }) => label === undefined && missingLabel === undefined);
+  if (bare.length < cases.length) say(bare, `of ${cases.length} without label`);
+  say(
+    cases.filter(({ role }) => role === 'validation'),
+    `for validation (${basename(source)}), never trained on`,
+  );
+  say(
+    cases.filter(({ role }) => role === 'unlisted'),
+    `outside the training list of ${basename(source)} (pre-training takes the images, fine-tuning does not)`,
+  );
+}
+
+/** Channel names that are orders of nnU-Net to normalise otherwise. */
+const ORDERS: Readonly<Record<string, string>> = {
+  nonorm: 'not to normalise',
+  zscore: 'to scale by mean and deviation of all voxels',
+  rescale_to_0_1: 'to scale to 0 … 1',
+  rescale_0_1: 'to scale to 0 … 1',
+  rgb_to_0_1: 'to divide by 255',
+};
+
+function unfollowedOrders(names: readonly string[]): string[] {
+  return names.flatMap((name, n) => {
+    const order = ORDERS[name.trim().toLowerCase()];
+    if (order === undefined) return [];
+    return [
+      `channel ${n} is called ${name}, nnU-Net's order ${order}: not followed, the channel is normalised as any other (data.normalize)`,
+    ];
+  });
+}
+
+/** Channels of the first case that can be read, where nothing says how many there are. */
+async function countChannels(cases: readonly DatasetCase[], signal: AbortSignal | undefined): Promise<number> {
   for (const { images, missing } of cases) {
     if (missing.length) continue;
     if (images.length > 1) return images.length;
@@ -334,7 +180,7 @@ export function selectCases(dataset: Dataset, ids: readonly string[]): DatasetCa
   const found = dataset.cases.filter(({ id }) => wanted.has(id));
   if (found.length < wanted.size) {
     for (const { id } of found) wanted.delete(id);
-    const words = `${dataset.root}: cases: not in the dataset: ${[...wanted].join(', ')}`;
+    const words = `${dataset.root}: cases: not in the dataset: ${shownNames([...wanted])}`;
     throw new MaclError('dataset', words, { file: dataset.root, field: 'cases', found: [...wanted] });
   }
   return found;

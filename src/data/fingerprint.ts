@@ -3,6 +3,7 @@
  * once; results are kept in the cache, a case an entry. A bad file is reported, not thrown, so that one pass names them
  * all. Node only.
  */
+import { createHash } from 'node:crypto';
 import { type Fingerprint as PlannerFingerprint } from '../config/fingerprint.js';
 import { type MaclError } from '../errors.js';
 import { Breather } from './breathe.js';
@@ -39,6 +40,15 @@ export interface CaseFingerprint {
   warnings: string[];
 }
 
+/** What the sampled voxels of a case tell of the case itself. */
+export interface CaseVoxels {
+  id: string;
+  /** Equal for images of equal voxels, whatever their files; null for an image without contrast. */
+  digest: string | null;
+  /** The values of an image that has a few whole ones only, as a mask has; else null. */
+  fewValues: number[] | null;
+}
+
 export interface ChannelFingerprint {
   /** Foreground voxels where any case has labels, else all voxels. */
   from: 'foreground' | 'all';
@@ -59,6 +69,8 @@ export interface Fingerprint {
   classes: DatasetClass[];
   /** Voxels a label value over all labelled cases. */
   labelVoxels: Record<string, number>;
+  /** One a case of `cases`. */
+  voxels: CaseVoxels[];
   /** Files that cannot be used, and why: a case may have several. */
   bad: { id: string; error: MaclError }[];
 }
@@ -302,6 +314,26 @@ async function badFilesOf(
   return errors.some(({ message }) => message === first.message) ? errors : [first, ...errors];
 }
 
+/** At most this many distinct whole values look like a mask. */
+const FEW_VALUES = 8;
+
+function voxelsOf({ info, samples }: Looked): CaseVoxels {
+  const { id, shape, channels } = info;
+  const hash = createHash('sha256').update(JSON.stringify([shape, channels]));
+  const values = new Set<number>();
+  for (const { all } of samples) {
+    hash.update(new Uint8Array(all.buffer, all.byteOffset, all.byteLength));
+    for (let i = 0; i < all.length && values.size <= FEW_VALUES; i++) values.add(all[i]!);
+  }
+  const contrast = channels.some(({ min, max }) => min < max);
+  const few = contrast && values.size <= FEW_VALUES && [...values].every((value) => Number.isInteger(value));
+  return {
+    id,
+    digest: contrast ? hash.digest('hex') : null,
+    fewValues: few ? [...values].sort((a, b) => a - b) : null,
+  };
+}
+
 /** Linear interpolation between order statistics of sorted values. */
 function percentile(sorted: Float32Array, share: number): number {
   const at = share * (sorted.length - 1);
@@ -373,6 +405,7 @@ export async function fingerprint(dataset: Dataset, options: FingerprintOptions)
     channels,
     classes: known ? dataset.classes : classesFromValues(values, dataset.root),
     labelVoxels,
+    voxels: looked.map(voxelsOf),
     bad,
   };
 }

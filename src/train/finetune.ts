@@ -4,6 +4,7 @@ import type { Backend } from '../backend/types.js';
 import { describePlan, type Plan } from '../config/index.js';
 import type { ChannelNormalization, FinetuneConfig, FinetuneConfigInput } from '../config/types.js';
 import type { Dataset } from '../data/dataset.js';
+import { checkSomethingCounts, labelFindings, twinsOf } from '../data/findings.js';
 import type { PreparedDataset } from '../data/prepare.js';
 import type { PreparedCase } from '../data/prepared-case.js';
 import { samplerFor } from '../data/sampling.js';
@@ -15,19 +16,12 @@ import { compile } from '../graph/compile.js';
 import { declareSegmentNetwork } from '../methods/network.js';
 import { buildFinetuneStep, buildInference } from '../methods/segment.js';
 import { labelArrayType } from '../segment/label-values.js';
+import { checkSameCases, finetuneCases, withoutTwins } from './cases.js';
 import { DescriptorWriter } from './descriptors.js';
 import { loadModel, type LoadedModel } from './model-file.js';
 import { initialState } from './network-state.js';
 import type { RunRecord } from './run-record.js';
-import {
-  checkSameCases,
-  finetuneCases,
-  finetunePlan,
-  inspectCases,
-  prepareCases,
-  DATA_OPTIONS,
-  type DataOptions,
-} from './setup.js';
+import { finetunePlan, inspectCases, prepareCases, DATA_OPTIONS, type DataOptions } from './setup.js';
 import {
   checkMemory,
   configPaths,
@@ -49,6 +43,8 @@ export interface FinetuneOptions extends DataOptions, RunOptions {
   readonly labels?: string | undefined;
   /** Validation cases, a fraction of the labelled ones, or `none`. */
   readonly val?: string | undefined;
+  /** Validates on a fold of the labelled cases: k/n, or FILE.json#K of nnU-Net's splits. */
+  readonly fold?: string | undefined;
 }
 
 const OPTIONS: OptionKinds<FinetuneOptions> = {
@@ -58,6 +54,7 @@ const OPTIONS: OptionKinds<FinetuneOptions> = {
   init: 'text',
   labels: 'text',
   val: 'text',
+  fold: 'text',
 };
 
 export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
@@ -73,9 +70,12 @@ export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
     },
     async prepare(record, dataset, backend) {
       const { train, validation } = record.cases;
-      if (options.resume && (options.labels !== undefined || options.val !== undefined)) {
-        const given = await finetuneCases(dataset, options.labels, options.val, record.config.train.seed);
-        checkSameCases(record.cases, given, '--labels, --val', options.skipBad ?? false);
+      const flags = [options.cases, options.labels, options.val, options.fold];
+      if (options.resume && flags.some((flag) => flag !== undefined)) {
+        const given = await finetuneCases(dataset, options, record.config.train.seed, () => undefined);
+        const others = (['cases', 'fold'] as const).filter((name) => options[name] !== undefined);
+        const named = [...others.map((name) => `--${name}`), '--labels', '--val'].join(', ');
+        checkSameCases(record.cases, given, named, options.skipBad ?? false);
       }
       if (options.resume && options.init !== undefined && resolve(options.init) !== record.init) {
         const details = { field: 'init', expected: record.init, found: resolve(options.init) };
@@ -97,15 +97,20 @@ async function begin(
   backend: Backend,
   init: LoadedModel | null,
 ): Promise<RunRecord<FinetuneConfig>> {
-  const split = await finetuneCases(dataset, options.labels, options.val, input.train?.seed ?? 0);
+  const say = (message: string) => options.onEvent?.({ kind: 'note', message });
+  const warn = (message: string) => options.onEvent?.({ kind: 'warning', message });
+  const chosen = await finetuneCases(dataset, options, input.train?.seed ?? 0, say);
   const want = {
     labels: true,
     nonFinite: input.data?.nonFinite ?? 'refuse',
     sliceAxis: input.data?.sliceAxis ?? init?.config.data.sliceAxis ?? 'D',
   } as const;
-  const ids = [...split.train, ...split.validation].sort();
+  const ids = [...chosen.train, ...chosen.validation].sort();
   const { found, plan: measured } = await inspectCases(dataset, ids, want, options);
   const bad = new Set(found.bad.map((b) => b.id));
+  const split = withoutTwins(chosen, twinsOf(found), warn);
+  checkSomethingCounts(found, dataset, split.train);
+  for (const message of labelFindings(found, split.train)) warn(message);
   // Before a step is computed: what no type holds could not be written by predict.
   labelArrayType(
     found.classes.map(({ value }) => value),
@@ -129,6 +134,7 @@ async function begin(
     channelNames: dataset.channelNames,
     dataset: dataset.root,
     cases: {
+      ...split,
       train: split.train.filter((id) => !bad.has(id)),
       validation: split.validation.filter((id) => !bad.has(id)),
     },

@@ -5,11 +5,12 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { asFileError } from '../data/files.js';
+import { caseId, nameKey, NIFTI } from '../data/layouts/names.js';
 import { readNiftiHeader } from '../data/nifti.js';
 import { MaclError } from '../errors.js';
 
-export const NIFTI = /\.nii(\.gz)?$/;
-const CHANNEL = /_(\d{4})(\.nii(?:\.gz)?)$/;
+export { NIFTI };
+const CHANNEL = /_(\d{4})(\.nii(?:\.gz)?)$/i;
 
 /** At the end of the name of what `predict --probabilities` writes beside a case's labels. */
 export const PROBABILITIES = '_probabilities';
@@ -67,7 +68,8 @@ export async function listCases(
   }
   const wanted = info.isDirectory() ? cases : cases.filter((c) => c.files.includes(join(folder, own)));
   if (wanted.length === 0) throw new MaclError('dataset', `${input}: has no .nii or .nii.gz file`, { file: input });
-  return wanted;
+  // A result's name is in the form in which names are compared, whatever form its image's has.
+  return wanted.map((c) => ({ ...c, id: caseId(c.id), output: nameKey(c.output) }));
 }
 
 const stemOf = (name: string): string => name.replace(CHANNEL, '$2');

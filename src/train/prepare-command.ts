@@ -3,9 +3,11 @@ import { resolve } from 'node:path';
 import type { PretrainConfigInput } from '../config/types.js';
 import { planData } from '../config/index.js';
 import { defaultCacheDir } from '../data/cache.js';
+import { labelFindings } from '../data/findings.js';
 import { prepareDataset } from '../data/prepare.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
+import { chosenCases } from './cases.js';
 import { DATA_OPTIONS, inspectCases, openData, type DataOptions } from './setup.js';
 import { configPaths } from './trainer.js';
 
@@ -22,6 +24,8 @@ export interface PrepareSummary {
   /** The bad files; a case that is left out may have several. */
   readonly skipped: readonly { readonly id: string; readonly message: string }[];
   readonly cacheDir: string;
+  /** Files of the dataset that are no part of it (masks without image, other endings), and why. */
+  readonly notTaken: readonly { readonly path: string; readonly why: string }[];
 }
 
 const OPTIONS: OptionKinds<PrepareOptions> = { ...DATA_OPTIONS, out: 'text', config: 'object' };
@@ -40,8 +44,10 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
   const cacheDir = options.out ?? options.cacheDir ?? defaultCacheDir();
   const data = options.config?.data ?? {};
   const want = { labels: true, nonFinite: data.nonFinite ?? 'refuse', sliceAxis: data.sliceAxis ?? 'D' } as const;
-  const ids = dataset.cases.map((c) => c.id);
+  const ids = (await chosenCases(dataset, options.cases, options.config?.train?.seed ?? 0)).map(({ id }) => id);
   const { found, plan: measured } = await inspectCases(dataset, ids, want, { ...options, cacheDir });
+  // Of all cases, whatever they are for; training looks at its own.
+  for (const words of labelFindings(found, ids)) options.onEvent?.({ kind: 'warning', message: words });
   // Spacing and normalisation are planned alike for both tasks; patches do not matter here.
   const plan = planData(measured, { ...options.config, task: 'pretrain' });
   const spacing = plan.spacingMm ? `${plan.spacingMm.join('×')} mm` : 'their own spacing';
@@ -70,5 +76,6 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
     labelled: prepared.cases.filter((c) => c.hasLabels).length,
     skipped: [...found.bad, ...prepared.skipped].map(({ id, error }) => ({ id, message: error.message })),
     cacheDir: prepared.cacheDir,
+    notTaken: dataset.notTaken,
   };
 }

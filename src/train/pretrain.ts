@@ -12,19 +12,12 @@ import type { Backend } from '../backend/types.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import type { PreparedDataset } from '../data/prepare.js';
+import { checkSameCases, pretrainCases } from './cases.js';
 import { DescriptorWriter } from './descriptors.js';
 import { initialState } from './network-state.js';
 import { representationOf } from './representation.js';
 import type { RunRecord } from './run-record.js';
-import {
-  checkSameCases,
-  inspectCases,
-  prepareCases,
-  pretrainCases,
-  pretrainPlan,
-  DATA_OPTIONS,
-  type DataOptions,
-} from './setup.js';
+import { inspectCases, prepareCases, pretrainPlan, DATA_OPTIONS, type DataOptions } from './setup.js';
 import {
   checkMemory,
   configPaths,
@@ -38,8 +31,8 @@ import { largestBox } from './volume-store.js';
 
 export interface PretrainOptions extends DataOptions, RunOptions {
   readonly config?: Omit<PretrainConfigInput, 'task'> | undefined;
-  /** Restricts the cases: FILE.json#KEY, a text file, a comma list, or a fraction. */
-  readonly cases?: string | undefined;
+  /** Leaves out what this fold of the labelled cases holds out: k/n, or FILE.json#K of nnU-Net's splits. */
+  readonly fold?: string | undefined;
   /** `none`: pre-training has no validation. Here so that scripts may give every training the same options. */
   readonly val?: string | undefined;
 }
@@ -48,7 +41,7 @@ const OPTIONS: OptionKinds<PretrainOptions> = {
   ...DATA_OPTIONS,
   ...RUN_OPTIONS,
   config: 'object',
-  cases: 'text',
+  fold: 'text',
   val: 'text',
 };
 
@@ -62,9 +55,14 @@ export async function pretrain(options: PretrainOptions): Promise<RunSummary> {
   return runTask<PretrainConfig>(options, input, {
     begin: (dataset, backend) => begin(options, input, dataset, backend),
     async prepare(record, dataset, backend) {
-      if (options.resume && options.cases !== undefined) {
-        const given = await pretrainCases(dataset, options.cases, record.config.train.seed);
-        checkSameCases(record.cases, given, '--cases', options.skipBad ?? false);
+      if (options.resume && (options.cases !== undefined || options.fold !== undefined)) {
+        const given = await pretrainCases(dataset, options, record.config.train.seed, () => undefined);
+        checkSameCases(
+          record.cases,
+          given,
+          options.fold === undefined ? '--cases' : '--cases, --fold',
+          options.skipBad ?? false,
+        );
       }
       const prepared = await prepareCases(dataset, record.cases.train, record, 'none', options);
       return assemble(record, prepared, backend, options);
@@ -78,7 +76,8 @@ async function begin(
   dataset: Dataset,
   backend: Backend,
 ): Promise<RunRecord<PretrainConfig>> {
-  const cases = await pretrainCases(dataset, options.cases, input.train?.seed ?? 0);
+  const say = (message: string) => options.onEvent?.({ kind: 'note', message });
+  const cases = await pretrainCases(dataset, options, input.train?.seed ?? 0, say);
   const want = {
     // CT's numbers are those of the foreground, as `prepare` and fine-tuning take them: a bad label would change them and
     // is a bad file; a missing one leaves its case without. Nothing else needs labels, and they are not opened then.

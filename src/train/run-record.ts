@@ -7,9 +7,9 @@ import { fileError, MaclError } from '../errors.js';
 import { resolveConfig } from '../config/index.js';
 import { mergeConfig } from '../config/merge.js';
 import type { ConfigInput, ResolvedConfig } from '../config/types.js';
+import type { CaseSplit } from './cases.js';
 import { isRecord } from './config-file.js';
 import { checkDescription, type ModelDescription } from './model-file.js';
-import type { CaseSplit } from './setup.js';
 
 export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends ModelDescription<C> {
   readonly format: 1;

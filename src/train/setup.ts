@@ -7,7 +7,7 @@ import type { FinetuneConfig, FinetuneConfigInput, PretrainConfig, PretrainConfi
 import { openDataset, type Dataset } from '../data/dataset.js';
 import { fingerprint, plannerFingerprint, type Fingerprint } from '../data/fingerprint.js';
 import { defaultCacheDir } from '../data/cache.js';
-import { resolveCases, splitValidation } from '../data/lists.js';
+import { imageFindings } from '../data/findings.js';
 import { badCasesError, prepareDataset, type PreparedDataset } from '../data/prepare.js';
 import { MaclError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
@@ -15,8 +15,14 @@ import type { OnEvent } from './events.js';
 import type { LoadedModel, ModelDescription } from './model-file.js';
 
 export interface DataOptions {
-  /** Folder of a raw dataset. */
+  /** Folder of a raw dataset, or a table of cases (.csv, .tsv). */
   readonly data: string;
+  /** Patterns of image files within the folder; several are channels. */
+  readonly imageGlob?: string | readonly string[] | undefined;
+  /** Pattern of label files within the folder. */
+  readonly labelGlob?: string | undefined;
+  /** Restricts the cases: FILE.json#KEY, a text file, a comma list, or a fraction. */
+  readonly cases?: string | undefined;
   readonly cacheDir?: string | undefined;
   readonly skipBad?: boolean | undefined;
   readonly followLinks?: boolean | undefined;
@@ -26,6 +32,9 @@ export interface DataOptions {
 
 export const DATA_OPTIONS: OptionKinds<DataOptions> = {
   data: 'text',
+  imageGlob: 'text or list',
+  labelGlob: 'text',
+  cases: 'text',
   cacheDir: 'text',
   skipBad: 'flag',
   followLinks: 'flag',
@@ -33,60 +42,15 @@ export const DATA_OPTIONS: OptionKinds<DataOptions> = {
   onEvent: 'function',
 };
 
-/** Which cases a run uses; validation cases are never trained on. */
-export interface CaseSplit {
-  readonly train: readonly string[];
-  readonly validation: readonly string[];
-}
-
 export async function openData(options: DataOptions): Promise<Dataset> {
   const dataset = await openDataset(options.data, {
     ...(options.followLinks ? { followLinks: true } : {}),
+    ...(options.imageGlob === undefined ? {} : { imageGlobs: [options.imageGlob].flat() }),
+    ...(options.labelGlob === undefined ? {} : { labelGlob: options.labelGlob }),
     ...(options.signal ? { signal: options.signal } : {}),
   });
   for (const message of dataset.notes) options.onEvent?.({ kind: 'note', message });
   return dataset;
-}
-
-/** All cases, or those that `--cases` names. */
-export async function pretrainCases(dataset: Dataset, cases: string | undefined, seed: number): Promise<CaseSplit> {
-  const available = dataset.cases.map((c) => c.id);
-  const train = cases === undefined ? available : await resolveCases(cases, { available, seed, flag: '--cases' });
-  return { train, validation: [] };
-}
-
-/** The labelled cases that `--labels` names, less a part for validation (`--val`). */
-export async function finetuneCases(
-  dataset: Dataset,
-  labels: string | undefined,
-  val: string | undefined,
-  seed: number,
-): Promise<CaseSplit> {
-  const available = dataset.cases.filter((c) => c.label !== undefined || c.missingLabel !== undefined).map((c) => c.id);
-  if (available.length === 0)
-    throw new MaclError('dataset', `${dataset.root}: no case has a label`, { file: dataset.root });
-  const chosen =
-    labels === undefined
-      ? available
-      : await resolveCases(labels, { available, seed, flag: '--labels', what: 'labelled cases' });
-  const split = await splitValidation({ chosen, available, seed, ...(val === undefined ? {} : { val }) });
-  return { train: split.train, validation: split.val };
-}
-
-/** A resume that names cases has to name those that the run began with (less the bad ones, which were left out). */
-export function checkSameCases(begun: CaseSplit, given: CaseSplit, flags: string, skipBad: boolean): void {
-  for (const part of ['train', 'validation'] as const) {
-    const [before, now] = [new Set(begun[part]), new Set(given[part])];
-    const added = [...now].filter((id) => !before.has(id));
-    const gone = [...before].filter((id) => !now.has(id));
-    if (gone.length === 0 && (skipBad || added.length === 0)) continue;
-    const words = [...added.map((id) => `+${id}`), ...gone.map((id) => `-${id}`)];
-    throw new MaclError(
-      'config',
-      `--resume: ${flags}: the run began with other ${part} cases (${words.slice(0, 8).join(', ')}); leave it out to go on with them`,
-      { field: flags, expected: begun[part], found: given[part] },
-    );
-  }
 }
 
 /** Measures the cases that a plan is made from. Throws naming every bad file, unless `skipBad`. */
@@ -108,6 +72,7 @@ export async function inspectCases(
   if (bad.length > 0 && (!options.skipBad || found.cases.length === 0))
     throw badCasesError(dataset.root, bad, ids.length);
   warnLeftOut(bad, ids.length, onEvent);
+  for (const message of imageFindings(found)) onEvent?.({ kind: 'warning', message });
   return { found, plan: plannerFingerprint(found, dataset) };
 }
 

@@ -39,7 +39,7 @@ describe('openDataset', () => {
       { value: 2, name: 'a' },
       { value: 4, name: 'b' },
     ]);
-    expect(set.notes).toContain('case b: no label in labelsTr');
+    expect(set.notes).toContain('2 cases of 3 without label: b, c');
   });
 
   it('names a missing label and a missing image', async () => {

@@ -463,8 +463,9 @@ describe('the cache', () => {
   it('takes ids of any length in any script', async () => {
     const ids = ['€'.repeat(82), `a${'\u{1f9e0}'.repeat(60)}`];
     const root = toy({});
-    put(join(root, 'imagesTr'), 'a.nii', makeNifti());
-    const dataset = Object.fromEntries(ids.map((id) => [id, { images: ['imagesTr/a.nii'] }]));
+    const files = ids.map((_, n) => `${n}.nii`);
+    for (const file of files) put(join(root, 'imagesTr'), file, makeNifti());
+    const dataset = Object.fromEntries(ids.map((id, n) => [id, { images: [`imagesTr/${files[n]}`] }]));
     writeFileSync(join(root, 'dataset.json'), JSON.stringify({ modality: ['MRI'], dataset }));
     const { cases } = await prepare(root, { cacheDir: join(base, 'long'), caseIds: ids });
     expect(cases).toHaveLength(2);

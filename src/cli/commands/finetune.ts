@@ -13,6 +13,7 @@ export const command: Command = {
     init: text('init', 'pre-trained run or model file; from scratch without'),
     labels: text('labels', 'labelled cases to train on: FILE.json#KEY, a text file, a comma list, or a fraction'),
     val: text('val', 'validation cases: a list as for --labels, a fraction, or none'),
+    fold: text('fold', 'validate on fold k of n (by patient): k/n, or a fold of a list such as splits_final.json#0'),
   },
   async run(flags, context) {
     const config = (await configOf(flags, 'finetune')) as FinetuneConfigInput;
@@ -24,6 +25,7 @@ export const command: Command = {
         init: word(flags, 'init'),
         labels: word(flags, 'labels'),
         val: word(flags, 'val'),
+        fold: word(flags, 'fold'),
       }),
     );
   },

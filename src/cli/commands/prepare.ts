@@ -3,14 +3,14 @@ import type { PretrainConfigInput } from '../../config/types.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
 import { configOf } from '../config-flags.js';
-import { choice, text, toggle, trainingFlags } from '../flags.js';
-import { isSet, word, type Command } from './types.js';
+import { choice, dataFlags, text, toggle, trainingFlags } from '../flags.js';
+import { dataOptions, isSet, word, type Command } from './types.js';
 
 export const command: Command = {
   name: 'prepare',
   describe: 'check every case and prepare it for training',
   flags: {
-    data: trainingFlags.data,
+    ...dataFlags,
     out: text('out', 'folder for the prepared cases (training takes it with --cache); default: the cache'),
     cache: text('cache', 'the same as --out; give one of them'),
     config: trainingFlags.config,
@@ -18,7 +18,6 @@ export const command: Command = {
     'slice-axis': trainingFlags['slice-axis'],
     set: trainingFlags.set,
     'skip-bad': trainingFlags['skip-bad'],
-    'follow-links': trainingFlags['follow-links'],
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
@@ -27,12 +26,11 @@ export const command: Command = {
     const progress = await openProgress(context);
     try {
       const summary = await prepare({
-        data: String(flags['data']),
+        ...dataOptions(flags),
         out: word(flags, 'out'),
         cacheDir: word(flags, 'cache'),
         config,
         skipBad: isSet(flags, 'skipBad'),
-        followLinks: isSet(flags, 'followLinks'),
         signal: context.signal,
         onEvent: progress.onEvent,
       });

@@ -11,14 +11,14 @@ export const command: Command = {
   flags: {
     ...trainingFlags,
     method: choice('method', 'pre-training method', ['macl']),
-    cases: text('cases', 'cases to use: FILE.json#KEY, a text file, a comma list, or a fraction'),
+    fold: text('fold', 'leave out what this fold of the labelled cases holds out, as finetune --fold does'),
     val: text('val', 'none: pre-training has no validation'),
   },
   async run(flags, context) {
     const config = (await configOf(flags, 'pretrain')) as PretrainConfigInput;
     const { pretrain } = await import('../../train/pretrain.js');
     await runTraining(flags, context, (options) =>
-      pretrain({ ...options, config, cases: word(flags, 'cases'), val: word(flags, 'val') }),
+      pretrain({ ...options, config, fold: word(flags, 'fold'), val: word(flags, 'val') }),
     );
   },
 };

@@ -4,7 +4,7 @@ import type { DeviceName } from '../../backend/types.js';
 import { printJson, type CommandContext } from '../context.js';
 import type { Given } from '../config-flags.js';
 import { openProgress } from '../progress.js';
-import { isSet, word } from './types.js';
+import { dataOptions, isSet, word } from './types.js';
 
 export async function runTraining(
   flags: Given,
@@ -29,11 +29,10 @@ function runOptions(
   onEvent: Awaited<ReturnType<typeof openProgress>>['onEvent'],
 ) {
   return {
-    data: String(flags['data']),
+    ...dataOptions(flags),
     out: String(flags['out']),
     cacheDir: word(flags, 'cache'),
     skipBad: isSet(flags, 'skipBad'),
-    followLinks: isSet(flags, 'followLinks'),
     device: word(flags, 'device') as DeviceName | undefined,
     threads: flags['threads'] as number | undefined,
     resume: isSet(flags, 'resume'),

@@ -17,3 +17,14 @@ export function word(flags: Given, name: string): string | undefined {
 }
 
 export const isSet = (flags: Given, name: string): boolean => [flags[name]].flat().at(-1) === true;
+
+/** The options of `dataFlags`. */
+export function dataOptions(flags: Given) {
+  return {
+    data: String(flags['data']),
+    imageGlob: flags['imageGlob'] as readonly string[] | undefined,
+    labelGlob: word(flags, 'labelGlob'),
+    cases: word(flags, 'cases'),
+    followLinks: isSet(flags, 'followLinks'),
+  };
+}
