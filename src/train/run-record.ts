@@ -72,17 +72,19 @@ export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['ta
 }
 
 function casesOf({ cases }: Readonly<Record<string, unknown>>, file: string): CaseSplit {
-  const { train, validation } = cases as Readonly<Record<string, unknown>>;
+  const { train, validation, twins = [] } = cases as Readonly<Record<string, unknown>>;
   for (const [name, list, least] of [
     ['train', train, 1],
     ['validation', validation, 0],
+    ['twins', twins, 0],
   ] as const) {
     const fits = Array.isArray(list) && areTexts(list) && list.length >= least && new Set(list).size === list.length;
     if (!fits) throw fileError(file, `cases.${name}`, `expected names of cases, each once, at least ${least}`);
   }
   const both = (validation as string[]).filter((id) => (train as string[]).includes(id));
   if (both.length > 0) throw fileError(file, 'cases', `${both[0]} is in training and in validation`);
-  return { train: train as string[], validation: validation as string[] };
+  const left = twins as string[];
+  return { train: train as string[], validation: validation as string[], ...(left.length && { twins: left }) };
 }
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
