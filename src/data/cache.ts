@@ -21,7 +21,7 @@ import { isInside, realpathOfAny } from './paths.js';
 import { type RawTensor, type TensorEntry } from './safetensors.js';
 
 /** Part of every key: raise it when what an entry holds changes its meaning. */
-export const CACHE_FORMAT = 3;
+export const CACHE_FORMAT = 4;
 
 /** A temporary file that has not been written to for this long belongs to a run that died. */
 const STALE_MS = 60 * 60 * 1000;

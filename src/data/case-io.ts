@@ -3,60 +3,26 @@
  * grid. What does not fit together (grids, channel counts, label values) is refused here, by file. Node only.
  */
 import { fileError, MaclError } from '../errors.js';
-import { arrayKind, emptyLike } from '../realm.js';
+import { arrayKind, emptyLike, isArrayOf } from '../realm.js';
 import { Breather } from './breathe.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from './dataset.js';
-import { type NiftiSource, readNifti, toRas } from './nifti.js';
+import { fitGrid } from './grid.js';
+import { type NiftiHeader, type NiftiSource, readNifti, readNiftiHeader, toRas } from './nifti.js';
 import { type Grid, type Volume, type VoxelArray } from './volume.js';
 
 /** The stored label of voxels that count nowhere. */
 export const IGNORE_LABEL = 255;
-
-/** Corners of two grids may differ by this share of the smallest spacing: headers hold float32, tools round. */
-const GRID_TOLERANCE = 0.05;
 
 /** The most distinct label values that are looked for where no dataset.json names them. */
 const MAX_CLASSES = 255;
 
 export interface ReadCaseOptions {
   nonFinite?: 'refuse' | 'zero';
+  /** What a message about voxels that are not finite says can be done. */
+  remedy?: string;
+  /** Called before memory is taken for a file's voxels. */
+  onHeader?: (header: NiftiHeader) => void;
   signal?: AbortSignal;
-}
-
-function show(numbers: readonly number[]): string {
-  return `[${numbers.map((n) => Number(n.toPrecision(6))).join(', ')}]`;
-}
-
-/** How two grids differ, or undefined where they are the same: shape, then the corners in the world. */
-export function gridDifference(expected: Grid, found: Grid): string | undefined {
-  if (expected.shape.some((n, axis) => n !== found.shape[axis])) {
-    return `shape (D, H, W) ${show(found.shape)}, expected ${show(expected.shape)}`;
-  }
-  const [d, h, w] = expected.shape;
-  let worst = 0;
-  for (let corner = 0; corner < 8; corner++) {
-    const index = [corner & 1 ? w - 1 : 0, corner & 2 ? h - 1 : 0, corner & 4 ? d - 1 : 0, 1];
-    for (let row = 0; row < 3; row++) {
-      let difference = 0;
-      for (let n = 0; n < 4; n++)
-        difference += (expected.affine[4 * row + n]! - found.affine[4 * row + n]!) * index[n]!;
-      worst = Math.max(worst, Math.abs(difference));
-    }
-  }
-  if (worst <= GRID_TOLERANCE * Math.min(...expected.spacingMm)) {
-    // One voxel along an axis says nothing of the spacing there.
-    const off = expected.spacingMm.findIndex((mm, axis) => Math.abs(mm / found.spacingMm[axis]! - 1) > GRID_TOLERANCE);
-    return off < 0 ? undefined : `spacing (D, H, W) ${show(found.spacingMm)} mm, expected ${show(expected.spacingMm)}`;
-  }
-  return `its corners lie up to ${Number(worst.toPrecision(4))} mm elsewhere (spacing ${show(found.spacingMm)}, expected ${show(expected.spacingMm)})`;
-}
-
-function sameGrid(expected: Grid, found: Grid, file: string, other: string): void {
-  const difference = gridDifference(expected, found);
-  if (difference) {
-    const words = `${file}: grid: differs from ${other}: ${difference}`;
-    throw new MaclError('geometry', words, { file, field: 'grid', expected: expected.shape, found: found.shape });
-  }
 }
 
 async function concatenate(volumes: Volume[], breath: Breather): Promise<Volume> {
@@ -83,19 +49,23 @@ export interface CaseImage {
 /** All channels of image files, turned to RAS, on one grid. Throws MaclError. */
 export async function readImages(files: readonly NiftiSource[], options: ReadCaseOptions = {}): Promise<CaseImage> {
   const { signal } = options;
+  const abort = signal ? { signal } : {};
   const volumes: Volume[] = [];
   const warnings: string[] = [];
+  let first: NiftiHeader | undefined;
   let nonFinite = 0;
-  let firstName = '';
   for (const source of files) {
-    const image = await readNifti(source, options);
-    const { file } = image.header;
-    firstName ||= file;
-    const { volume } = await toRas(image, signal ? { signal } : {});
-    if (volumes.length) sameGrid(volumes[0]!.grid, volume.grid, file, firstName);
+    const image = await readNifti(source, { remedy: 'data.nonFinite: "zero" replaces them', ...options });
+    const { header } = image;
+    const { file } = header;
+    const grid = volumes[0]?.grid;
+    const fit = grid && (await fitGrid(header, file, grid, first!.file, () => Promise.resolve(first!)));
+    first ??= header;
+    const { volume } = await toRas(image, { ...abort, ...(fit && { orientation: fit.orientation }) });
     volumes.push(volume);
     nonFinite += image.nonFinite;
-    warnings.push(...image.warnings.map((text) => `${file}: ${text}`));
+    const words = fit?.warning === undefined ? image.warnings : [...image.warnings, fit.warning];
+    warnings.push(...words.map((text) => `${file}: ${text}`));
   }
   return { volume: await concatenate(volumes, new Breather(signal)), nonFinite, warnings };
 }
@@ -117,20 +87,59 @@ export async function readCaseImage(dataset: Dataset, item: DatasetCase, options
   return image;
 }
 
-/** A label file turned to RAS: raw values, one channel. */
-export async function readLabelVolume(file: string, signal?: AbortSignal): Promise<Volume> {
-  const { volume } = await toRas(await readNifti(file, signal ? { signal } : {}), signal ? { signal } : {});
-  if (volume.channels !== 1)
-    throw fileError(file, 'dim', `expected one label volume, found ${volume.channels} channels`);
-  return volume;
+/** The grid that a label has to lie on, and the file that it comes from. */
+export interface LabelTarget {
+  grid: Grid;
+  file: string;
+}
+
+export interface LabelVolume {
+  volume: Volume;
+  warnings: string[];
+}
+
+/** Integers this near are meant: labels that were saved through a scaling come back so. */
+const INTEGER_WITHIN = 1e-3;
+
+/** Values that are whole but for a scaling's rounding become whole, in place; others stay for `mapLabels` to refuse. */
+async function roundLabels(voxels: VoxelArray, breath: Breather): Promise<void> {
+  if (!isArrayOf(voxels, 'Float32Array', 'Float64Array')) return;
+  for (let start = 0; start < voxels.length; start += BLOCK) {
+    const end = Math.min(start + BLOCK, voxels.length);
+    for (let i = start; i < end; i++) {
+      const value = voxels[i]!;
+      const whole = Math.round(value);
+      // `+ 0` makes one zero of two.
+      if (Math.abs(value - whole) <= INTEGER_WITHIN) voxels[i] = whole + 0;
+    }
+    if (breath.due()) await breath.breathe();
+  }
+}
+
+/**
+ * A label file: raw values, one channel, turned to RAS, or onto the grid of `target`. Throws MaclError `geometry` where it
+ * does not fit.
+ */
+export async function readLabelVolume(file: string, signal?: AbortSignal, target?: LabelTarget): Promise<LabelVolume> {
+  const abort = signal ? { signal } : {};
+  const image = await readNifti(file, { ...abort, what: 'label' });
+  const { header, warnings } = image;
+  if (header.channels !== 1)
+    throw fileError(file, 'dim', `expected one label volume, found ${header.channels} channels`);
+  const fit =
+    target && (await fitGrid(header, file, target.grid, target.file, () => readNiftiHeader(target.file, abort)));
+  const { volume } = await toRas(image, { ...abort, ...(fit && { orientation: fit.orientation }) });
+  await roundLabels(volume.voxels, new Breather(signal));
+  return {
+    volume: target ? { ...volume, grid: target.grid } : volume,
+    warnings: [...warnings, ...(fit?.warning === undefined ? [] : [fit.warning])].map((text) => `${file}: ${text}`),
+  };
 }
 
 /** The labels of a case as raw values, held against the image's grid. */
-export async function readCaseLabel(item: DatasetCase, grid: Grid, signal?: AbortSignal): Promise<Volume> {
+export async function readCaseLabel(item: DatasetCase, grid: Grid, signal?: AbortSignal): Promise<LabelVolume> {
   if (item.label === undefined) throw missingFile(item, 'label', item.missingLabel ?? item.images[0]!);
-  const volume = await readLabelVolume(item.label, signal);
-  sameGrid(grid, volume.grid, item.label, item.images[0]!);
-  return volume;
+  return readLabelVolume(item.label, signal, { grid, file: item.images[0]! });
 }
 
 /** Voxels between two looks at the clock; each block is one plain loop, which compiles better than one with awaits. */
@@ -205,7 +214,10 @@ export async function mapLabels(
     const found = [...unknown].sort(([a], [b]) => a - b);
     const shown = found.slice(0, 5).map(([value, count]) => `${value} (${count} voxels)`);
     const expected = classes.map(({ value }) => value);
-    const words = `${file}: voxels: values outside the classes ${expected.join(', ')}: ${shown.join(', ')}`;
+    const hint = found.every(([value]) => Number.isInteger(value))
+      ? ''
+      : ': round the labels and save them as integers';
+    const words = `${file}: voxels: values outside the classes ${expected.join(', ')}: ${shown.join(', ')}${hint}`;
     throw new MaclError('label', words, { file, field: 'voxels', expected, found: found.map(([value]) => value) });
   }
   return out;

@@ -192,7 +192,8 @@ async function readLabels(
   signal: AbortSignal | undefined,
 ): Promise<{ counts: Map<number, number>; labels: Uint8Array }> {
   const file = item.label!;
-  const { voxels } = await (grid ? readCaseLabel(item, grid, signal) : readLabelVolume(file, signal));
+  const { volume } = await (grid ? readCaseLabel(item, grid, signal) : readLabelVolume(file, signal));
+  const { voxels } = volume;
   const counts = await countValues(voxels, file, signal);
   const classes = dataset.classes.length ? dataset.classes : classesFromValues(counts.keys(), file);
   return { counts, labels: await mapLabels(voxels, classes, dataset.ignoreValue, file, signal) };

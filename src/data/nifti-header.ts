@@ -7,7 +7,7 @@ import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
 import { fileError, MaclError } from '../errors.js';
 import { showValue } from '../options.js';
 import { type ArrayKind, arrayKind, typedArrayKind } from '../realm.js';
-import { affineFault } from './orientation.js';
+import { type AffineSource, chooseAffine } from './nifti-affine.js';
 import { type Triple, type VoxelArray } from './volume.js';
 
 export type NiftiDatatype =
@@ -84,7 +84,10 @@ export interface NiftiHeader {
   voxelBytes: number;
   /** 4×4 row-major, (i, j, k, 1) → RAS millimetres. */
   affine: Float64Array;
-  affineSource: 'sform' | 'qform' | 'pixdim';
+  /** `pixdim`: neither form has a code, and nothing says where the volume lies. */
+  affineSource: AffineSource;
+  /** xyzt_units' code of length; 0: not said, taken for millimetres. */
+  lengthUnit: number;
   qformCode: number;
   sformCode: number;
   /** The header's own bytes: 348 or 540. */
@@ -152,37 +155,6 @@ function readDims(view: DataView, version: 1 | 2, littleEndian: boolean, file: s
   return dims;
 }
 
-function quaternionAffine(h: NIFTI1 | NIFTI2, spacing: Triple, file: string): Float64Array {
-  const { quatern_b: b, quatern_c: c, quatern_d: d } = h;
-  const rest = 1 - (b * b + c * c + d * d);
-  // Rounding in float32 may leave the square slightly below zero: a half turn.
-  if (!(rest > -1e-5)) throw fileError(file, 'quatern_b, quatern_c, quatern_d', `[${b}, ${c}, ${d}] is no rotation`);
-  const length = rest < 0 ? Math.sqrt(b * b + c * c + d * d) : 1;
-  const [x, y, z] = [b / length, c / length, d / length];
-  const a = Math.sqrt(Math.max(0, rest));
-  // The standard: pixdim[0] below 0 means that the third axis runs the other way; anything else counts as 1.
-  const qfac = h.pixDims[0]! < 0 ? -1 : 1;
-  const [si, sj, sk] = [spacing[0], spacing[1], spacing[2] * qfac];
-  return Float64Array.of(
-    (a * a + x * x - y * y - z * z) * si,
-    2 * (x * y - a * z) * sj,
-    2 * (x * z + a * y) * sk,
-    h.qoffset_x,
-    2 * (x * y + a * z) * si,
-    (a * a + y * y - x * x - z * z) * sj,
-    2 * (y * z - a * x) * sk,
-    h.qoffset_y,
-    2 * (x * z - a * y) * si,
-    2 * (y * z + a * x) * sj,
-    (a * a + z * z - x * x - y * y) * sk,
-    h.qoffset_z,
-    0,
-    0,
-    0,
-    1,
-  );
-}
-
 /** The rows of the sform, straight from the bytes: nifti-reader-js overwrites them where the qform's code is larger. */
 function sformAffine(view: DataView, version: 1 | 2, littleEndian: boolean): Float64Array {
   const out = new Float64Array(16);
@@ -191,12 +163,6 @@ function sformAffine(view: DataView, version: 1 | 2, littleEndian: boolean): Flo
   }
   out[15] = 1;
   return out;
-}
-
-function checkAffine(affine: Float64Array, field: string, file: string): void {
-  if (!affine.every(Number.isFinite)) throw fileError(file, field, 'the affine has values that are not finite');
-  const fault = affineFault(affine);
-  if (fault !== undefined) throw fileError(file, field, fault);
 }
 
 /**
@@ -258,28 +224,20 @@ export function parseNiftiHeader(first: Uint8Array, file: string): NiftiHeader {
     throw fileError(file, 'vox_offset', `${voxOffset}: more than ${MAX_EXTENSION_BYTES} bytes before the voxels`);
   }
 
-  const spacing = [1, 1, 1];
-  for (let n = 1; n <= Math.min(3, rank); n++) {
-    const value = parsed.pixDims[n]!;
-    if (!(value > 0) || !Number.isFinite(value)) {
-      throw fileError(file, `pixdim[${n}]`, `expected a positive spacing, found ${value}`);
-    }
-    spacing[n - 1] = value;
-  }
-  const [si, sj, sk] = spacing as [number, number, number];
-  let affine: Float64Array;
-  let affineSource: NiftiHeader['affineSource'];
-  if (parsed.sform_code > 0) {
-    affine = sformAffine(view, version, littleEndian);
-    affineSource = 'sform';
-  } else if (parsed.qform_code > 0) {
-    affine = quaternionAffine(parsed, [si, sj, sk], file);
-    affineSource = 'qform';
-  } else {
-    affine = Float64Array.of(si, 0, 0, 0, 0, sj, 0, 0, 0, 0, sk, 0, 0, 0, 0, 1);
-    affineSource = 'pixdim';
-  }
-  checkAffine(affine, affineSource, file);
+  const pixdim = [1, 2, 3].map((n) => (n <= rank ? parsed.pixDims[n]! : 1)) as unknown as Triple;
+  const chosen = chooseAffine({
+    file,
+    shape,
+    pixdim,
+    sformCode: parsed.sform_code,
+    sform: sformAffine(view, version, littleEndian),
+    qformCode: parsed.qform_code,
+    qfac: parsed.pixDims[0]!,
+    quaternion: [parsed.quatern_b, parsed.quatern_c, parsed.quatern_d],
+    offset: [parsed.qoffset_x, parsed.qoffset_y, parsed.qoffset_z],
+  });
+  const { affine, source: affineSource } = chosen;
+  warnings.push(...chosen.warnings);
   const factor = millimetresPerUnit(parsed.xyzt_units);
   if (factor !== 1) {
     for (let n = 0; n < 12; n++) affine[n] = affine[n]! * factor;
@@ -303,6 +261,7 @@ export function parseNiftiHeader(first: Uint8Array, file: string): NiftiHeader {
     voxelBytes,
     affine,
     affineSource,
+    lengthUnit: parsed.xyzt_units & 7,
     qformCode: parsed.qform_code,
     sformCode: parsed.sform_code,
     raw,

@@ -11,7 +11,7 @@ import { Breather } from './breathe.js';
 import { readExactly, withFile } from './files.js';
 import { byteChunks, fileChunks, isGzip, MAX_DEFLATE_RATIO } from './inflate.js';
 import { checkExtensions, HEADER_BYTES, type NiftiHeader, parseNiftiHeader } from './nifti-header.js';
-import { type Orientation, orientationOf, rasGrid, turnToRas } from './orientation.js';
+import { isRas, type Orientation, orientationOf, rasGrid, turnToRas } from './orientation.js';
 import { type Volume, type VoxelArray } from './volume.js';
 
 export { datatypeOf, type NiftiDatatype, type NiftiHeader } from './nifti-header.js';
@@ -20,9 +20,13 @@ export { niftiBytes, writeNifti, type WriteNiftiOptions } from './nifti-write.js
 
 /** More bytes than this behind the last voxel are refused; fewer are warned about. */
 const MAX_TRAILING_BYTES = 1024 * 1024;
-/** Above this size a ratio beyond `BOMB_RATIO` is taken for a bomb (label maps of real size compress 1,000 to 1). */
-const BOMB_BYTES = 2 ** 30;
+/** Above this size a ratio beyond `BOMB_RATIO` is taken for a bomb: label maps of real size compress 1,000 to 1. */
+const BOMB_BYTES = { image: 2 ** 27, label: 2 ** 30 } as const;
 const BOMB_RATIO = 200;
+/** float32's largest: nothing beyond it survives normalisation, and its square is beyond float64 soon after. */
+export const LARGEST = 3.4028234663852886e38;
+/** What is refused, or replaced under `nonFinite: 'zero'`. */
+export const NOT_FINITE = 'NaN, infinite or beyond the range of float32';
 /** Elements (or bytes) between two looks at the clock. */
 const BLOCK = 1 << 16;
 
@@ -32,6 +36,16 @@ export interface ReadNiftiOptions {
   nonFinite?: 'refuse' | 'zero';
   /** The most bytes of voxels that are read; without it, free memory and the compression ratio set the limit. */
   maxVoxelBytes?: number;
+}
+
+/** For callers inside macl, who know what a file is for. */
+export interface ReadForOptions extends ReadNiftiOptions {
+  /** `label`: compresses far better than any image, and has no use for voxels that are not finite. Default `image`. */
+  what?: 'image' | 'label';
+  /** What a message about voxels that are not finite says can be done. */
+  remedy?: string;
+  /** Called before memory is taken for the voxels; what it throws is thrown. */
+  onHeader?: (header: NiftiHeader) => void;
 }
 
 export interface NiftiImage {
@@ -183,8 +197,17 @@ function checkTrailing(header: NiftiHeader, bytes: number, warnings: string[]): 
   if (bytes > 0) warnings.push(`${bytes} bytes after the last voxel are ignored`);
 }
 
+/** The largest copy that scaling, or turning to RAS, makes beside the voxels as they are stored. */
+export function copyBytes(header: NiftiHeader): number {
+  const { voxelBytes, bytesPerVoxel, slope, intercept, datatype } = header;
+  if (slope === 1 && intercept === 0) return isRas(orientationOf(header.shape, header.affine)) ? 0 : voxelBytes;
+  const narrow = bytesPerVoxel <= 2 || datatype === 'float32';
+  return (voxelBytes / bytesPerVoxel) * (narrow ? 4 : 8);
+}
+
 /** Memory is known before it is taken. */
-function checkMemory(header: NiftiHeader, fileBytes: number, gzip: boolean, maxVoxelBytes: number | undefined): void {
+function checkMemory(header: NiftiHeader, fileBytes: number, gzip: boolean, options: ReadForOptions): void {
+  const { maxVoxelBytes, what = 'image' } = options;
   const { file, voxelBytes } = header;
   if (maxVoxelBytes !== undefined) {
     if (voxelBytes > maxVoxelBytes) {
@@ -192,11 +215,12 @@ function checkMemory(header: NiftiHeader, fileBytes: number, gzip: boolean, maxV
     }
     return;
   }
-  if (gzip && voxelBytes > BOMB_BYTES && voxelBytes > fileBytes * BOMB_RATIO) {
+  if (gzip && voxelBytes > BOMB_BYTES[what] && voxelBytes > fileBytes * BOMB_RATIO) {
     throw fileError(file, 'gzip', `${fileBytes} bytes would become ${voxelBytes}: refused as a decompression bomb`);
   }
   const free = freeBytes();
-  if (voxelBytes > free) throw memoryError(`${file}: dim: its voxels`, voxelBytes, free, { file, field: 'dim' });
+  const needed = voxelBytes + copyBytes(header);
+  if (needed > free) throw memoryError(`${file}: dim: its voxels`, needed, free, { file, field: 'dim' });
 }
 
 /** Reads and checks the header only, decompressing no more than it takes. */
@@ -216,11 +240,12 @@ export async function readNiftiFrame(
 }
 
 /** Reads a volume. Throws MaclError `file` with file and field, `memory`, or `aborted`. */
-export async function readNifti(source: NiftiSource, options: ReadNiftiOptions = {}): Promise<NiftiImage> {
+export async function readNifti(source: NiftiSource, options: ReadForOptions = {}): Promise<NiftiImage> {
   const { signal } = options;
   return openNifti(source, signal, async ({ reader, header, extensions, gzip }, fileBytes) => {
     const { file } = header;
-    checkMemory(header, fileBytes, gzip, options.maxVoxelBytes);
+    checkMemory(header, fileBytes, gzip, options);
+    options.onHeader?.(header);
     const bytes = allocate(header);
     let at = 0;
     let trailing = 0;
@@ -241,7 +266,7 @@ export async function readNifti(source: NiftiSource, options: ReadNiftiOptions =
     const breath = new Breather(signal);
     if (!header.littleEndian) await swapBytes(bytes, header.bytesPerVoxel, breath);
     const voxels = await typedVoxels(bytes, header, breath);
-    const nonFinite = await checkFinite(voxels, header, options.nonFinite ?? 'refuse', breath);
+    const nonFinite = await checkFinite(voxels, header, options, breath);
     if (nonFinite) warnings.push(`${nonFinite} voxels that are not finite were set to 0`);
     return { header, extensions, voxels, nonFinite, warnings };
   });
@@ -315,7 +340,7 @@ async function wideVoxels(
 async function checkFinite(
   voxels: VoxelArray,
   header: NiftiHeader,
-  rule: 'refuse' | 'zero',
+  options: ReadForOptions,
   breath: Breather,
 ): Promise<number> {
   if (!isArrayOf(voxels, 'Float32Array', 'Float64Array')) return 0;
@@ -326,14 +351,16 @@ async function checkFinite(
     const end = Math.min(start + BLOCK, voxels.length);
     for (let i = start; i < end; i++) {
       const value = voxels[i]!;
-      if (value - value === 0) continue;
+      if (value >= -LARGEST && value <= LARGEST) continue;
       found++;
-      if (rule === 'zero') voxels[i] = zero;
+      if (options.nonFinite === 'zero') voxels[i] = zero;
     }
     if (breath.due()) await breath.breathe();
   }
-  if (found && rule === 'refuse') {
-    throw fileError(header.file, 'voxels', `${found} are NaN or infinite (data.nonFinite: "zero" replaces them)`);
+  if (found && options.nonFinite !== 'zero') {
+    const { remedy = 'nonFinite: "zero" replaces them' } = options;
+    const hint = options.what === 'label' ? '' : ` (${remedy})`;
+    throw fileError(header.file, 'voxels', `${found} are ${NOT_FINITE}${hint}`);
   }
   return found;
 }
@@ -352,7 +379,7 @@ export async function scaledVoxels(image: NiftiImage, signal?: AbortSignal): Pro
     for (let i = start; i < end; i++) {
       const value = voxels[i]! * slope + intercept;
       out[i] = value;
-      if (!Number.isFinite(out[i])) {
+      if (!(Math.abs(value) <= LARGEST)) {
         throw fileError(header.file, 'scl_slope', `voxel ${i} overflows: ${voxels[i]} × ${slope} + ${intercept}`);
       }
     }
@@ -361,13 +388,16 @@ export async function scaledVoxels(image: NiftiImage, signal?: AbortSignal): Pro
   return out;
 }
 
-/** Scales, and turns to the nearest RAS. `orientation` takes a result of the same grid back: `fromRas`. */
+/**
+ * Scales, and turns to the nearest RAS, or as `orientation` says. The orientation returned takes a result of the same
+ * grid back: `fromRas`.
+ */
 export async function toRas(
   image: NiftiImage,
-  options: { signal?: AbortSignal } = {},
+  options: { signal?: AbortSignal; orientation?: Orientation } = {},
 ): Promise<{ volume: Volume; orientation: Orientation }> {
   const { header } = image;
-  const orientation = orientationOf(header.shape, header.affine);
+  const orientation = options.orientation ?? orientationOf(header.shape, header.affine);
   const scaled = await scaledVoxels(image, options.signal);
   const voxels = await turnToRas(scaled, orientation, header.channels, options.signal);
   return { volume: { grid: rasGrid(orientation), channels: header.channels, voxels }, orientation };

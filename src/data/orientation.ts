@@ -42,7 +42,8 @@ export function affineFault(affine: Matrix): string | undefined {
   return Math.abs(determinant3(affine)) > 1e-6 * scale ? undefined : 'the affine is singular: two axes are parallel';
 }
 
-const ORDERS: readonly Triple[] = [
+/** All orders of three axes. */
+export const ORDERS: readonly Triple[] = [
   [0, 1, 2],
   [0, 2, 1],
   [1, 0, 2],
@@ -85,6 +86,18 @@ export function rasGrid(orientation: Orientation): Grid {
   const lengths = columnLengths(affine);
   const shape: Triple = [fileShape[axes[2]]!, fileShape[axes[1]]!, fileShape[axes[0]]!];
   return { shape, spacingMm: [lengths[2], lengths[1], lengths[0]], affine };
+}
+
+/** The eight outer corners of a grid in RAS millimetres: half a voxel beyond the centres, so that one slice has a size. */
+export function gridCorners({ shape, affine }: Grid): Triple[] {
+  const [depth, height, width] = shape;
+  const sizes = [width, height, depth];
+  return Array.from({ length: 8 }, (_, corner) => {
+    const at = sizes.map((n, axis) => ((corner >> axis) & 1 ? n - 0.5 : -0.5));
+    const along = (row: number): number =>
+      at.reduce((sum, index, column) => sum + affine[4 * row + column]! * index, affine[4 * row + 3]!);
+    return [along(0), along(1), along(2)];
+  });
 }
 
 export function isRas(orientation: Orientation): boolean {

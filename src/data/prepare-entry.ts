@@ -9,7 +9,16 @@ import { IGNORE_LABEL, mapLabels, readCaseImage, readCaseLabel } from './case-io
 import { type Dataset, type DatasetCase, type DatasetClass } from './dataset.js';
 import { toHalf } from './half.js';
 import { type AppliedNormalization } from './normalize.js';
-import { axisOrder, permuteTriple, permuteVoxels, prepareVolume, type VolumeSettings } from './prepare-volume.js';
+import { copyBytes, type NiftiHeader, orientationOf, rasGrid } from './nifti.js';
+import { checkPreparedSize } from './prepare-size.js';
+import {
+  axisOrder,
+  permuteTriple,
+  permuteVoxels,
+  prepareVolume,
+  sizeOf,
+  type VolumeSettings,
+} from './prepare-volume.js';
 import { resampleNearest } from './resample.js';
 import { rawTensor, type RawTensor } from './safetensors.js';
 import { type Triple } from './volume.js';
@@ -45,6 +54,7 @@ export interface LabelInfo {
   ignoredVoxels: number;
   /** For each class index how many of its places `foreground` holds, one class after the other (0 for background). */
   foregroundCounts: number[];
+  warnings: string[];
 }
 
 interface Built<T> {
@@ -98,7 +108,14 @@ export async function buildImageEntry(
   settings: VolumeSettings & { nonFinite?: 'refuse' | 'zero'; storage?: StorageChoice },
   signal?: AbortSignal,
 ): Promise<Built<ImageInfo>> {
-  const reading = { ...(settings.nonFinite && { nonFinite: settings.nonFinite }), ...(signal && { signal }) };
+  const reading = {
+    ...(settings.nonFinite && { nonFinite: settings.nonFinite }),
+    ...(signal && { signal }),
+    onHeader: (header: NiftiHeader): void => {
+      const grid = rasGrid(orientationOf(header.shape, header.affine));
+      checkPreparedSize(header.file, sizeOf(grid, header.channels, settings, header.voxelBytes + copyBytes(header)));
+    },
+  };
   const { volume, nonFinite, warnings } = await readCaseImage(dataset, item, reading);
   const file = item.images[0]!;
   const prepared = await prepareVolume(volume, settings, file, signal);
@@ -174,14 +191,14 @@ export async function buildLabelEntry(
   const { source, shape } = imageInfo as ImageInfo;
   const grid = { shape: source.shape, spacingMm: source.spacingMm, affine: Float64Array.from(source.affine) };
   const raw = await readCaseLabel(item, grid, signal);
-  const mapped = await mapLabels(raw.voxels, classes, dataset.ignoreValue, item.label!, signal);
+  const mapped = await mapLabels(raw.volume.voxels, classes, dataset.ignoreValue, item.label!, signal);
   const breath = new Breather(signal);
   const order = axisOrder(settings.sliceAxis);
   const permuted = await permuteVoxels(mapped, 1, source.shape, order, breath);
   const labels = await resampleNearest(permuted, permuteTriple(source.shape, order), shape, breath);
   const { counts, places, kept, ignored } = await foregroundPlaces(labels, classes.length, breath);
   return {
-    info: { shape, classVoxels: counts, ignoredVoxels: ignored, foregroundCounts: kept },
+    info: { shape, classVoxels: counts, ignoredVoxels: ignored, foregroundCounts: kept, warnings: raw.warnings },
     tensors: new Map([
       ['foreground', rawTensor(places, [places.length])],
       ['labels', rawTensor(labels, [...shape])],

@@ -7,8 +7,9 @@ import { emptyLike } from '../realm.js';
 import { Breather } from './breathe.js';
 import { type AppliedNormalization, type ChannelNormalization, measureChannel, normalizeInto } from './normalize.js';
 import { copyStrided } from './orientation.js';
+import { checkPreparedSize, type PreparedSize } from './prepare-size.js';
 import { resampledShape, resampledSpacing, resampleLinear } from './resample.js';
-import { type Triple, type Volume, type VoxelArray } from './volume.js';
+import { type Grid, type Triple, type Volume, type VoxelArray } from './volume.js';
 
 /** Which axis of the RAS volume 2-D slices are taken along; it becomes D. */
 export type SliceAxis = 'D' | 'H' | 'W';
@@ -67,6 +68,14 @@ export interface PreparedVolume {
   warnings: string[];
 }
 
+/** A volume on its RAS grid as `checkPreparedSize` takes it; each prepared voxel is a float32, and stored once more. */
+export function sizeOf(grid: Grid, channels: number, settings: VolumeSettings, beside: number): PreparedSize {
+  const order = axisOrder(settings.sliceAxis);
+  const shape = permuteTriple(grid.shape, order);
+  const spacingMm = permuteTriple(grid.spacingMm, order);
+  return { shape, spacingMm, targetMm: settings.spacingMm, channels, bytes: { each: 8, beside } };
+}
+
 /** Prepares a RAS volume. `name` is for errors. Throws MaclError `dataset` where the channels do not fit. */
 export async function prepareVolume(
   volume: Volume,
@@ -80,8 +89,9 @@ export async function prepareVolume(
     const details = { file: name, field: 'channels', expected: settings.normalize.length, found: channels };
     throw new MaclError('dataset', words, details);
   }
-  const breath = new Breather(signal);
   const order = axisOrder(settings.sliceAxis);
+  const unlikely = checkPreparedSize(name, sizeOf(volume.grid, channels, settings, 0));
+  const breath = new Breather(signal);
   const voxels = await permuteVoxels(volume.voxels, channels, volume.grid.shape, order, breath);
   const shape = permuteTriple(volume.grid.shape, order);
   const spacingMm = permuteTriple(volume.grid.spacingMm, order);
@@ -91,7 +101,7 @@ export async function prepareVolume(
   const planeSize = shape[1] * shape[2];
   const image = new Float32Array(outCount * channels);
   const applied: AppliedNormalization[] = [];
-  const warnings: string[] = [];
+  const warnings = unlikely === undefined ? [] : [unlikely];
   for (let c = 0; c < channels; c++) {
     const from = voxels.subarray(c * count, (c + 1) * count);
     const { applied: done, warning } = await measureChannel(from, settings.normalize[c]!, breath);

@@ -87,7 +87,7 @@ async function discoverClasses(
   for (const { label } of cases) {
     if (label === undefined) continue;
     try {
-      const { voxels } = await readLabelVolume(label, signal);
+      const { voxels } = (await readLabelVolume(label, signal)).volume;
       for (const value of (await countValues(voxels, label, signal)).keys()) values.add(value);
     } catch (error) {
       asCaseError(error, cache);

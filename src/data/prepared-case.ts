@@ -60,7 +60,7 @@ export class PreparedCase {
     this.applied = info.applied;
     this.source = info.source;
     this.nonFinite = info.nonFinite;
-    this.warnings = info.warnings;
+    this.warnings = [...info.warnings, ...(label ? (label.info as LabelInfo).warnings : [])];
     this.hasLabels = label !== undefined;
     this.classVoxels = label ? (label.info as LabelInfo).classVoxels : [];
     const voxels = info.shape[0] * info.shape[1] * info.shape[2];

@@ -8,9 +8,9 @@ import { Breather } from '../data/breathe.js';
 import { caseId } from '../data/dataset.js';
 import { classesOf, readDatasetJson } from '../data/dataset-json.js';
 import { asFileError, systemCode } from '../data/files.js';
-import { readNifti, toRas } from '../data/nifti.js';
-import { type Grid, type Volume, type VoxelArray } from '../data/volume.js';
-import { fileError, MaclError } from '../errors.js';
+import { type LabelTarget, readLabelVolume } from '../data/case-io.js';
+import { type Volume, type VoxelArray } from '../data/volume.js';
+import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { emptyLike } from '../realm.js';
 import { BOOTSTRAP_OPTIONS, type BootstrapOptions } from '../segment/bootstrap.js';
@@ -55,8 +55,6 @@ export interface FolderEvaluation {
   notes: string[];
 }
 
-/** A corner of two grids may lie apart by this share of a voxel: qform and sform differ by rounding. */
-const CORNER_TOLERANCE = 0.05;
 /** Voxels between two looks at the clock. */
 const BLOCK = 1 << 16;
 /** Names in a message; more are counted. */
@@ -126,46 +124,6 @@ async function namedClasses(labels: string): Promise<NamedClasses | undefined> {
   return undefined;
 }
 
-async function readLabels(file: string, signal: AbortSignal | undefined): Promise<Volume> {
-  const options = signal ? { signal } : {};
-  const { volume } = await toRas(await readNifti(file, options), options);
-  if (volume.channels !== 1) {
-    throw fileError(file, 'dim', `expected a label volume with one channel, found ${volume.channels}`);
-  }
-  return volume;
-}
-
-function corner(grid: Grid, n: number, row: number): number {
-  const [depth, height, width] = grid.shape;
-  const a = grid.affine;
-  const at = [n & 1 ? width - 1 : 0, n & 2 ? height - 1 : 0, n & 4 ? depth - 1 : 0];
-  return a[4 * row]! * at[0]! + a[4 * row + 1]! * at[1]! + a[4 * row + 2]! * at[2]! + a[4 * row + 3]!;
-}
-
-/** Fault 14: throws MaclError `geometry` where two volumes, turned to RAS, do not lie on the same grid. */
-function checkSameGrid(found: Grid, expected: Grid, file: string, reference: string): void {
-  if (!found.shape.every((n, axis) => n === expected.shape[axis])) {
-    const [is, wanted] = [found.shape.join(' × '), expected.shape.join(' × ')];
-    const words = `${file}: shape: expected ${wanted} voxels (D × H × W) as ${reference}, found ${is}`;
-    throw new MaclError('geometry', words, { file, field: 'shape', expected: expected.shape, found: found.shape });
-  }
-  let apartMm = 0;
-  for (let n = 0; n < 8; n++) {
-    apartMm = Math.max(
-      apartMm,
-      Math.hypot(...[0, 1, 2].map((row) => corner(found, n, row) - corner(expected, n, row))),
-    );
-  }
-  if (apartMm <= CORNER_TOLERANCE * Math.min(...expected.spacingMm)) return;
-  const words = `${file}: affine: expected the grid of ${reference}, found corners ${apartMm.toFixed(3)} mm away`;
-  throw new MaclError('geometry', words, {
-    file,
-    field: 'affine',
-    expected: [...expected.affine],
-    found: [...found.affine],
-  });
-}
-
 /** The same voxels in an array that holds `value` too: what is written there must not become another label. */
 function roomFor(voxels: VoxelArray, value: number): VoxelArray {
   const one = emptyLike(voxels, 1);
@@ -184,7 +142,16 @@ class FolderEvaluator {
   private ignoreValue: number | undefined;
   private background = 0;
   private classes: readonly ClassLabel[] = [];
-  constructor(private readonly signal: AbortSignal | undefined) {}
+  constructor(
+    private readonly signal: AbortSignal | undefined,
+    private readonly notes: Set<string>,
+  ) {}
+
+  private async read(file: string, target?: LabelTarget): Promise<Volume> {
+    const { volume, warnings } = await readLabelVolume(file, this.signal, target);
+    for (const words of warnings) this.notes.add(words);
+    return volume;
+  }
 
   /** The classes given, or dataset.json's, or every value that the reference labels hold (0 is the background then). */
   async chooseClasses(options: EvaluateFoldersOptions, references: readonly string[]): Promise<readonly ClassLabel[]> {
@@ -199,7 +166,7 @@ class FolderEvaluator {
       const all = new Set<number>();
       const breath = new Breather(this.signal);
       for (const file of references) {
-        const { voxels } = await readLabels(file, this.signal);
+        const { voxels } = await this.read(file);
         for (const value of await this.values(voxels, file, breath)) if (value !== 0) all.add(value);
       }
       this.classes = [...all].sort((a, b) => a - b).map((value) => ({ value }));
@@ -218,8 +185,7 @@ class FolderEvaluator {
   }
 
   async compare(predFile: string, referenceFile: string, reference: Volume): Promise<CaseMetrics> {
-    const pred = await readLabels(predFile, this.signal);
-    checkSameGrid(pred.grid, reference.grid, predFile, referenceFile);
+    const pred = await this.read(predFile, { grid: reference.grid, file: referenceFile });
     const breath = new Breather(this.signal);
     checkValues(await this.values(pred.voxels, predFile, breath), this.known, ...inFile(predFile));
     let { voxels } = pred;
@@ -237,7 +203,7 @@ class FolderEvaluator {
   }
 
   async reference(file: string): Promise<Volume> {
-    const volume = await readLabels(file, this.signal);
+    const volume = await this.read(file);
     const values = await this.values(volume.voxels, file, new Breather(this.signal));
     if (this.ignoreValue !== undefined) values.delete(this.ignoreValue);
     checkValues(values, this.known, ...inFile(file));
@@ -253,7 +219,7 @@ class FolderEvaluator {
 export async function evaluateFolders(options: EvaluateFoldersOptions): Promise<FolderEvaluation> {
   checkOptions('evaluate', options, OPTIONS, ['pred', 'labels']);
   const { signal } = options;
-  const notes: string[] = [];
+  const notes = new Set<string>();
   const labels = await listVolumes(options.labels);
   const preds = await listVolumes(options.pred, labels);
   const others = options.against === undefined ? undefined : await listVolumes(options.against, labels);
@@ -264,12 +230,12 @@ export async function evaluateFolders(options: EvaluateFoldersOptions): Promise<
   }
   const missing = [...labels.keys()].filter((id) => !preds.has(id));
   if (missing.length)
-    notes.push(`${missing.length} of ${labels.size} labels have no prediction, left out: ${shownNames(missing)}`);
+    notes.add(`${missing.length} of ${labels.size} labels have no prediction, left out: ${shownNames(missing)}`);
   if (others) {
     const alone = [...preds.keys()].filter((id) => !others.has(id));
-    if (alone.length) notes.push(`not in ${options.against}, left out of the difference: ${shownNames(alone)}`);
+    if (alone.length) notes.add(`not in ${options.against}, left out of the difference: ${shownNames(alone)}`);
   }
-  const evaluator = new FolderEvaluator(signal);
+  const evaluator = new FolderEvaluator(signal, notes);
   const classes = await evaluator.chooseClasses(
     options,
     [...preds.keys()].map((id) => labels.get(id)!),
@@ -291,5 +257,5 @@ export async function evaluateFolders(options: EvaluateFoldersOptions): Promise<
     ...(signal && { signal }),
     ...(others && { against }),
   });
-  return { document: { ...document, missing }, notes };
+  return { document: { ...document, missing }, notes: [...notes] };
 }

@@ -7,6 +7,7 @@ import { freeBytes } from '../backend/limits-node.js';
 import type { Backend } from '../backend/types.js';
 import type { FinetuneConfig } from '../config/types.js';
 import { Breather, throwIfAborted } from '../data/breathe.js';
+import { LARGEST, NOT_FINITE } from '../data/nifti.js';
 import { axisOrder, permuteVoxels } from '../data/prepare-volume.js';
 import type { Volume } from '../data/volume.js';
 import { MaclError, memoryError } from '../errors.js';
@@ -318,7 +319,7 @@ async function finiteVolume(volume: Volume, rule: 'refuse' | 'zero', name: strin
   for (let start = 0; start < voxels.length; start += BLOCK) {
     const end = Math.min(start + BLOCK, voxels.length);
     for (let i = start; i < end; i++) {
-      if (Number.isFinite(voxels[i])) continue;
+      if (Math.abs(voxels[i]!) <= LARGEST) continue;
       found++;
       if (rule === 'zero') (zeroed ??= voxels.slice())[i] = 0;
     }
@@ -328,7 +329,7 @@ async function finiteVolume(volume: Volume, rule: 'refuse' | 'zero', name: strin
   if (zeroed) return { ...volume, voxels: zeroed };
   throw new MaclError(
     'dataset',
-    `${name}: voxels: ${found} are NaN or infinite (data.nonFinite: "zero" replaces them)`,
+    `${name}: voxels: ${found} are ${NOT_FINITE} (a model trained with data.nonFinite "zero" takes them for 0)`,
     {
       field: 'voxels',
       found,

@@ -87,7 +87,8 @@ function placeRows(out: Float32Array, model: LoadedModel<FinetuneConfig>, volume
 
 /** The volume turned to RAS, and what writing its result needs of the first file; raw voxels are let go. */
 async function readVolume(sources: readonly NiftiSource[], options: SegmentSourcesOptions & { signal: AbortSignal }) {
-  const read = { nonFinite: options.nonFinite, signal: options.signal };
+  const remedy = '--non-finite zero, in the API nonFinite: "zero", replaces them';
+  const read = { nonFinite: options.nonFinite, remedy, signal: options.signal };
   const first = sources[0] as NiftiSource;
   if (sources.length > 1) {
     const { volume, warnings } = await readImages(sources, read);

@@ -26,7 +26,7 @@ import {
   type PrepareSettings,
 } from '../../src/data/prepare.js';
 import { type LoadedCase } from '../../src/data/prepared-case.js';
-import { makeNifti, type MakeNifti, put, ramp, testFolder } from './make-nifti.js';
+import { IDENTITY, makeNifti, type MakeNifti, put, ramp, testFolder } from './make-nifti.js';
 
 const base = testFolder();
 let counter = 0;
@@ -272,7 +272,7 @@ describe('prepareDataset', () => {
       a: { image: {}, label: labelled([0, 3]) },
       badlabel: { image: {}, label: labelled([0, 5]) },
       dims: { image: {}, label: { dims: [2, 3, 5] } },
-      moved: { image: {}, label: { ...labelled([0]), sform: [1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 0] } },
+      moved: { image: { sform: IDENTITY }, label: { ...labelled([0]), sform: [1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 0] } },
       spaced: { image: {}, label: { ...labelled([0]), sform: [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1.5, 0] } },
       channels: { image: { dims: [2, 3, 4, 2] }, label: labelled([0]) },
       nan: { image: { code: 16, bitpix: 32, data: nan }, label: labelled([0]) },
@@ -291,7 +291,7 @@ describe('prepareDataset', () => {
     expect(messages[1]).toMatch(/imagesTr\/channels\.nii\.gz: channels: expected 1 \(MRI\), found 2/);
     expect(messages[2]).toMatch(/imagesTr\/cut\.nii\.gz: gzip: is cut short/);
     expect(messages[3]).toMatch(/labelsTr\/dims\.nii\.gz: grid: .*shape \(D, H, W\) \[5, 3, 2\], expected \[4, 3, 2\]/);
-    expect(messages[4]).toMatch(/labelsTr\/moved\.nii\.gz: grid: .*1 mm elsewhere/);
+    expect(messages[4]).toMatch(/labelsTr\/moved\.nii\.gz: grid: .*1 mm \(1 voxels\) elsewhere/);
     expect(messages[5]).toMatch(/imagesTr\/nan\.nii\.gz: voxels: 24 are NaN/);
     expect(messages[6]).toMatch(/nolabel/);
     expect(messages[7]).toMatch(/labelsTr\/spaced\.nii\.gz: grid/);

@@ -101,12 +101,12 @@ describe('evaluateFolders', () => {
     [
       'another shape',
       () => write('pred/one.nii.gz', new Uint8Array(6 * 5 * 3), [6, 5, 3]),
-      { code: 'geometry', details: { field: 'shape' } },
+      { code: 'geometry', details: { field: 'grid' } },
     ],
     [
       'another affine',
-      () => write('pred/one.nii.gz', LEFT, SHAPE, Float64Array.of(1, 0, 0, -3, 0, 1, 0, 7, 0, 0, 3, 3, 0, 0, 0, 1)),
-      { code: 'geometry', details: { field: 'affine' } },
+      () => write('pred/one.nii.gz', LEFT, SHAPE, Float64Array.of(1, 0, 0, -1, 0, 1, 0, 7, 0, 0, 3, 3, 0, 0, 0, 1)),
+      { code: 'geometry', details: { field: 'grid' } },
     ],
     [
       'a label outside the classes',

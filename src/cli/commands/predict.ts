@@ -2,7 +2,7 @@
 import type { DeviceName } from '../../backend/types.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
-import { deviceFlags, text, texts, toggle } from '../flags.js';
+import { choice, deviceFlags, text, texts, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 
 export const command: Command = {
@@ -18,6 +18,7 @@ export const command: Command = {
     cases: text('cases', 'only these: FILE.json#KEY, a text file, a comma list, or a fraction'),
     mirror: toggle('average over mirrored volumes too, on the axes that training mirrored'),
     'largest-component': toggle('keep the largest connected part of each class'),
+    'non-finite': choice('non-finite', 'voxels that are not finite; default: as in training', ['refuse', 'zero']),
     probabilities: toggle('write probabilities beside the labels'),
     continue: toggle('leave out cases whose results are there'),
     overwrite: toggle('replace files that predict did not write'),
@@ -38,6 +39,7 @@ export const command: Command = {
         probabilities: isSet(flags, 'probabilities'),
         continue: isSet(flags, 'continue'),
         overwrite: isSet(flags, 'overwrite'),
+        nonFinite: word(flags, 'nonFinite') as 'refuse' | 'zero' | undefined,
         device: word(flags, 'device') as DeviceName | undefined,
         threads: flags['threads'] as number | undefined,
         signal: context.signal,
