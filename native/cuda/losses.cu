@@ -144,6 +144,7 @@ void launch_l1_bwd(const Args& a, const Launch& l) { launch_l1(a, l, kL1Bwd); }
 void launch_l1_fwdbwd(const Args& a, const Launch& l) { launch_l1(a, l, kL1FwdBwd); }
 
 // ---- softmax over tiles of voxels ----
+constexpr int kMaxTile = 1024;
 struct Logits {
   F32View x;
   View<i32> y;
@@ -159,19 +160,24 @@ i64 loss_chunk(i64 n) {
   const i64 many = ceil_div(n, 2048);
   return ceil_div(many > 1024 ? many : 1024, kThreads) * kThreads;
 }
+// Tiles of 20 KiB, so that several blocks share a processor; never less than a warp of voxels.
 Logits logits(const Args& a, const Launch& l, i64 ignore, i64 voxels_) {
   const int classes = static_cast<int>(a.t[0].s[4]), pitch = classes | 1;
-  const int fits = 40960 / (4 * pitch) / kWarp * kWarp;
-  return {view(a, 0), view<i32>(a, 1), voxels_, loss_chunk(voxels_), classes, pitch, fits < kThreads ? fits : kThreads,
+  const int fits = 20480 / (4 * pitch), tile = fits < kThreads ? fits / kWarp * kWarp : fits / kThreads * kThreads;
+  return {view(a, 0), view<i32>(a, 1), voxels_, loss_chunk(voxels_), classes, pitch, tile < kMaxTile ? tile : kMaxTile,
           static_cast<i32>(ignore), l.fault, l.instruction};
 }
-// Calls f(v, k, place in the tile) for all logits of `rows` voxels, threads side by side.
-template <class F>
-__device__ inline void each_logit(const Logits& s, int rows, F f) {
-  const int threads = blockDim.x, step_v = threads / s.classes, step_k = threads - step_v * s.classes;
-  int v = static_cast<int>(threadIdx.x) / s.classes, k = static_cast<int>(threadIdx.x) - v * s.classes;
-  while (v < rows) {
-    f(v, k, v * s.pitch + k);
+// A thread's logits of a tile in turn, threads side by side.
+struct LogitPlace {
+  int v, k, step_v, step_k;
+  __device__ explicit LogitPlace(const Logits& s) {
+    const int threads = blockDim.x;
+    step_v = threads / s.classes;
+    step_k = threads - step_v * s.classes;
+    v = static_cast<int>(threadIdx.x) / s.classes;
+    k = static_cast<int>(threadIdx.x) - v * s.classes;
+  }
+  __device__ void next(const Logits& s) {
     v += step_v;
     k += step_k;
     if (k >= s.classes) {
@@ -179,15 +185,37 @@ __device__ inline void each_logit(const Logits& s, int rows, F f) {
       ++v;
     }
   }
-}
+};
+// There after the next barrier.
 __device__ inline void read_tile(const Logits& s, i64 v0, int rows, f32* tile) {
-  each_logit(s, rows, [&](int v, int k, int at) { tile[at] = s.x.data[(v0 + v) * s.x.ld + k]; });
+  const f32* from = s.x.data + v0 * s.x.ld;
+  for (LogitPlace p(s); p.v < rows; p.next(s)) cp_async4(tile + p.v * s.pitch + p.k, from + p.v * s.x.ld + p.k);
+  cp_async_commit();
+  cp_async_wait<0>();
 }
 __device__ inline void write_tile(const Logits& s, i64 v0, int rows, const f32* tile, F32View dx, bool add) {
-  each_logit(s, rows, [&](int v, int k, int at) {
-    f32& o = dx.data[(v0 + v) * dx.ld + k];
-    o = add ? o + tile[at] : tile[at];
-  });
+  f32* to = dx.data + v0 * dx.ld;
+  LogitPlace p(s);
+  if (!add) {
+    for (; p.v < rows; p.next(s)) to[p.v * dx.ld + p.k] = tile[p.v * s.pitch + p.k];
+    return;
+  }
+  constexpr int kTogether = 4;
+  while (p.v < rows) {
+    f32 *place[kTogether], before[kTogether] = {}, more[kTogether] = {};
+    GPU_UNROLL
+    for (int i = 0; i < kTogether; ++i) {
+      place[i] = p.v < rows ? to + p.v * dx.ld + p.k : nullptr;
+      if (place[i]) {
+        before[i] = *place[i];
+        more[i] = tile[p.v * s.pitch + p.k];
+      }
+      p.next(s);
+    }
+    GPU_UNROLL
+    for (int i = 0; i < kTogether; ++i)
+      if (place[i]) *place[i] = before[i] + more[i];
+  }
 }
 // The voxel's class, −1 where it does not count; a label that is neither a class nor `ignore` is a fault.
 __device__ inline int read_label(const Logits& s, i64 v) {
@@ -241,12 +269,12 @@ __global__ void softmaxce_chunks_kernel(Logits s, const f64* cw, f64* ws, bool c
       read_tile(s, v0, rows, tile);
       __syncthreads();
     }
-    if (t < rows) {
-      const int label = read_label(s, v0 + t);
+    for (int v = t; v < rows; v += kThreads) {
+      const int label = read_label(s, v0 + v);
       const f64 w = label < 0 ? 0.0 : (cw ? cw[label] : 1.0);
       weight += w;
       if (!counting) {
-        f32 *row = tile + t * s.pitch, max = 0;
+        f32 *row = tile + v * s.pitch, max = 0;
         const f32 own = label < 0 ? 0.0f : row[label];
         const f32 sum = exponentials(row, s.classes, max);
         if (label >= 0) loss += static_cast<f64>(logf(sum) - (own - max)) * w;
@@ -332,7 +360,7 @@ struct DiceChunk {
 // ws [N · chunks, K, 3]: Σ p·y, Σ p, Σ y. A thread has one class and every so manieth voxel of a tile.
 __global__ void dice_chunks_kernel(Logits s, i64 chunks, f64* ws) {
   GPU_SHARED(f64, partial, kThreads * 3);
-  GPU_SHARED(int, labels, kThreads);
+  GPU_SHARED(int, labels, kMaxTile);
   GPU_DYN_SHARED(f32, tile);
   const DiceChunk own(s, blockIdx.x, chunks);
   const int t = threadIdx.x, parts = kThreads / s.classes, part = t / s.classes, k = t - part * s.classes;
@@ -341,12 +369,12 @@ __global__ void dice_chunks_kernel(Logits s, i64 chunks, f64* ws) {
     const int rows = own.last - v0 < s.tile ? static_cast<int>(own.last - v0) : s.tile;
     read_tile(s, v0, rows, tile);
     __syncthreads();
-    if (t < rows) {
-      f32 *row = tile + t * s.pitch, max = 0;
-      const int label = read_label(s, v0 + t);
+    for (int v = t; v < rows; v += kThreads) {
+      f32 *row = tile + v * s.pitch, max = 0;
+      const int label = read_label(s, v0 + v);
       const f32 sum = exponentials(row, s.classes, max), scale = label < 0 ? 0.0f : 1.0f / sum;
       for (int j = 0; j < s.classes; ++j) row[j] = label < 0 ? 0.0f : row[j] * scale;
-      labels[t] = label;
+      labels[v] = label;
     }
     __syncthreads();
     if (part < parts) {
@@ -414,9 +442,9 @@ __global__ void dice_bwd_tiles_kernel(Logits s, i64 chunks, const f64* sums, con
     const int rows = own.last - v0 < s.tile ? static_cast<int>(own.last - v0) : s.tile;
     read_tile(s, v0, rows, tile);
     __syncthreads();
-    if (t < rows) {
-      f32 *row = tile + t * s.pitch, max = 0;
-      const int label = read_label(s, v0 + t);
+    for (int v = t; v < rows; v += kThreads) {
+      f32 *row = tile + v * s.pitch, max = 0;
+      const int label = read_label(s, v0 + v);
       const f32 inverse = 1.0f / exponentials(row, s.classes, max);
       f32 inner = 0;
       for (int k = 0; k < s.classes; ++k) {

@@ -11,6 +11,7 @@ namespace gpu {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kBlocks = 5;  // of a processor, all at once: each walks over its share
 constexpr i64 kChunk = 16384;
 
 // Calls f(first, N) for packs of N = 4 of the n elements, then for what is left with N = 1; strided by the grid.
@@ -22,7 +23,7 @@ __device__ inline void each_element(i64 n, bool wide, F f) {
   for (i64 i = packs * 4 + id; i < n; i += all) f(i, Pack<f32, 1>{});
 }
 Shape range_shape(i64 n, const Launch& l) {
-  const i64 wanted = ceil_div(n, kThreads * 4), most = static_cast<i64>(l.processors) * 8;
+  const i64 wanted = ceil_div(n, kThreads * 4), most = static_cast<i64>(l.processors) * kBlocks;
   return {dim3(static_cast<unsigned>(wanted < most ? wanted : most)), dim3(kThreads), 0, l.stream};
 }
 bool is_wide(const Args& a, int first, int last) {
@@ -71,7 +72,7 @@ void launch_gradnorm(const Args& a, const Launch& l) {
 }
 
 // ---- sgd: w and m updated in place ----
-__global__ void sgd_step_range_kernel(const f32* g, const f64* lr, const f64* clip, f32* w, f32* m, i64 n, f32 momentum,
+__global__ void __launch_bounds__(kThreads, kBlocks) sgd_step_range_kernel(const f32* g, const f64* lr, const f64* clip, f32* w, f32* m, i64 n, f32 momentum,
                                       f32 decay, bool wide, const i32* skip) {
   if (skipped(skip)) return;
   const f32 rate = static_cast<f32>(*lr), scale = static_cast<f32>(*clip);
@@ -100,7 +101,7 @@ void launch_sgd(const Args& a, const Launch& l) {
 struct AdamCoefs {
   f32 clip, size, spread, keep, decay;
 };
-__global__ void adam_step_range_kernel(const f32* g, const f64* lr, const f64* clip, f32* w, f32* m, f32* v, const f64* t,
+__global__ void __launch_bounds__(kThreads, kBlocks) adam_step_range_kernel(const f32* g, const f64* lr, const f64* clip, f32* w, f32* m, f32* v, const f64* t,
                                        i64 n, AdamAttrs p, bool wide, const i32* skip) {
   if (skipped(skip)) return;
   GPU_SHARED(AdamCoefs, shared, 1);

@@ -22,6 +22,7 @@ constexpr SupconPlaces kSupconBwd = {3, -1, -1, 4, 5, 6};
 constexpr SupconPlaces kSupconFwdBwd = {3, 4, 5, 6, 7, 8};
 
 constexpr i64 kSharedBytes = 96 * 1024;  // every device of compute capability 8.0 and more has that much for a block
+constexpr i64 kMostChannels = 1 << 21;   // offsets within a position's vectors are 32-bit; more is refused
 constexpr int kRows = 8;                 // vectors of a thread's tile
 constexpr int kColumns = 4;              // the other vectors of the similarities' tile; channels of the gradient's
 
@@ -39,9 +40,10 @@ struct SupconSizes {
 SupconSizes supcon_sizes(const Tensor& z) {
   SupconSizes s;
   s.positions = z.s[1] * z.s[2] * z.s[3];
-  s.batch = static_cast<int>(z.s[0]);
+  // `bytes` is asked before `check` has refused what is larger.
+  s.batch = static_cast<int>(z.s[0] < 256 ? z.s[0] : 256);
   s.vectors = 2 * s.batch;
-  s.channels = static_cast<int>(z.s[4]);
+  s.channels = static_cast<int>(z.s[4] < kMostChannels ? z.s[4] : kMostChannels);
   s.quads = static_cast<int>(ceil_div(s.channels, 4));
   s.u_pitch = (s.quads | 1) * 4;
   s.g_pitch = static_cast<int>(ceil_div(s.vectors, 8) * 2 | 1) * 4;
@@ -51,7 +53,7 @@ SupconSizes supcon_sizes(const Tensor& z) {
   const int tiles = static_cast<int>(ceil_div(s.vectors, kRows) * ceil_div(s.vectors, kColumns));
   s.slices = tiles * 4 <= s.threads ? 4 : (tiles * 2 <= s.threads ? 2 : 1);
   s.small = round_up(s.vectors * 24 + static_cast<i64>(s.batch) * s.mask_words * 4, 16);
-  s.scratch = static_cast<i64>(s.vectors) * (s.u_pitch + 2 * s.g_pitch) * 4;
+  s.scratch = (round_up(s.vectors, kRows) * s.u_pitch + static_cast<i64>(s.vectors) * 2 * s.g_pitch) * 4;
   s.in_shared = s.small + s.scratch <= kSharedBytes;
   // Scratch in ws: at most 64 MiB and 264 blocks, each of which walks over positions.
   const i64 many = (i64(64) << 20) / s.scratch, most = many < 1 ? 1 : (many < 264 ? many : 264);
@@ -84,7 +86,7 @@ struct SupconBlock {
   f64 *row_loss, *row_cosine;  // [2B]
   f32 *inverse, *dot;          // [2B]: 1 / max(|z|, 1e-12), negative where |z| is below; u · du
   u32* near;                   // [B, mask_words]: which samples are positives of a sample, itself among them
-  f32 *u, *gram, *grad;        // [2B, u_pitch], [2B, g_pitch] twice
+  f32 *u, *gram, *grad;        // [2B filled up to whole tiles, u_pitch], [2B, g_pitch] twice
   int lane, warp, warps;
   __device__ SupconBlock(const SupconArgs& a, u8* shared, f32* scratch) {
     const int n = a.s.vectors;
@@ -94,7 +96,7 @@ struct SupconBlock {
     dot = inverse + n;
     near = reinterpret_cast<u32*>(dot + n);
     u = scratch;
-    gram = u + static_cast<i64>(n) * a.s.u_pitch;
+    gram = u + static_cast<i64>((n + kRows - 1) / kRows * kRows) * a.s.u_pitch;
     grad = gram + static_cast<i64>(n) * a.s.g_pitch;
     lane = static_cast<int>(threadIdx.x) % kWarp;
     warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -125,9 +127,9 @@ __device__ inline void find_positives(const SupconArgs& a, const SupconBlock& b)
   }
 }
 
-// A warp reads four vectors at a time.
+// A warp reads eight vectors at a time.
 __device__ inline void normalise(const SupconArgs& a, const SupconBlock& b, i64 position) {
-  constexpr int kTogether = 4;
+  constexpr int kTogether = 8;
   for (int i0 = b.warp; i0 < a.s.vectors; i0 += b.warps * kTogether) {
     f32 square[kTogether];
     for (int r = 0; r < kTogether; ++r) square[r] = 0;
@@ -169,7 +171,7 @@ __device__ inline void normalise(const SupconArgs& a, const SupconBlock& b, i64 
 }
 
 // u_i · u_j over quads q0 … q1 for i = ti + r · row_tiles, j = tj + k · column_tiles: rows side by side lie in different
-// banks. Vectors beyond the last are read as the last.
+// banks. What vectors beyond the last give is not kept.
 struct GramTile {
   int ti, tj, row_tiles, column_tiles;
   __device__ GramTile(const SupconSizes& s, int tile)
@@ -182,11 +184,8 @@ struct GramTile {
 };
 __device__ inline void gram_tile(const SupconSizes& s, const f32* u, const GramTile& t, int q0, int q1,
                                  f32 (&acc)[kRows][kColumns]) {
-  const f32 *rows[kRows], *columns[kColumns];
-  GPU_UNROLL
-  for (int r = 0; r < kRows; ++r) rows[r] = u + static_cast<i64>(min(t.row(r), s.vectors - 1)) * s.u_pitch;
-  GPU_UNROLL
-  for (int k = 0; k < kColumns; ++k) columns[k] = u + static_cast<i64>(min(t.column(k), s.vectors - 1)) * s.u_pitch;
+  const f32 *rows = u + t.ti * s.u_pitch, *columns = u + t.tj * s.u_pitch;
+  const int row_step = t.row_tiles * s.u_pitch, column_step = t.column_tiles * s.u_pitch;
   GPU_UNROLL
   for (int r = 0; r < kRows; ++r)
     GPU_UNROLL
@@ -194,10 +193,10 @@ __device__ inline void gram_tile(const SupconSizes& s, const f32* u, const GramT
   for (int q = q0; q < q1; ++q) {
     Quad right[kColumns];
     GPU_UNROLL
-    for (int k = 0; k < kColumns; ++k) right[k] = quad_at(columns[k] + q * 4);
+    for (int k = 0; k < kColumns; ++k) right[k] = quad_at(columns + k * column_step + q * 4);
     GPU_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const Quad left = quad_at(rows[r] + q * 4);
+      const Quad left = quad_at(rows + r * row_step + q * 4);
       GPU_UNROLL
       for (int k = 0; k < kColumns; ++k)
         GPU_UNROLL
@@ -313,8 +312,8 @@ __device__ inline void gradients(const SupconArgs& a, const SupconBlock& b, i64 
       for (int k = 0; k < 4; ++k) acc[r][k] = 0;
     const f32 *h = b.gram + i0, *u = b.u + q * 4;
     for (int j = 0; j < s.vectors; ++j) {
-      const Quad low = quad_at(h + static_cast<i64>(j) * s.g_pitch), high = quad_at(h + static_cast<i64>(j) * s.g_pitch + 4);
-      const Quad right = quad_at(u + static_cast<i64>(j) * s.u_pitch);
+      const Quad low = quad_at(h + j * s.g_pitch), high = quad_at(h + j * s.g_pitch + 4);
+      const Quad right = quad_at(u + j * s.u_pitch);
       GPU_UNROLL
       for (int r = 0; r < kRows; ++r)
         GPU_UNROLL
@@ -343,8 +342,8 @@ __device__ inline void gradients(const SupconArgs& a, const SupconBlock& b, i64 
   }
 }
 
-template <bool InShared>
-__global__ void supcon_positions_kernel(SupconArgs a) {
+template <bool InShared, int Threads>
+__global__ void __launch_bounds__(Threads, Threads == 128 ? 4 : 2) supcon_positions_kernel(SupconArgs a) {
   GPU_DYN_SHARED(u8, shared);
   f32* scratch = InShared ? reinterpret_cast<f32*>(shared + a.s.small)
                           : a.scratch + static_cast<i64>(blockIdx.x) * (a.s.scratch / 4);
@@ -389,7 +388,13 @@ __global__ void supcon_combine_kernel(const f64* partial, i64 positions, f64* lo
   *cosine = c / static_cast<f64>(positions);
 }
 
+__global__ void supcon_refuse_kernel(u32* fault, i32 instruction) { set_fault(fault, instruction, kBadShape); }
+
 void launch_supcon(const Args& a, const Launch& l, const SupconPlaces& p) {
+  if (a.t[0].s[4] > kMostChannels) {
+    launch({dim3(1), dim3(1), 0, l.stream}, supcon_refuse_kernel, l.fault, l.instruction);
+    return;
+  }
   const auto& attrs = attrs_of<SupconAttrs>(a);
   SupconArgs k;
   k.s = supcon_sizes(a.t[0]);
@@ -412,7 +417,9 @@ void launch_supcon(const Args& a, const Launch& l, const SupconPlaces& p) {
   k.wide = pack_width(a, k.s.channels, 0, 1, p.dz1, p.dz2) == 4;
   const i64 shared = k.s.small + (k.s.in_shared ? k.s.scratch : 0);
   launch({dim3(static_cast<unsigned>(k.s.blocks)), dim3(k.s.threads), shared, l.stream},
-         k.s.in_shared ? supcon_positions_kernel<true> : supcon_positions_kernel<false>, k);
+         k.s.threads == 128 ? (k.s.in_shared ? supcon_positions_kernel<true, 128> : supcon_positions_kernel<false, 128>)
+                            : (k.s.in_shared ? supcon_positions_kernel<true, 256> : supcon_positions_kernel<false, 256>),
+         k);
   if (p.loss >= 0)
     launch({dim3(1), dim3(512), 0, l.stream}, supcon_combine_kernel, k.partial, k.s.positions, pointer<f64>(a, p.loss),
            pointer<f64>(a, p.cosine));
