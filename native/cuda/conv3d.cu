@@ -125,8 +125,10 @@ void launch_conv3d_bwd_w(const Args& a, const Launch& l) {
   const Tensor &x = a.t[0], &dy = a.t[1];
   const ConvShape s = conv_fwd_shape(x, dy, at);
   f32* partial = dw_partials(pointer<void>(a, 4), voxels(dy), s.o);
-  if (given(a, 3)) launch_bias(l, dy, pointer<f64>(a, 4), pointer<f32>(a, 3), at.accumulate != 0);
-  const DwCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), x.ld, dy.ld, partial};
+  const bool bias = given(a, 3), makesBias = tiled<P>(s) && dw_makes_bias(s);
+  const DwCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), x.ld, dy.ld, partial,
+                 bias && makesBias ? pointer<f64>(a, 4) : nullptr};
+  if (bias && !makesBias) launch_bias(l, dy, pointer<f64>(a, 4), pointer<f32>(a, 3), at.accumulate != 0);
   if (P != kPlain && point_fits(s))
     launch_up_dw_tile(l, point_shape(s), c);
   else if (P == kTf32 && tf32_fits(s))
@@ -135,6 +137,7 @@ void launch_conv3d_bwd_w(const Args& a, const Launch& l) {
     launch_bwd_w_tile<DwTileFp32>(l, s, c);
   else
     launch_bwd_w_plain(l, s, c.x, c.ldx, c.dy, c.ldy, partial);
+  if (c.db) launch_bias_combine(l, c.db, dw_chunks<P>(s), s.o, pointer<f32>(a, 3), at.accumulate != 0);
   launch_dw_combine(l, partial, dw_chunks<P>(s), s.i, s.o, taps_of(s), s.i * taps_of(s), taps_of(s), pointer<f32>(a, 2),
                     at.accumulate != 0);
 }

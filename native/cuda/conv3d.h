@@ -206,12 +206,17 @@ __global__ void conv_bias_combine_kernel(const f64* __restrict__ partial, i64 ch
   if (threadIdx.x == 0) db[blockIdx.x] = accumulate ? db[blockIdx.x] + f32(sum) : f32(sum);
 }
 
+// partial: [channel][chunk].
+inline void launch_bias_combine(const Launch& l, const f64* partial, i64 chunks, i64 channels, f32* db, bool accumulate) {
+  launch({unsigned(channels), 256, 0, l.stream}, conv_bias_combine_kernel, partial, chunks, db, accumulate);
+}
+
 inline void launch_bias(const Launch& l, const Tensor& dy, f64* partial, f32* db, bool accumulate) {
   const i64 count = voxels(dy), channels = dy.s[4], chunks = bias_chunks(count);
   const i32 lanes = column_lanes(channels);
   launch({dim3(unsigned(chunks), unsigned(ceil_div(channels, lanes))), 256, 0, l.stream}, conv_bias_chunk_kernel,
          static_cast<const f32*>(dy.data), dy.ld, count, bias_chunk_voxels(count), channels, lanes, partial);
-  launch({unsigned(channels), 256, 0, l.stream}, conv_bias_combine_kernel, partial, chunks, db, accumulate);
+  launch_bias_combine(l, partial, chunks, channels, db, accumulate);
 }
 
 // ---- dw, second stage: partial sums [chunk][tap][I][O] → dw ----
@@ -240,12 +245,18 @@ inline void launch_dw_combine(const Launch& l, const f32* partial, i64 chunks, i
          outputs, taps, strideO, strideI, dw, accumulate);
 }
 
-// db's partial sums lie in ws before dw's.
+// db's partial sums lie in ws before dw's: of bias_chunks, or of dw's chunks where its kernel makes them.
+constexpr i64 kDwChunks = 512;  // at most, then
+
+inline i64 bias_region(i64 voxels, i64 outputs) {
+  const i64 own = kDwChunks * outputs * i64(sizeof(f64)), pass = bias_bytes(voxels, outputs);
+  return ceil_div(own > pass ? own : pass, 16) * 16;
+}
 inline i64 dw_bytes(i64 voxels, i64 outputs, i64 elements, i64 chunks) {
-  return ceil_div(bias_bytes(voxels, outputs), 16) * 16 + chunks * elements * i64(sizeof(f32));
+  return bias_region(voxels, outputs) + chunks * elements * i64(sizeof(f32));
 }
 inline f32* dw_partials(void* ws, i64 voxels, i64 outputs) {
-  return reinterpret_cast<f32*>(static_cast<u8*>(ws) + ceil_div(bias_bytes(voxels, outputs), 16) * 16);
+  return reinterpret_cast<f32*>(static_cast<u8*>(ws) + bias_region(voxels, outputs));
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ struct DwCall {
   const f32 *x, *dy;
   i64 ldx, ldy;
   f32* partial;  // [chunk][tap][I][O]
+  f64* db;       // [O][chunk]; null: none
 };
 
 struct DwGrid {
@@ -33,7 +34,7 @@ struct DwGrid {
 inline void split_stages(DwGrid& g, i64 blocks, i64 together, i64 bytesOfChunk) {
   int best = 1;
   f64 bestCost = 1e300;
-  for (int c = 1; c <= g.stages && c <= 512 && (c == 1 || c * bytesOfChunk <= (i64(96) << 20)); ++c) {
+  for (int c = 1; c <= g.stages && c <= kDwChunks && (c == 1 || c * bytesOfChunk <= (i64(96) << 20)); ++c) {
     const f64 cost = f64(ceil_div(blocks * c, kDwDevice * together)) * (f64(ceil_div(g.stages, c)) + 2.0);
     if (cost < bestCost * 0.98) best = c, bestCost = cost;
   }
@@ -94,6 +95,21 @@ __device__ inline void dw_copy(const ConvShape& s, const DwCall& c, const DwGrid
   cp_async_commit();
 }
 
+// The sums of dy that a block's threads made of their own copies (each always of the same four channels), to db's partial sum of
+// the chunk. scratch: 4 · kDwThreads elements.
+template <int OT>
+__device__ inline void dw_bias(const f32 (&sum)[4], f32* scratch, const DwCall& c, int o0, int O, int chunk, int chunks) {
+  const int t = int(threadIdx.x);
+  *reinterpret_cast<float4*>(scratch + t * 4) = make_float4(sum[0], sum[1], sum[2], sum[3]);
+  __syncthreads();
+  if (t < OT && o0 + t < O) {
+    f64 total = 0;
+    for (int k = 0; k < kDwThreads * 4 / OT; ++k) total += scratch[k * OT + t];
+    c.db[i64(o0 + t) * chunks + chunk] = total;
+  }
+  __syncthreads();
+}
+
 template <int KD, int IT, int OT>
 __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tile_kernel(ConvShape s, DwCall c, DwGrid g, int inBlocks,
                                                                          int outBlocks) {
@@ -110,6 +126,8 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tile_kernel(ConvSh
     dw_copy<KD, IT, OT, 0>(s, c, g, stage, kd, i0, o0, memory + buffer * (T::kX + T::kY));
   };
 
+  const bool bias = c.db && kd == KD / 2 && i0 == 0;
+  f32 biases[4] = {};
   f32 sum[3][4][8] = {};
   copy(begin, 0);
   for (int stage = begin; stage < end; ++stage) {
@@ -119,8 +137,13 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tile_kernel(ConvSh
     else
       cp_async_commit();
     cp_async_wait<1>();
-    __syncthreads();
     const f32 *xs = memory + buffer * (T::kX + T::kY), *ys = xs + T::kX;
+    if (bias)
+      for (int e = t; e < T::kY / 4; e += kDwThreads) {  // its own copies
+        const float4 v = *reinterpret_cast<const float4*>(ys + e * 4);
+        biases[0] += v.x, biases[1] += v.y, biases[2] += v.z, biases[3] += v.w;
+      }
+    __syncthreads();
     const StagePlace place = stage_place(g, stage, T::kD);
     const int quads = (min(kDwW, W - place.w) + 3) / 4;
     for (int k = 0; k < T::kRowsOfLane; ++k) {
@@ -151,6 +174,7 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tile_kernel(ConvSh
     __syncthreads();
   }
 
+  if (bias) dw_bias<OT>(biases, memory, c, o0, O, chunk, g.chunks);
   // Over the lanes of other rows, then over the groups, in order.
   GPU_UNROLL for (int kw = 0; kw < 3; ++kw)
     GPU_UNROLL for (int i = 0; i < 4; ++i)
@@ -264,6 +288,8 @@ __global__ void __launch_bounds__(kFewThreads, 3) conv3d_bwd_w_few_kernel(ConvSh
 
 // ---- the split and the launch ----
 
+// Whether the kernel of this shape makes db's partial sums too.
+inline bool dw_makes_bias(const ConvShape& s) { return s.i > kFewInputs; }
 inline bool dw_few(const ConvShape& s) { return s.i <= kFewInputs; }
 inline int dw_tile_of(i64 channels) { return channels <= 16 ? 16 : 32; }
 

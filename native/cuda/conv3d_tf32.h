@@ -10,11 +10,13 @@ namespace {
 
 inline bool tf32_fits(const ConvShape& s) { return tile_fits(s) && s.i >= 16 && s.o >= 16; }
 
-__device__ inline void round4(f32* p) {
-  float4 v = *reinterpret_cast<float4*>(p);
+__device__ inline float4 round4(f32* p) {
+  const float4 whole = *reinterpret_cast<float4*>(p);
+  float4 v = whole;
   v.x = __uint_as_float(to_tf32(v.x)), v.y = __uint_as_float(to_tf32(v.y));
   v.z = __uint_as_float(to_tf32(v.z)), v.w = __uint_as_float(to_tf32(v.w));
   *reinterpret_cast<float4*>(p) = v;
+  return whole;
 }
 
 // ---- forward and dx ----
@@ -181,6 +183,8 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tf32_kernel(ConvSh
     dw_copy<KD, IT, OT, kDwPad>(s, c, g, stage, kd, i0, o0, memory + buffer * (T::kX + T::kY));
   };
 
+  const bool bias = c.db && kd == KD / 2 && i0 == 0;
+  f32 biases[4] = {};
   f32 sum[3][M][N][4] = {};
   copy(begin, 0);
   for (int stage = begin; stage < end; ++stage) {
@@ -193,7 +197,10 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tf32_kernel(ConvSh
     f32 *xs = memory + buffer * (T::kX + T::kY), *ys = xs + T::kX;
     // Each thread rounds what it copied.
     for (int e = t; e < T::kX / T::kXV * (IT / 4); e += kDwThreads) round4(xs + e / (IT / 4) * T::kXV + e % (IT / 4) * 4);
-    for (int e = t; e < T::kY / T::kYV * (OT / 4); e += kDwThreads) round4(ys + e / (OT / 4) * T::kYV + e % (OT / 4) * 4);
+    for (int e = t; e < T::kY / T::kYV * (OT / 4); e += kDwThreads) {
+      const float4 v = round4(ys + e / (OT / 4) * T::kYV + e % (OT / 4) * 4);
+      if (bias) biases[0] += v.x, biases[1] += v.y, biases[2] += v.z, biases[3] += v.w;
+    }
     __syncthreads();
     const StagePlace place = stage_place(g, stage, T::kD);
     const int steps = (min(kDwW, W - place.w) + 7) / 8;
@@ -220,6 +227,7 @@ __global__ void __launch_bounds__(kDwThreads, 1) conv3d_bwd_w_tf32_kernel(ConvSh
     __syncthreads();
   }
 
+  if (bias) dw_bias<OT>(biases, memory, c, o0, O, chunk, g.chunks);
   f32* mine = memory + kh * kSums * kWarp + lane;
   for (int from = 1; from < 4; ++from) {
     if (group == from)

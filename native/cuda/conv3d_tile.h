@@ -143,7 +143,8 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tile_kernel(ConvSh
     }
     for (int e = t; e < T::kW / 4; e += kTileThreads) {
       const int o = e % (OT / 4) * 4, k = e / (OT / 4) % kTileC, tap = e / (OT / 4) / kTileC;
-      const bool in = o0 + o < padded && k < channels;
+      if (k >= channels) continue;
+      const bool in = o0 + o < padded;
       cp_async16(ws + e * 4, in ? c.wp + (i64(tap) * I + i0 + k) * padded + o0 + o : c.wp, in ? 16 : 0);
     }
     cp_async_commit();

@@ -68,7 +68,7 @@ void launch_upconv3d_bwd_w(const Args& a, const Launch& l) {
   f32* partial = dw_partials(pointer<void>(a, 4), voxels(dy), s.o);
   if (given(a, 3)) launch_bias(l, dy, pointer<f64>(a, 4), pointer<f32>(a, 3), at.accumulate != 0);
   if (!Plain && up_fits(s)) {
-    launch_up_dw_tile(l, s, {pointer<const f32>(a, 0), pointer<const f32>(a, 1), x.ld, dy.ld, partial});
+    launch_up_dw_tile(l, s, {pointer<const f32>(a, 0), pointer<const f32>(a, 1), x.ld, dy.ld, partial, nullptr});
   } else {
     const UpChunks chunks = up_chunks(s);
     launch({dim3(blocks_for(total, 128), unsigned(chunks.count)), 128, 0, l.stream}, upconv3d_bwd_w_plain_kernel, s,
