@@ -25,7 +25,9 @@ export function imageFindings(found: Fingerprint): string[] {
   const few = found.voxels.filter(({ fewValues }) => fewValues !== null);
   if (few.length) {
     const ids = shownNames(few.map(({ id, fewValues }) => `${id} (${fewValues!.join(', ')})`));
-    lines.push(`${counted(few.length, 'image')} with a few whole values only, as masks have: ${ids}`);
+    lines.push(
+      `${counted(few.length, 'image')} with a few whole values only, as masks have (--label-glob says which files are masks): ${ids}`,
+    );
   }
   return lines;
 }

@@ -109,8 +109,9 @@ function noteSeveral(folder: DatasetFolder, images: readonly Volume[], named: re
   const several = [...folders].filter(([, names]) => names.length > 1);
   const [first] = several;
   if (!first) return;
+  const [one, other] = first[1] as [string, string];
   folder.notes.push(
     `${counted(several.length, 'folder')} with several volumes (${first[0]}: ${shownNames(first[1])}): each is a case; ` +
-      "--image-glob once for each channel joins them: --image-glob '*/t1.nii.gz' --image-glob '*/t2.nii.gz'",
+      `where they are channels or masks, say so: --image-glob '${one}' once for each channel, --label-glob '${other}'`,
   );
 }
