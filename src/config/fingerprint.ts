@@ -5,7 +5,8 @@
  */
 import type { Triple } from './types.js';
 
-export type ChannelKind = 'ct' | 'other';
+/** What the dataset says of a channel: CT, an order how to normalise it, or nothing that matters. */
+export type ChannelKind = 'ct' | 'other' | 'case' | 'unit' | 'none';
 
 export interface CaseFingerprint {
   readonly id: string;

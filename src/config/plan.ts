@@ -209,7 +209,7 @@ function dataOf(fingerprint: Fingerprint, given: ConfigInput): DataPlan {
   return { dims, spacingMm, shapes, smallest: along(Math.min), largest: along(Math.max), wanted, kinds };
 }
 
-const usualKind = (kind: ChannelKind): NormalizeKind => (kind === 'ct' ? 'ct' : 'robust');
+const usualKind = (kind: ChannelKind): NormalizeKind => (kind === 'other' ? 'robust' : kind);
 
 /** What 'robust' clips to: a vessel or a hot voxel does not decide how flat the rest becomes. */
 const ROBUST_PERCENTILES = [0.5, 99.5] as const;
@@ -217,12 +217,13 @@ const ROBUST_PERCENTILES = [0.5, 99.5] as const;
 /** A network that was pre-trained on CT meets MR, or the other way round: what it has learnt of intensities is void. */
 function otherKindWarnings(kinds: readonly NormalizeKind[], { channelKinds }: Fingerprint): string[] {
   const usual = channelKinds.map(usualKind);
-  const isCt = (kind: NormalizeKind | undefined): boolean => kind === 'ct';
-  const other = usual.findIndex((kind, channel) => isCt(kind) !== isCt(kinds[channel] ?? kinds[0]));
+  // With or without a clip, a case scaled by its own deviation is much the same.
+  const family = (kind: NormalizeKind | undefined) => (kind === 'robust' ? 'case' : kind);
+  const other = usual.findIndex((kind, channel) => family(kind) !== family(kinds[channel] ?? kinds[0]));
   if (other < 0) return [];
   return [
     `channel ${other} is normalised as in the pre-trained run ("${kinds[other] ?? kinds[0]}"), but this data would have ` +
-      `"${usual[other]}": CT and MR differ; data.normalize overrides it`,
+      `"${usual[other]}": intensities differ; data.normalize overrides it`,
   ];
 }
 
@@ -348,7 +349,7 @@ function normalizationOf(
   return channelKinds.map((_, channel) => {
     const kind = kinds[channel] ?? kinds[0];
     if (kind === 'robust') return { kind, percentiles: ROBUST_PERCENTILES };
-    if (kind !== 'ct') return { kind: 'case' };
+    if (kind !== 'ct') return { kind: kind ?? 'case' };
     const found = intensity[channel];
     if (!found)
       throw new MaclError(

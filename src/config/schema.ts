@@ -96,17 +96,19 @@ const init = object('Initial weights.', {
 });
 
 const normalizeKind = oneOf(
-  'how a channel is normalised: ct (clipped and scaled over the data set), robust (clipped to percentiles and scaled, per case), case (scaled per case)',
+  'how a channel is normalised: ct (clipped and scaled over the data set), robust (clipped to percentiles and scaled, per case), case (scaled per case), unit (smallest and largest value of a case to 0 and 1), none (left as it is)',
   'ct',
   'robust',
   'case',
+  'unit',
+  'none',
 );
 const data = object('How volumes become samples.', {
   spacingMm: orNull(axisList(positive('millimetres'), 'spacing that volumes are resampled to')),
   patch: orNull(axisList(integer(1, 4096, 'voxels'), 'size of a patch in voxels; D is 1 in 2-D')),
   normalize: either(
-    'auto, ct, robust, case, or a list with one of ct, robust, case for each channel',
-    { enum: ['auto', 'ct', 'robust', 'case'] },
+    'auto, ct, robust, case, unit, none, or a list with one of them (but auto) for each channel',
+    { enum: ['auto', 'ct', 'robust', 'case', 'unit', 'none'] },
     list(normalizeKind, 1, 1024, 'a kind for each channel'),
   ),
   nonFinite: oneOf(

@@ -63,15 +63,16 @@ export interface InitConfig {
   readonly channels: 'sum' | 'repeat';
 }
 
-export type NormalizeKind = 'ct' | 'robust' | 'case';
+export type NormalizeKind = 'ct' | 'robust' | 'case' | 'unit' | 'none';
 /**
  * How one channel is normalised: 'ct' clips and scales by numbers of the whole data set, 'robust' clips to percentiles of
- * the case and scales by its own numbers, 'case' only scales.
+ * the case and scales by its own numbers, 'case' only scales, 'unit' brings the case's smallest and largest value to 0 and
+ * 1, 'none' leaves the values as they are (probabilities).
  */
 export type ChannelNormalization =
   | { readonly kind: 'ct'; readonly low: number; readonly high: number; readonly mean: number; readonly std: number }
   | { readonly kind: 'robust'; readonly percentiles: readonly [low: number, high: number] }
-  | { readonly kind: 'case' };
+  | { readonly kind: 'case' | 'unit' | 'none' };
 
 export interface DataConfig {
   /** null: every case keeps its own spacing. */

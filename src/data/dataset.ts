@@ -5,6 +5,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { type ChannelKind } from '../config/fingerprint.js';
 import { MaclError } from '../errors.js';
 import { type DatasetClass } from './dataset-json.js';
 import { asFileError } from './files.js';
@@ -45,7 +46,7 @@ export interface Dataset {
   /** As dataset.json names them: 'CT', 'MRI', 'T1', …; 'image' where nothing does. */
   channelNames: string[];
   /** How a channel is normalised: see `normalize.ts`. */
-  kinds: ('ct' | 'other')[];
+  kinds: ChannelKind[];
   /** Background first, then by value; empty where nothing names them. `value` is what the label files hold. */
   classes: DatasetClass[];
   /** The label value that counts nowhere (nnU-Net's "ignore"), stored as 255. */
@@ -97,14 +98,14 @@ export async function openDataset(root: string, options: OpenDatasetOptions = {}
   describeCases(listing, cases, folder);
   const { name, channelNames, classes, ignoreValue, layout } = listing;
   const names = channelNames ?? Array<string>(await countChannels(cases, options.signal)).fill('image');
-  folder.notes.push(...unfollowedOrders(names));
+  folder.notes.push(...describeOrders(names));
   return {
     root: folder.root,
     name: name ?? basename(folder.root),
     layout,
     channels: names.length,
     channelNames: names,
-    kinds: names.map((one) => (/^ct\b/i.test(one.trim()) ? 'ct' : 'other')),
+    kinds: names.map(kindOf),
     classes,
     ...(ignoreValue !== undefined && { ignoreValue }),
     cases,
@@ -140,22 +141,27 @@ function describeCases({ source }: Listing, cases: readonly DatasetCase[], folde
   );
 }
 
-/** Channel names that are orders of nnU-Net to normalise otherwise. */
-const ORDERS: Readonly<Record<string, string>> = {
-  nonorm: 'not to normalise',
-  zscore: 'to scale by mean and deviation of all voxels',
-  rescale_to_0_1: 'to scale to 0 … 1',
-  rescale_0_1: 'to scale to 0 … 1',
-  rgb_to_0_1: 'to divide by 255',
+/** Channel names that are orders of nnU-Net how to normalise, and what they come to here. */
+const ORDERS: Readonly<Record<string, { kind: ChannelKind; words: string }>> = {
+  nonorm: { kind: 'none', words: 'left as it is (none)' },
+  zscore: { kind: 'case', words: 'scaled by mean and deviation of its voxels that are not zero (case)' },
+  rescale_to_0_1: { kind: 'unit', words: 'scaled to 0 … 1 case by case (unit)' },
+  rescale_0_1: { kind: 'unit', words: 'scaled to 0 … 1 case by case (unit)' },
+  rgb_to_0_1: { kind: 'other', words: 'not divided by 255 but normalised as any other' },
 };
 
-function unfollowedOrders(names: readonly string[]): string[] {
+const orderOf = (name: string) => {
+  const key = name.trim().toLowerCase();
+  return Object.hasOwn(ORDERS, key) ? ORDERS[key] : undefined;
+};
+
+const kindOf = (name: string): ChannelKind => orderOf(name)?.kind ?? (/^ct\b/i.test(name.trim()) ? 'ct' : 'other');
+
+/** What the orders come to is said: nnU-Net has them by name alone, which is easily given for another reason. */
+function describeOrders(names: readonly string[]): string[] {
   return names.flatMap((name, n) => {
-    const order = ORDERS[name.trim().toLowerCase()];
-    if (order === undefined) return [];
-    return [
-      `channel ${n} is called ${name}, nnU-Net's order ${order}: not followed, the channel is normalised as any other (data.normalize)`,
-    ];
+    const order = orderOf(name);
+    return order ? [`channel ${n} is called ${name}: ${order.words}; data.normalize overrides it`] : [];
   });
 }
 

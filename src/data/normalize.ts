@@ -1,7 +1,8 @@
 /**
  * Intensity normalisation by kind of channel. `ct`: clipped to percentiles and scaled by mean and deviation, all of the
  * data set. `robust`: clipped to percentiles of the case, then scaled by the case's mean and deviation. `case`: scaled by
- * the case's mean and deviation alone. Per case what counts are its voxels that are not zero (all where none is zero).
+ * the case's mean and deviation alone. `unit`: the case's smallest and largest value become 0 and 1. `none`: as it is.
+ * Per case what counts are its voxels that are not zero (all where none is zero).
  * Runs before any padding, which therefore never counts. No files.
  */
 import { type Breather } from './breathe.js';
@@ -84,6 +85,20 @@ async function percentiles(
   return [least, most];
 }
 
+/** The smallest and the largest of all values. */
+async function extremes(values: VoxelArray, breath: Breather): Promise<[number, number]> {
+  let [least, most] = [Infinity, -Infinity];
+  for (let start = 0; start < values.length; start += BLOCK) {
+    const end = Math.min(start + BLOCK, values.length);
+    for (let i = start; i < end; i++) {
+      least = Math.min(least, values[i]!);
+      most = Math.max(most, values[i]!);
+    }
+    if (breath.due()) await breath.breathe();
+  }
+  return [least, most];
+}
+
 /** What a rule comes to for one channel, and what is worth saying about it. */
 export async function measureChannel(
   values: VoxelArray,
@@ -93,6 +108,11 @@ export async function measureChannel(
   if (rule.kind === 'ct') {
     const { low, high } = rule;
     return { applied: { low, high, ...orUnit(rule) } };
+  }
+  if (rule.kind === 'none') return { applied: { low: null, high: null, mean: 0, std: 1 } };
+  if (rule.kind === 'unit') {
+    const [least, most] = await extremes(values, breath);
+    return { applied: { low: null, high: null, mean: least, std: most > least ? most - least : 1 } };
   }
   const plain = await moments(values, -Infinity, Infinity, breath);
   const [low, high] = await percentiles(values, rule.kind === 'robust' ? rule.percentiles : USUAL_PERCENTILES, breath);

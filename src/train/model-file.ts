@@ -164,7 +164,7 @@ const isName = (value: unknown): value is string => typeof value === 'string';
 
 function isRule(value: unknown): value is ChannelNormalization {
   if (!isObject(value)) return false;
-  if (value['kind'] === 'case') return true;
+  if (['case', 'unit', 'none'].includes(value['kind'] as string)) return true;
   if (value['kind'] === 'robust') return isPercentiles(value['percentiles']);
   const numbers = [value['low'], value['high'], value['mean'], value['std']];
   return value['kind'] === 'ct' && numbers.every(Number.isFinite);

@@ -289,6 +289,11 @@ describe('normalisation', () => {
     const plan = finetune(fingerprintOf([[60, 60, 60]], { kinds: ['ct'] }), { data: { normalize: 'case' } });
     expect(plan.normalization).toEqual([{ kind: 'case' }]);
   });
+  it('follows what a channel orders', () => {
+    const plan = finetune(fingerprintOf([[60, 60, 60]], { kinds: ['none', 'unit', 'case', 'other'] }));
+    expect(plan.config.data.normalize).toEqual(['none', 'unit', 'case', 'robust']);
+    expect(plan.normalization.map(({ kind }) => kind)).toEqual(['none', 'unit', 'case', 'robust']);
+  });
   it('fails where the numbers are missing', () => {
     const f = { ...fingerprintOf([[60, 60, 60]], { kinds: ['ct'] }), intensity: [] };
     expect(errorOf(() => finetune(f)).code).toBe('dataset');

@@ -324,10 +324,19 @@ describe('channel names', () => {
     expect((await openDataset(dataset(files, { labels: V1.labels, ...meta }))).channelNames).toEqual(names);
   });
 
-  it.each(['noNorm', 'rescale_to_0_1', 'zscore', 'RGB_to_0_1'])('that are orders are named: %s', async (name) => {
+  it.each([
+    ['noNorm', 'none'],
+    ['rescale_to_0_1', 'unit'],
+    ['zscore', 'case'],
+    ['RGB_to_0_1', 'other'],
+    ['CT', 'ct'],
+    ['T1', 'other'],
+    ['constructor', 'other'],
+  ])('that are orders are followed and said: %s', async (name, kind) => {
     for (const meta of [{ channel_names: { 0: name } }, { modality: { 0: name } }]) {
-      const { notes } = await openDataset(dataset(pairsOf(['a'], '_0000'), { labels: V1.labels, ...meta }));
-      expect(notes.join()).toContain(`channel 0 is called ${name}, nnU-Net's order`);
+      const { kinds, notes } = await openDataset(dataset(pairsOf(['a'], '_0000'), { labels: V1.labels, ...meta }));
+      expect(kinds).toEqual([kind]);
+      expect(notes.some((note) => note.startsWith(`channel 0 is called ${name}: `))).toBe(/_|norm|score/i.test(name));
     }
   });
 

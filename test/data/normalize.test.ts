@@ -54,6 +54,21 @@ describe('order statistics', () => {
   });
 });
 
+describe('normalisation that is ordered by a channel', () => {
+  it.each([
+    ['unit', [-2, 0, 6, 2], [0, 0.25, 1, 0.5]],
+    ['unit', [3, 3, 3], [0, 0, 0]],
+    ['none', [0, 0.25, 70000, -3], [0, 0.25, 70000, -3]],
+  ] as const)('%s: %j becomes %j', async (kind, from, to) => {
+    const values = Float32Array.from(from);
+    const { applied, warning } = await measureChannel(values, { kind }, breath);
+    const out = new Float32Array(values.length);
+    normalizeInto(values, applied, out);
+    expect([...out]).toEqual([...to]);
+    expect(warning).toBeUndefined();
+  });
+});
+
 describe('normalisation per case', () => {
   const values = someOf(20_000, (u) => (u < 0.3 ? 0 : 100 + 50 * u));
 
