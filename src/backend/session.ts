@@ -101,11 +101,11 @@ export abstract class BaseSession implements Session {
     if (signal?.aborted)
       throw new MaclError('aborted', 'the run was aborted before it began', {}, { cause: signal.reason });
     const onAbort = () => this.stop();
-    const run = this.start(id);
-    this.running = run;
+    // First what may throw: nothing runs yet that would have to be undone.
     signal?.addEventListener('abort', onAbort);
     try {
-      return resultOf(await run);
+      this.running = this.start(id);
+      return resultOf((await this.running) as Outcome);
     } finally {
       signal?.removeEventListener('abort', onAbort);
       this.running = null;

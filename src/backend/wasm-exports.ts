@@ -1,5 +1,7 @@
 /** The exports of the WebAssembly modules (native/wasm/exports.cc), and reading strings out of their memory. */
 
+import { memoryError } from '../errors.js';
+
 export interface WasmExports {
   readonly __stack_pointer: WebAssembly.Global;
   readonly __heap_base: WebAssembly.Global;
@@ -49,6 +51,23 @@ export interface WasmExports {
 export const PAGE_BYTES = 65_536;
 /** 4 GiB: all that 32-bit addresses reach. */
 export const MAX_PAGES = 65_536;
+
+/** Address space that an engine reserves for a memory of any size: its 4 GiB, and guards around them. */
+const RESERVED_BYTES = 10 * 2 ** 30;
+
+/**
+ * A shared memory of some pages. `maximum` may be less than all that 32 bits reach.
+ * @throws MaclError `memory` where the engine has no memory or no address space for it (ulimit -v)
+ */
+export function takeMemory(what: string, pages: number, maximum: number, freeBytes: number): WebAssembly.Memory {
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum, shared: true });
+  } catch (error) {
+    const needed = Math.max(pages * PAGE_BYTES, RESERVED_BYTES);
+    const why = 'the engine refused it; of address space it takes as much as it could ever need';
+    throw memoryError(`${what} (${why})`, needed, freeBytes, {}, error);
+  }
+}
 
 export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): WasmExports {
   return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as WasmExports;

@@ -9,7 +9,7 @@ import { MaclError, memoryError } from '../errors.js';
 import type { SegmentSizes } from '../graph/types.js';
 import { SEGMENT_ORDER } from './records.js';
 import { BaseSession, totalBytes, type Outcome } from './session.js';
-import { instantiate, MAX_PAGES, PAGE_BYTES, textAt, type WasmExports } from './wasm-exports.js';
+import { instantiate, MAX_PAGES, PAGE_BYTES, takeMemory, textAt, type WasmExports } from './wasm-exports.js';
 import type { WasmPlatform, WasmWorker } from './wasm-platform.js';
 
 const ALIGNMENT = 64;
@@ -24,6 +24,29 @@ type WaitAsync = (
   index: number,
   value: number,
 ) => { async: false; value: string } | { async: true; value: Promise<string> };
+
+/** Sessions of fewer bytes are left to the engine. */
+const WORTH_BYTES = 64 * 2 ** 20;
+const NUDGE_BYTES = 2 ** 30;
+const MOST_NUDGES = 8;
+const collected = new FinalizationRegistry<() => void>((resolve) => resolve());
+
+/**
+ * Engines collect by what lies on their own heap, where a wasm memory is a few bytes: gigabytes of closed sessions would stay.
+ * A large ArrayBuffer, of which no page is touched, counts, and makes them look.
+ */
+async function untilReturned(returned: Promise<void>): Promise<void> {
+  let done = false;
+  void returned.then(() => (done = true));
+  for (let n = 0; n < MOST_NUDGES && !done; n++) {
+    try {
+      new ArrayBuffer(NUDGE_BYTES);
+    } catch {
+      return; // No room even for that: the engine has just collected what it could.
+    }
+    await new Promise<void>((resolve) => setTimeout(resolve, 0));
+  }
+}
 
 /** Bytes that the segments of one session may take together. */
 export function maxSegmentBytes(platform: WasmPlatform, threads: number): number {
@@ -55,12 +78,7 @@ export class WasmSession extends BaseSession {
     const free = maxSegmentBytes(platform, threads);
     if (needed > free) throw memoryError('a wasm session (WebAssembly reaches 4 GiB)', needed, free);
     const pages = Math.ceil((needed + OVERHEAD_BYTES(threads)) / PAGE_BYTES);
-    let memory: WebAssembly.Memory;
-    try {
-      memory = new WebAssembly.Memory({ initial: Math.min(pages, MAX_PAGES), maximum: MAX_PAGES, shared: true });
-    } catch (error) {
-      throw memoryError('a wasm session (the engine refused the memory)', needed, free, {}, error);
-    }
+    const memory = takeMemory('a wasm session', Math.min(pages, MAX_PAGES), MAX_PAGES, platform.freeBytes());
     const session = new WasmSession(module, memory, table, threads, sizes, onClose);
     try {
       await session.startWorkers(module, memory, threads, platform);
@@ -231,7 +249,10 @@ export class WasmSession extends BaseSession {
     this.exports.macl_quit(this.session);
     await Promise.all(this.workers.map((w) => w.terminate()));
     this.workers.length = 0;
+    const bytes = this.memory.buffer.byteLength;
+    const returned = new Promise<void>((resolve) => collected.register(this.memory, resolve));
     this.machine = null;
     this.onClose(this);
+    if (bytes >= WORTH_BYTES) await untilReturned(returned);
   }
 }

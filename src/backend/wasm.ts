@@ -16,7 +16,7 @@ import {
   type Session,
   type TensorInfo,
 } from './types.js';
-import { instantiate, MAX_PAGES, textAt, type WasmExports } from './wasm-exports.js';
+import { instantiate, takeMemory, textAt, type WasmExports } from './wasm-exports.js';
 import type { WasmPlatform } from './wasm-platform.js';
 import { maxSegmentBytes, WasmSession } from './wasm-session.js';
 
@@ -28,6 +28,8 @@ const ISAS = {
   ref64: { module: 'simd', table: 2 },
 } as const;
 type Isa = keyof typeof ISAS;
+/** Of the memory in which the module is asked about kernels. */
+const ASKING_PAGES = 64;
 
 /** Best first, without the reference. */
 function isasHere(): Isa[] {
@@ -62,7 +64,7 @@ export class WasmBackend implements Backend {
   }
 
   /** An instance of its own, in a small memory, that is asked about kernels. */
-  private readonly memory = new WebAssembly.Memory({ initial: 64, maximum: MAX_PAGES, shared: true });
+  private readonly memory: WebAssembly.Memory;
   private readonly exports: WasmExports;
   private readonly table: number;
 
@@ -75,6 +77,7 @@ export class WasmBackend implements Backend {
     private readonly module: WebAssembly.Module,
   ) {
     this.table = ISAS[isa].table;
+    this.memory = takeMemory('the wasm backend', ASKING_PAGES, ASKING_PAGES, platform.freeBytes());
     this.exports = instantiate(module, this.memory);
     const kernels = this.kernels();
     this.kernelIndex = new Map(kernels.map((k, i) => [k.name, i]));

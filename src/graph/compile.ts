@@ -3,12 +3,12 @@
  * tensors → share in place → plan memory → encode.
  */
 import type { Backend, Fusion, TensorInfo } from '../backend/types.js';
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import { fuse } from './fuse.js';
 import { encodeAttrs, kernelDef } from './kernel.js';
 import { planMemory, shareInPlace, type MemoryPlan } from './plan.js';
 import { costsOf, encodeProgram, programText, type KernelCost } from './program.js';
-import { bytesOf, placeOf } from './shape.js';
+import { bytesOf, placeOf, showShape } from './shape.js';
 import type { DType, Graph, Node, SegmentSizes, Shape, Tensor } from './types.js';
 
 /** Where the host finds an input or result of a program. */
@@ -47,6 +47,7 @@ export function compile(
   storeBytes: number,
   fusions: ReadonlySet<Fusion> = backend.info.fusions,
 ): CompiledProgram {
+  checkSizes(graph, backend);
   const fused = askSizes(fuse(graph, fusions), backend);
   shareInPlace(fused);
   const plan = planMemory(fused, state.offsets);
@@ -73,6 +74,18 @@ export function compile(
     text: () => programText(fused, plan),
     costs: () => costsOf(fused),
   };
+}
+
+/** The most bytes that programs address (native/engine/program.cc). */
+const MOST_BYTES = 2 ** 47;
+
+/** A tensor that no machine holds: beyond this sizes are no exact numbers any more. */
+function checkSizes(graph: Graph, backend: Describe): void {
+  for (const t of graph.tensors) {
+    if (t.opaque || t.view || bytesOf(t) <= MOST_BYTES) continue;
+    const what = `${t.name} of ${showShape(t.shape)} (a smaller patch or batch needs less)`;
+    throw memoryError(what, bytesOf(t), backend.info.maxBytes);
+  }
 }
 
 /** Asks the backend how large packed weights and workspaces are; a workspace of 0 bytes is left out. */

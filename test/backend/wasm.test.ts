@@ -162,6 +162,44 @@ describe.skipIf(missing)('memory', () => {
   });
 });
 
+describe.skipIf(missing)('memory of closed sessions', () => {
+  it('is given back', async (context) => {
+    const backend = await openWasm(nodePlatform, { threads: 1 });
+    const store = 2 ** 29;
+    if (backend.info.maxBytes < 2 * store) context.skip(`only ${backend.info.maxBytes} bytes are free`);
+    const part = new Uint8Array(1 << 24).fill(1);
+    const left: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      const before = process.memoryUsage.rss();
+      const session = await backend.createSession({ ...SIZES, store });
+      for (let at = 0; at < store; at += part.length) session.write('store', at, part);
+      expect(process.memoryUsage.rss() - before).toBeGreaterThan(0.8 * store);
+      await session.close();
+      left.push((process.memoryUsage.rss() - before) / store);
+    }
+    expect(Math.max(...left)).toBeLessThan(0.3);
+    await backend.close();
+  });
+
+  it('and address space that the engine does not get are known as such', async () => {
+    const { Memory } = WebAssembly;
+    const refusing = class {
+      constructor() {
+        throw new RangeError('WebAssembly.Memory(): could not allocate memory');
+      }
+    };
+    WebAssembly.Memory = refusing as unknown as typeof Memory;
+    try {
+      const error = await failure(() => openWasm(nodePlatform, { threads: 1 }));
+      expect(error.code).toBe('memory');
+      expect(error.details.neededBytes).toBeGreaterThan(2 ** 32);
+      expect(error.message).toMatch(/address space.*needed.*free/);
+    } finally {
+      WebAssembly.Memory = Memory;
+    }
+  });
+});
+
 it('reports why it is not there when its module is not', async () => {
   const { moduleBytes } = nodePlatform;
   const gone: WasmPlatform = { ...nodePlatform, moduleBytes: async () => moduleBytes('none' as 'simd') };
