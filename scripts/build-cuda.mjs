@@ -22,16 +22,16 @@ import { pathToFileURL } from 'node:url';
 import { exclusively, filesUnder, root } from './stamp.mjs';
 
 const require = createRequire(import.meta.url);
-/** Compute capability, and the first toolkit that knows it. */
+/** Compute capability, and the first toolkit that knows it (100·major + minor). */
 const ARCHS = [
-  ['80', 12.4],
-  ['86', 12.4],
-  ['89', 12.4],
-  ['90a', 12.4],
-  ['100', 12.8],
-  ['120', 12.8],
+  ['80', 1204],
+  ['86', 1204],
+  ['89', 1204],
+  ['90a', 1204],
+  ['100', 1208],
+  ['120', 1208],
 ];
-const OLDEST = 12.4;
+const OLDEST = 1204;
 const NEWEST_MAJOR = 13;
 
 export class NoBuild extends Error {}
@@ -51,9 +51,9 @@ export function toolkit(env = process.env) {
   const version = /release (\d+)\.(\d+)/.exec(said.stdout ?? '');
   if (!version) throw new NoBuild(`${nvcc} does not say its version: ${said.stderr || said.error?.message || ''}`);
   const [major, minor] = [Number(version[1]), Number(version[2])];
-  const number = major + minor / 10;
+  const number = 100 * major + minor;
   if (number < OLDEST || major > NEWEST_MAJOR)
-    throw new NoBuild(`${nvcc} is CUDA ${major}.${minor}; ${OLDEST} to ${NEWEST_MAJOR} are needed`);
+    throw new NoBuild(`${nvcc} is CUDA ${major}.${minor}; 12.4 to ${NEWEST_MAJOR} are needed`);
   const home = path.resolve(nvcc, '../..');
   const lib = ['lib64', 'lib', 'targets/x86_64-linux/lib', 'targets/sbsa-linux/lib']
     .map((l) => path.join(home, l))
