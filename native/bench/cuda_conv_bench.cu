@@ -143,7 +143,8 @@ void bench(const char* table, const GpuKernel* family, const GpuKernel* plain, c
   const Conv3dAttrs conv{s.kd, s.k, s.k, 1, 1, 1, s.k == 3, 0, 0, 0};
   const Upconv3dAttrs up{2, 2, 2, 0};
   const auto pack = [&](const GpuKernel* f, i64 mode) {
-    Call c{&find(f, (op + "_pack").c_str()), {}, s.up ? bytes_of(Upconv3dPackAttrs{mode}) : bytes_of(Conv3dPackAttrs{mode, 1, 1, 1})};
+    Call c{&find(f, (op + "_pack").c_str()), {}, {}};
+    c.attrs = s.up ? bytes_of(Upconv3dPackAttrs{mode}) : bytes_of(Conv3dPackAttrs{mode, 1, 1, 1});
     c.t = {s.up ? tensor(w, s.i, s.o, 2, 2, 2) : tensor(w, s.o, s.i, s.kd, s.k, s.k), none()};
     c.t[1] = opaque(c.kernel->bytes(c.args(), 1));
     owned.push_back(c.t[1].data);
@@ -170,8 +171,8 @@ void bench(const char* table, const GpuKernel* family, const GpuKernel* plain, c
     if (pass == 0 && s.up) c.t = {x, wp, b, y, none()};
     if (pass == 0 && !s.up) c.t = {x, wp, b, y, at.stats ? o1 : none(), at.stats ? o2 : none(), none()};
     if (pass == 1) c.t = {y, wp, x, none()};
-    if (pass == 2)
-      c.t = {x, y, s.up ? tensor(dw, s.i, s.o, 2, 2, 2) : tensor(dw, s.o, s.i, s.kd, s.k, s.k), tensor(db, s.o, 1, 1, 1, 1), none()};
+    const Tensor gradient = s.up ? tensor(dw, s.i, s.o, 2, 2, 2) : tensor(dw, s.o, s.i, s.kd, s.k, s.k);
+    if (pass == 2) c.t = {x, y, gradient, tensor(db, s.o, 1, 1, 1, 1), none()};
     c.t.back() = opaque(c.kernel->bytes(c.args(), i32(c.t.size()) - 1));
     if (c.t.back().data) owned.push_back(c.t.back().data);
     return c;
@@ -231,7 +232,9 @@ int main(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) wanted |= !std::strcmp(argv[i], table);
     if (!wanted) continue;
     for (const Shape3& s : shapes) {
-      const GpuKernel* conv = !std::strcmp(table, "fp32") ? conv3d_gpu : !std::strcmp(table, "tf32") ? conv3d_tf32_gpu : conv3d_plain_gpu;
+      const GpuKernel* conv = !std::strcmp(table, "fp32")   ? conv3d_gpu
+                              : !std::strcmp(table, "tf32") ? conv3d_tf32_gpu
+                                                            : conv3d_plain_gpu;
       bench(table, s.up ? upconv3d_gpu : conv, s.up ? upconv3d_gpu : conv3d_plain_gpu, s);
     }
   }

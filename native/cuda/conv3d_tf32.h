@@ -75,7 +75,8 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvSh
       const int p = e / 2 % F::kPositions, r = e / 2 / F::kPositions, k = e % 2 * 4;
       const int d = d0 + r / T::kInH, h = h0 + r % T::kInH, w = w0 + p;
       const bool in = d >= 0 && d < D && h >= 0 && h < H && w >= 0 && w < W;
-      copy4(xs + e / 2 * F::kPosition + k, c.x + (((i64(nn) * D + d) * H + h) * W + w) * c.ldx + i0 + k, in ? channels - k : 0, vectors);
+      copy4(xs + e / 2 * F::kPosition + k, c.x + (((i64(nn) * D + d) * H + h) * W + w) * c.ldx + i0 + k, in ? channels - k : 0,
+            vectors);
     }
     for (int e = t; e < F::kW / F::kWRow * (OT / 4); e += kTileThreads) {
       const int o = e % (OT / 4) * 4, k = e / (OT / 4) % kTileC, tap = e / (OT / 4) / kTileC;
@@ -85,7 +86,8 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvSh
     }
     cp_async_commit();
     cp_async_wait<0>();
-    for (int e = t; e < T::kInRows * F::kPositions * 2; e += kTileThreads) round4(xs + e / 2 * F::kPosition + e % 2 * 4);  // its own copies
+    for (int e = t; e < T::kInRows * F::kPositions * 2; e += kTileThreads)
+      round4(xs + e / 2 * F::kPosition + e % 2 * 4);  // its own copies
     __syncthreads();
 
     const f32* x = xs + lg * F::kPosition + lt;
@@ -153,7 +155,8 @@ __global__ void __launch_bounds__(kTileThreads, 3) conv3d_fwd_tf32_kernel(ConvSh
 
 struct ForwardTf32 {
   template <int KD, int OT>
-  static void tile(const Launch& l, const ConvShape& s, const ConvCall& c, const TileGrid& g, int blocks, const TileSplit& split) {
+  static void tile(const Launch& l, const ConvShape& s, const ConvCall& c, const TileGrid& g, int blocks,
+                   const TileSplit& split) {
     launch({dim3(unsigned(g.tiles * blocks), unsigned(split.parts)), kTileThreads, Tf32Tile<KD, OT>::kBytes, l.stream},
            conv3d_fwd_tf32_kernel<KD, OT>, s, c, g, blocks, split);
   }

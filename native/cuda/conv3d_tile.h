@@ -225,9 +225,12 @@ inline bool tile_fits(const ConvShape& s) {
 // Calls f with the kernel's depth and the output channels of a block.
 template <class F>
 inline auto with_tile(const ConvShape& s, F f) {
-  using std::integral_constant;
-  if (s.kd == 3) return s.o <= 16 ? f(integral_constant<int, 3>(), integral_constant<int, 16>()) : f(integral_constant<int, 3>(), integral_constant<int, 32>());
-  return s.o <= 16 ? f(integral_constant<int, 1>(), integral_constant<int, 16>()) : f(integral_constant<int, 1>(), integral_constant<int, 32>());
+  constexpr std::integral_constant<int, 1> d1{};
+  constexpr std::integral_constant<int, 3> d3{};
+  constexpr std::integral_constant<int, 16> o16{};
+  constexpr std::integral_constant<int, 32> o32{};
+  if (s.kd == 3) return s.o <= 16 ? f(d3, o16) : f(d3, o32);
+  return s.o <= 16 ? f(d1, o16) : f(d1, o32);
 }
 
 constexpr i64 kTileDevice = 132;  // multiprocessors that the split is made for
@@ -266,7 +269,8 @@ inline TilePlan tile_plan(const ConvShape& shape) {
 
 struct ForwardFp32 {
   template <int KD, int OT>
-  static void tile(const Launch& l, const ConvShape& s, const ConvCall& c, const TileGrid& g, int blocks, const TileSplit& split) {
+  static void tile(const Launch& l, const ConvShape& s, const ConvCall& c, const TileGrid& g, int blocks,
+                   const TileSplit& split) {
     launch({dim3(unsigned(g.tiles * blocks), unsigned(split.parts)), kTileThreads, ConvTile<KD, OT>::kBytes, l.stream},
            conv3d_fwd_tile_kernel<KD, OT>, s, c, g, blocks, split);
   }

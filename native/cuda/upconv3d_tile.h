@@ -1,7 +1,7 @@
 // upconv3d (and the 1×1×1 convolution, its case of one tap) in fp32 as products of matrices whose rows are voxels.
 //
-// up_tile_kernel: forward and dx. A block of 128 threads makes BM voxels × OT channels; a thread 8 × 8. Forward: a block has one
-// tap, and its rows of y lie a stride apart. dx: the taps follow each other in the sum. Shared memory: a [channel][voxel], a
+// up_tile_kernel: forward and dx. A block of 128 threads makes 512 or 256 voxels × OT channels; a thread 8 × 8. Forward: a block
+// has one tap, and its rows of y lie a stride apart. dx: the taps follow each other in the sum. Shared memory: a [channel][voxel], a
 // thread's voxels are two runs of four, so that eight neighbours' 16-byte reads meet all banks.
 //
 // up_dw_tile_kernel: a block makes IT inputs × OT outputs of one tap over a chunk of voxels, its four warps by turns of voxels;

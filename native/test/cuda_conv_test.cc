@@ -1,5 +1,8 @@
 // The device's convolutions on the host executor, against sums written straight from the equations (conv_cases.h), in
-// three orders of threads. Usage: cuda_conv_test [table …]; prints "N passed, N failed".
+// three orders of threads. Usage: cuda_conv_test [table …]; prints "N passed, N failed". For a device:
+//   g++ -c -O2 -std=c++20 -DMACL_ISA=plain -DMACL_ISA_PLAIN -o plain.o native/kernels/table.cc
+//   nvcc -x cu -O3 -std=c++20 -gencode arch=compute_90a,code=sm_90a -o cuda_conv_test native/test/cuda_conv_test.cc
+//     native/cuda/{conv3d,upconv3d,linear}.cu -x none plain.o
 #include "conv_cases.h"
 #include "gpu_call.h"
 
