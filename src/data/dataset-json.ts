@@ -125,7 +125,10 @@ function readLabels(file: string, value: unknown): Pick<DatasetJson, 'labels' | 
   let ignoreValue: number | undefined;
   for (const [key, item] of entries) {
     const field = `labels[${JSON.stringify(key)}]`;
-    if (Array.isArray(item)) throw fileError(file, field, 'regions (a list of values) are not supported');
+    if (Array.isArray(item)) {
+      const words = `${file}: ${field}: regions (a list of values) are not supported`;
+      throw new MaclError('file', words, { file, field, expected: 'a whole number', found: item });
+    }
     const numbered = typeof item === 'string' && /^-?\d+$/.test(key);
     const entry = numbered
       ? { value: labelValue(file, field, key), name: item }

@@ -25,6 +25,8 @@ export type ExcludedCounts = Record<MetricName, { undefined: number; infinite: n
 
 /** Keys of the inner records are label values as strings, and `all`. */
 export interface PairedDifference {
+  /** Why `ci95` holds nothing. */
+  noInterval?: string;
   /** Cases in both sets. */
   cases: number;
   mean: Record<string, MetricValues>;
@@ -32,6 +34,8 @@ export interface PairedDifference {
 }
 
 export interface EvaluationDocument {
+  /** Why `ci95` holds nothing: with so few cases there is no interval to give. */
+  noInterval?: string;
   cases: Record<string, Record<string, ClassMetricsJson>>;
   mean: Record<string, MetricValues>;
   ci95: Record<string, MetricIntervals>;
@@ -122,17 +126,26 @@ function valueIn(cases: CasesMetrics, name: string, label: ClassLabel, metric: M
   throw new MaclError('dataset', `${name}: class ${label.value}: has no metrics`, { field: String(label.value) });
 }
 
+/** Drawn again and again from fewer values, a mean moves between them and says nothing of other cases. */
+const LEAST_CASES = 3;
+
 async function meansAndIntervals(
   columns: readonly Column[],
   options: BootstrapOptions,
-): Promise<{ mean: Record<string, MetricValues>; ci95: Record<string, MetricIntervals> }> {
+): Promise<Pick<PairedDifference, 'mean' | 'ci95' | 'noInterval'>> {
+  const count = columns[0]?.values.length ?? 0;
   const intervals = await bootstrapIntervals(
     columns.map((column) => column.values),
     options,
   );
   return {
     mean: byKey(columns, (column) => finiteOrNull(finiteMean(column.values))),
-    ci95: byKey(columns, (_, index) => intervalOrNull(intervals[index]!)),
+    ci95: byKey(columns, ({ values }, index) =>
+      values.filter(Number.isFinite).length < LEAST_CASES ? null : intervalOrNull(intervals[index]!),
+    ),
+    ...(count < LEAST_CASES && {
+      noInterval: `${count} ${count === 1 ? 'case says' : 'cases say'} nothing of how cases differ, ${LEAST_CASES} are the least`,
+    }),
   };
 }
 
@@ -155,11 +168,12 @@ export async function summarise(
   const columns = columnsOf(names, classes, (name, metric) =>
     classes.map((label) => valueIn(cases, name, label, metric)),
   );
-  const { mean, ci95 } = await meansAndIntervals(columns, options);
+  const { mean, ci95, noInterval } = await meansAndIntervals(columns, options);
   const document: EvaluationDocument = {
     cases: Object.fromEntries([...cases].map(([name, metrics]) => [name, caseJson(metrics, classes)])),
     mean,
     ci95,
+    ...(noInterval !== undefined && { noInterval }),
     classes: Object.fromEntries(
       classes.flatMap(({ value, name }) => (name === undefined ? [] : [[String(value), name]])),
     ) as Record<string, string>,

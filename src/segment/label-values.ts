@@ -49,12 +49,16 @@ export async function labelValues(
   return out;
 }
 
-/** Every value that occurs. Throws MaclError `label` for one that is not a whole number. */
+/** More distinct values than this are an image, whatever it is called. */
+const MOST_VALUES = 65_536;
+
+/** Every value that occurs. Throws MaclError `label` for one that is not a whole number, or for more than `most` values. */
 export async function valuesIn(
   voxels: ArrayLike<number>,
   what: string,
   breath: Breather,
   details: MaclErrorDetails = {},
+  most = MOST_VALUES,
 ): Promise<Set<number>> {
   const found = new Set<number>();
   let last: number | undefined;
@@ -67,11 +71,18 @@ export async function valuesIn(
       }
       found.add(value);
       last = value;
+      if (found.size > most) {
+        const words = `${what}: more than ${most} distinct values: not a label volume`;
+        throw new MaclError('label', words, { ...details, expected: most });
+      }
     }
     if (i % BLOCK === 0 && breath.due()) await breath.breathe();
   }
   return found;
 }
+
+/** Values in a message; more are counted. */
+const VALUES_SHOWN = 10;
 
 /** Fault 15: throws MaclError `label` for values that are not among the known ones. */
 export function checkValues(
@@ -83,6 +94,8 @@ export function checkValues(
   const outside = [...values].filter((value) => !known.has(value)).sort((a, b) => a - b);
   if (!outside.length) return;
   const expected = [...known].sort((a, b) => a - b);
-  const words = `${what}: label ${outside.join(', ')} is not among the classes ${expected.join(', ')}`;
+  const more = outside.length - VALUES_SHOWN;
+  const shown = outside.slice(0, VALUES_SHOWN).join(', ') + (more > 0 ? ` and ${more} more` : '');
+  const words = `${what}: label ${shown} is not among the classes ${expected.join(', ')}`;
   throw new MaclError('label', words, { ...details, expected, found: outside });
 }

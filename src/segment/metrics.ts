@@ -13,7 +13,19 @@ import { arrayKind } from '../realm.js';
 import { type Box } from './distance.js';
 import { mean, percentile, surfaceDistancesMm, surfaceOf } from './metrics-surface.js';
 
-export const METRIC_NAMES = ['dice', 'jaccard', 'hd95_monai', 'hd95_medpy', 'asd', 'assd'] as const;
+export const METRIC_NAMES = [
+  'dice',
+  'jaccard',
+  'hd95_monai',
+  'hd95_medpy',
+  'asd',
+  'assd_pooled',
+  'assd_mean',
+  /** Deprecated: equal to `assd_mean`. */
+  'assd',
+] as const;
+/** Those that people are shown. */
+export const SHOWN_METRICS = METRIC_NAMES.filter((name) => name !== 'assd');
 export type MetricName = (typeof METRIC_NAMES)[number];
 
 /** Which of the two masks has no voxel. */
@@ -119,6 +131,8 @@ function emptyMetrics(empty: EmptyMask): ClassMetrics {
     hd95_monai: distance,
     hd95_medpy: distance,
     asd: distance,
+    assd_pooled: distance,
+    assd_mean: distance,
     assd: distance,
     empty,
   };
@@ -146,14 +160,17 @@ async function classMetrics(
   pooled.set(toRef);
   pooled.set(toPred, toRef.length);
   const asd = mean(toRef);
-  const assd = (asd + mean(toPred)) / 2;
+  const assdMean = (asd + mean(toPred)) / 2;
+  const assdPooled = mean(pooled);
   return {
     dice: (2 * count.both) / (count.pred + count.ref),
     jaccard: count.both / (count.pred + count.ref - count.both),
     hd95_monai: Math.max(await percentile(toRef, 95, breath), await percentile(toPred, 95, breath)),
     hd95_medpy: await percentile(pooled, 95, breath),
     asd,
-    assd,
+    assd_pooled: assdPooled,
+    assd_mean: assdMean,
+    assd: assdMean,
   };
 }
 
@@ -195,7 +212,9 @@ function check(pred: VoxelArray, ref: VoxelArray, shape: Triple, spacingMm: Trip
  * - `dice` = 2|P∩R| / (|P|+|R|), `jaccard` = |P∩R| / |P∪R|
  * - `hd95_monai`: the larger of the two directed 95th percentiles of surface distances
  * - `hd95_medpy`: the 95th percentile of both directed sets together
- * - `asd`: mean distance from the prediction's surface to the reference's; `assd`: the mean of the two directed means
+ * - `asd`: mean distance from the prediction's surface to the reference's
+ * - `assd_pooled`: the mean of both directed sets together (medpy since 0.5, MONAI); `assd_mean`: the mean of the two directed
+ *   means; `assd`: deprecated, `assd_mean`
  */
 export async function caseMetrics(
   pred: VoxelArray,

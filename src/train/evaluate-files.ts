@@ -1,9 +1,9 @@
 /**
- * `macl evaluate`: a folder of predicted label volumes against a folder of reference ones. It reads, checks grids and
+ * `macl evaluate`: a folder, or a file, of predicted label volumes against reference ones. It reads, checks grids and
  * label values, and hands arrays to `segment/metrics.ts` and `segment/evaluate.ts`, which know no files. Node only.
  */
-import { readdir } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { readdir, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { Breather } from '../data/breathe.js';
 import { caseId } from '../data/dataset.js';
 import { classesOf, readDatasetJson } from '../data/dataset-json.js';
@@ -20,9 +20,9 @@ import { type CaseMetrics, caseMetrics } from '../segment/metrics.js';
 import { NIFTI, PROBABILITIES } from './predict-cases.js';
 
 export interface EvaluateFoldersOptions extends BootstrapOptions {
-  /** Folder of predictions, one label volume a case. */
+  /** Folder of predictions, one label volume a case; or one volume. */
   pred: string;
-  /** Folder of reference labels; a dataset.json in it or beside it names the classes. */
+  /** Folder of reference labels, or one of them; a dataset.json in the folder or beside it names the classes. */
   labels: string;
   /** Other predictions of the same cases, for the paired difference. */
   against?: string;
@@ -65,6 +65,60 @@ function shownNames(names: readonly string[]): string {
   return names.slice(0, NAMES_SHOWN).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
+/** The most label values, the background counted, that are taken for classes where nothing names them. */
+const MOST_CLASSES = 256;
+
+/** The volume where `path` is a file; undefined for a folder. */
+async function singleVolume(path: string): Promise<string | undefined> {
+  const info = await stat(path).catch((error: unknown) => {
+    throw asFileError(error, path, 'read');
+  });
+  if (info.isDirectory()) return undefined;
+  if (NIFTI.test(path)) return path;
+  throw new MaclError('file', `${path}: expected a folder, or a .nii or .nii.gz file`, { file: path });
+}
+
+interface Listed {
+  labels: Map<string, string>;
+  preds: Map<string, string>;
+  others?: Map<string, string>;
+  missing: string[];
+}
+
+/** Files and folders of predictions beside those of labels: two files are one case, whatever they are called. */
+async function listCases({ pred, labels, against }: EvaluateFoldersOptions, notes: Set<string>): Promise<Listed> {
+  const single = await singleVolume(pred);
+  const reference = await singleVolume(labels);
+  let id = single === undefined ? undefined : caseId(basename(single));
+  const all =
+    reference === undefined ? await listVolumes(labels) : new Map([[id ?? caseId(basename(reference)), reference]]);
+  id ??= reference === undefined ? undefined : caseId(basename(reference));
+  const only = (found: Map<string, string>): Map<string, string> =>
+    id === undefined ? found : new Map([...found].filter(([other]) => other === id));
+  const folder = async (path: string): Promise<Map<string, string>> => {
+    const one = await singleVolume(path);
+    return one === undefined ? only(await listVolumes(path, all)) : new Map([[id ?? caseId(basename(one)), one]]);
+  };
+  const preds = await folder(pred);
+  const others = against === undefined ? undefined : await folder(against);
+  if (!preds.size) {
+    const words = `${pred}: predictions: has none of case ${id}`;
+    throw new MaclError('dataset', words, { file: pred, field: 'predictions' });
+  }
+  const unlabelled = [...preds.keys()].filter((one) => !all.has(one));
+  if (unlabelled.length) {
+    const words = `${labels}: labels: missing for ${unlabelled.join(', ')}`;
+    throw new MaclError('dataset', words, { file: labels, field: 'labels', found: unlabelled });
+  }
+  // Who names one file asks for it alone.
+  const missing = [...only(all).keys()].filter((one) => !preds.has(one));
+  if (missing.length)
+    notes.add(`${missing.length} of ${all.size} labels have no prediction, left out: ${shownNames(missing)}`);
+  const alone = others ? [...preds.keys()].filter((one) => !others.has(one)) : [];
+  if (alone.length) notes.add(`not in ${against}, left out of the difference: ${shownNames(alone)}`);
+  return { labels: all, preds, ...(others && { others }), missing };
+}
+
 /**
  * Case → path of the volumes of a folder, sorted. Dot files and other files are skipped, and in a folder of predictions
  * (the labels are given then) the probabilities of a case, unless a case of the labels is called so.
@@ -105,7 +159,7 @@ interface NamedClasses {
 }
 
 /** Classes of the dataset.json in the labels' folder or the one above; undefined where there is none. */
-async function namedClasses(labels: string): Promise<NamedClasses | undefined> {
+async function namedClasses(labels: string, notes: Set<string>): Promise<NamedClasses | undefined> {
   for (const folder of [resolve(labels), dirname(resolve(labels))]) {
     try {
       const { classes, ignoreValue } = classesOf(await readDatasetJson(join(folder, 'dataset.json')));
@@ -117,6 +171,14 @@ async function namedClasses(labels: string): Promise<NamedClasses | undefined> {
           ...(ignoreValue !== undefined && { ignoreValue }),
         };
     } catch (error) {
+      if (
+        error instanceof MaclError &&
+        error.details.field?.startsWith('labels[') &&
+        Array.isArray(error.details.found)
+      ) {
+        notes.add(`${error.message}: every value of the volumes is evaluated by itself`);
+        return undefined;
+      }
       const cause = error instanceof MaclError ? error.cause : error;
       if (systemCode(cause) !== 'ENOENT' && systemCode(cause) !== 'ENOTDIR') throw error;
     }
@@ -153,21 +215,30 @@ class FolderEvaluator {
     return volume;
   }
 
-  /** The classes given, or dataset.json's, or every value that the reference labels hold (0 is the background then). */
-  async chooseClasses(options: EvaluateFoldersOptions, references: readonly string[]): Promise<readonly ClassLabel[]> {
+  /**
+   * The classes given, or dataset.json's, or every value that the volumes hold (0 is the background then): one that only
+   * predictions hold is found where there is none.
+   */
+  async chooseClasses(
+    options: EvaluateFoldersOptions,
+    references: readonly string[],
+    predictions: readonly string[],
+  ): Promise<readonly ClassLabel[]> {
     const named: NamedClasses | undefined = options.classes
       ? { classes: options.classes, background: options.background ?? 0 }
-      : await namedClasses(options.labels);
+      : await namedClasses(options.labels, this.notes);
     if (named) {
       this.classes = named.classes;
       this.background = named.background;
       this.ignoreValue = named.ignoreValue;
     } else {
-      const all = new Set<number>();
-      const breath = new Breather(this.signal);
-      for (const file of references) {
-        const { voxels } = await this.read(file);
-        for (const value of await this.values(voxels, file, breath)) if (value !== 0) all.add(value);
+      const all = await this.valuesOf(references);
+      const found = await this.valuesOf(predictions);
+      const alone = [...found].filter((value) => !all.has(value)).sort((a, b) => a - b);
+      if (alone.length) {
+        const which = `label ${shownNames(alone.map(String))}`;
+        this.notes.add(`${which}: in the predictions only, counted as found where there is none (Dice 0)`);
+        for (const value of alone) all.add(value);
       }
       this.classes = [...all].sort((a, b) => a - b).map((value) => ({ value }));
     }
@@ -177,6 +248,22 @@ class FolderEvaluator {
     }
     this.known = new Set([this.background, ...this.classes.map(({ value }) => value)]);
     return this.classes;
+  }
+
+  /** Every value of some files but the background. An image is found out before anything is measured. */
+  private async valuesOf(files: readonly string[]): Promise<Set<number>> {
+    const all = new Set<number>();
+    const breath = new Breather(this.signal);
+    for (const file of files) {
+      const { voxels } = await this.read(file);
+      const [what, details] = inFile(file);
+      for (const value of await valuesIn(voxels, what, breath, details, MOST_CLASSES)) if (value !== 0) all.add(value);
+      if (all.size >= MOST_CLASSES) {
+        const words = `${what}: with those before it ${all.size} label values, at most ${MOST_CLASSES - 1} are classes`;
+        throw new MaclError('label', words, details);
+      }
+    }
+    return all;
   }
 
   private values(voxels: VoxelArray, file: string, breath: Breather): Promise<Set<number>> {
@@ -220,25 +307,12 @@ export async function evaluateFolders(options: EvaluateFoldersOptions): Promise<
   checkOptions('evaluate', options, OPTIONS, ['pred', 'labels']);
   const { signal } = options;
   const notes = new Set<string>();
-  const labels = await listVolumes(options.labels);
-  const preds = await listVolumes(options.pred, labels);
-  const others = options.against === undefined ? undefined : await listVolumes(options.against, labels);
-  const unlabelled = [...preds.keys()].filter((id) => !labels.has(id));
-  if (unlabelled.length) {
-    const words = `${options.labels}: labels: missing for ${unlabelled.join(', ')}`;
-    throw new MaclError('dataset', words, { file: options.labels, field: 'labels', found: unlabelled });
-  }
-  const missing = [...labels.keys()].filter((id) => !preds.has(id));
-  if (missing.length)
-    notes.add(`${missing.length} of ${labels.size} labels have no prediction, left out: ${shownNames(missing)}`);
-  if (others) {
-    const alone = [...preds.keys()].filter((id) => !others.has(id));
-    if (alone.length) notes.add(`not in ${options.against}, left out of the difference: ${shownNames(alone)}`);
-  }
+  const { labels, preds, others, missing } = await listCases(options, notes);
   const evaluator = new FolderEvaluator(signal, notes);
   const classes = await evaluator.chooseClasses(
     options,
     [...preds.keys()].map((id) => labels.get(id)!),
+    [...preds, ...(others ?? [])].filter(([id]) => preds.has(id)).map(([, file]) => file),
   );
   const cases = new Map<string, CaseMetrics>();
   const against = new Map<string, CaseMetrics>();

@@ -39,7 +39,7 @@ function row(name: string, part: Part, keys: readonly string[], sign = false): s
   return [
     name,
     ...keys.map((key) => cell(part.mean[key]!.dice, part.ci95[key]!.dice, 3, sign)),
-    cell(part.mean['all']!.assd, part.ci95['all']!.assd, 2, sign),
+    cell(part.mean['all']!.assd_pooled, part.ci95['all']!.assd_pooled, 2, sign),
   ];
 }
 

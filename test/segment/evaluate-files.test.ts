@@ -82,6 +82,78 @@ describe('evaluateFolders', () => {
     expect(Object.keys(document.mean)).toEqual(['1', '5', 'all']);
   });
 
+  it('takes one file, beside a folder of labels or a file of any name', async () => {
+    await write('labelsTr/one.nii.gz', TWO);
+    await write('labelsTr/two.nii', LEFT);
+    await write('pred/one.nii.gz', TWO);
+    await write('other/else.nii', LEFT);
+    const pred = join(root, 'pred/one.nii.gz');
+    for (const labels of [join(root, 'labelsTr'), join(root, 'labelsTr/one.nii.gz')]) {
+      const { document, notes } = await evaluateFolders({ pred, labels, against: join(root, 'other/else.nii') });
+      expect(Object.keys(document.cases)).toEqual(['one']);
+      expect(document).toMatchObject({ mean: { all: { dice: 1 } }, missing: [], against: { cases: 1 } });
+      expect(notes).toEqual([]);
+    }
+    const pair = { pred: join(root, 'other/else.nii'), labels: join(root, 'labelsTr/two.nii') };
+    expect((await evaluateFolders(pair)).document.cases['else']!['1']!.dice).toBe(1);
+    const folder = { pred: join(root, 'pred'), labels: join(root, 'labelsTr/one.nii.gz') };
+    expect(Object.keys((await evaluateFolders(folder)).document.cases)).toEqual(['one']);
+    const wrong = { ...pair, labels: join(root, 'labelsTr') };
+    await expect(evaluateFolders(wrong)).rejects.toMatchObject({ code: 'dataset', details: { found: ['else'] } });
+    await expect(evaluateFolders({ ...pair, pred: join(root, 'none.nii') })).rejects.toMatchObject({ code: 'file' });
+  });
+
+  it('counts a label that only predictions hold as found where there is none', async () => {
+    await write('labelsTr/one.nii.gz', LEFT);
+    await write(
+      'pred/one.nii.gz',
+      volume((i) => (i < 3 ? 1 : i > 4 ? 2 : 0)),
+    );
+    const { document, notes } = await evaluateFolders(options());
+    expect(document.cases['one']!['1']!.dice).toBe(1);
+    expect(document.cases['one']!['2']).toMatchObject({ dice: 0, empty: 'ref' });
+    expect(document.mean['all']!.dice).toBe(0.5);
+    expect(notes).toEqual([expect.stringMatching(/label 2: in the predictions only/)]);
+    // Regions cannot be evaluated; the values that they are made of can.
+    const labels = { background: 0, whole: [1, 2], core: [2] };
+    await writeFile(join(root, 'dataset.json'), JSON.stringify({ labels }));
+    const plain = await evaluateFolders(options());
+    expect(Object.keys(plain.document.mean)).toEqual(['1', '2', 'all']);
+    expect(plain.notes.join()).toMatch(/labels\["whole"\]: regions .*every value .* by itself/);
+    await writeFile(join(root, 'dataset.json'), JSON.stringify({ labels: { background: 0, a: 1 } }));
+    await expect(evaluateFolders(options())).rejects.toMatchObject({ code: 'label', details: { found: [2] } });
+  });
+
+  it('finds out an image before anything is measured', async () => {
+    const shape: Triple = [128, 128, 64];
+    const image = Float32Array.from({ length: 128 * 128 * 64 }, (_, n) => n % 3000);
+    await write('labelsTr/one.nii.gz', image, shape);
+    await write('pred/one.nii.gz', image, shape);
+    const start = performance.now();
+    await expect(evaluateFolders(options())).rejects.toMatchObject({
+      code: 'label',
+      message: expect.stringMatching(
+        /one\.nii\.gz: voxels: more than 256 distinct values: not a label volume/,
+      ) as string,
+    });
+    expect(performance.now() - start).toBeLessThan(20_000);
+  });
+
+  it('reads labels that were saved through a scaling, and says what it overlooks of their places', async () => {
+    await write('labelsTr/one.nii.gz', LEFT);
+    const near = AFFINE.slice();
+    near[3] += 0.3;
+    await write(
+      'pred/one.nii.gz',
+      Float32Array.from(LEFT, (v) => v * 1.0000152587890625),
+      SHAPE,
+      near,
+    );
+    const { document, notes } = await evaluateFolders(options());
+    expect(document.mean['all']!.dice).toBe(1);
+    expect(notes).toEqual([expect.stringMatching(/corners lie up to 0\.3 mm/)]);
+  });
+
   it('gives the paired difference, and names cases that one side has', async () => {
     for (const name of ['one', 'two']) {
       await write(`labelsTr/${name}.nii.gz`, LEFT);
@@ -110,11 +182,13 @@ describe('evaluateFolders', () => {
     ],
     [
       'a label outside the classes',
-      () =>
-        write(
+      async () => {
+        await writeFile(join(root, 'dataset.json'), JSON.stringify({ labels: { background: 0, a: 1 } }));
+        await write(
           'pred/one.nii.gz',
           volume(() => 9),
-        ),
+        );
+      },
       { code: 'label', details: { found: [9] } },
     ],
     [

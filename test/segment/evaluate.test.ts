@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { bootstrapIntervals, finiteMean } from '../../src/segment/bootstrap.js';
 import { pairedDifference, summarise } from '../../src/segment/evaluate.js';
-import { evaluationTable } from '../../src/segment/evaluate-table.js';
+import { evaluationCsv, evaluationTable } from '../../src/segment/evaluate-table.js';
 import { type CaseMetrics, type ClassMetrics, type EmptyMask } from '../../src/segment/metrics.js';
 
 function of(dice: number, distance: number, empty?: EmptyMask): ClassMetrics {
@@ -11,6 +11,8 @@ function of(dice: number, distance: number, empty?: EmptyMask): ClassMetrics {
     hd95_monai: distance,
     hd95_medpy: distance,
     asd: distance,
+    assd_pooled: distance,
+    assd_mean: distance,
     assd: distance,
     ...(empty ? { empty } : {}),
   };
@@ -98,6 +100,8 @@ describe('summary', () => {
       hd95_monai: null,
       hd95_medpy: null,
       asd: null,
+      assd_pooled: null,
+      assd_mean: null,
       assd: null,
       empty: 'pred',
     });
@@ -107,14 +111,26 @@ describe('summary', () => {
   });
 
   it('pairs the difference case by case and class by class', async () => {
-    const ours = cases({ a: [of(0.9, 1), of(0.8, 2)], b: [of(0.7, 2), MISSED], only: [of(1, 0), of(1, 0)] });
-    const theirs = cases({ b: [of(0.5, 3), of(0.5, 9)], a: [of(0.8, 2), of(0.6, 4)] });
-    const { cases: count, mean, ci95 } = await pairedDifference(ours, theirs, LABELS);
-    expect(count).toBe(2);
-    expect(mean['1']!.dice).toBeCloseTo((0.1 + 0.2) / 2, 12);
+    const ours = cases({
+      a: [of(0.9, 1), of(0.8, 2)],
+      b: [of(0.7, 2), MISSED],
+      c: [of(0.8, 1.5), NOTHING],
+      only: [of(1, 0), of(1, 0)],
+    });
+    const theirs = cases({
+      b: [of(0.5, 3), of(0.5, 9)],
+      c: [of(0.65, 2.75), NOTHING],
+      a: [of(0.8, 2), of(0.6, 4)],
+    });
+    const { cases: count, mean, ci95, noInterval } = await pairedDifference(ours, theirs, LABELS);
+    expect(count).toBe(3);
+    expect(noInterval).toBeUndefined();
+    expect(mean['1']!.dice).toBeCloseTo((0.1 + 0.2 + 0.15) / 3, 12);
     expect(mean['2']!.assd).toBeCloseTo(-2, 12);
     // b's second class has no finite distance on our side: its first class alone counts there.
-    expect(mean['all']!.assd).toBeCloseTo((-1.5 + -1) / 2, 12);
+    expect(mean['all']!.assd).toBeCloseTo((-1.5 + -1 - 1.25) / 3, 12);
+    // One finite value of the second class: a mean, and no interval.
+    expect(ci95['2']!.assd).toBeNull();
     expect(ci95['1']!.dice![0]).toBeCloseTo(0.1, 12);
     expect(ci95['1']!.dice![1]).toBeCloseTo(0.2, 12);
     await expect(pairedDifference(ours, cases({ x: [MISSED, MISSED] }), LABELS)).rejects.toMatchObject({
@@ -136,13 +152,58 @@ describe('summary', () => {
     await expect(summarise(new Map([['a', new Map([[1, of(1, 0)]])]]), LABELS)).rejects.toThrow(/a: class 2/);
   });
 
+  it('has intervals from three cases on, and says why before', async () => {
+    const some: [ClassMetrics, ClassMetrics] = [of(0.9, 1), of(0.8, 2)];
+    const other: [ClassMetrics, ClassMetrics] = [of(0.7, 2), of(0.1, 7)];
+    const fewer: Record<string, [ClassMetrics, ClassMetrics]>[] = [{ a: some }, { a: some, b: other }];
+    for (const few of fewer) {
+      const document = await summarise(cases(few), LABELS);
+      expect(document.noInterval).toMatch(/^[12] cases? says? nothing/);
+      expect(new Set(Object.values(document.ci95).flatMap((row) => Object.values(row)))).toEqual(new Set([null]));
+    }
+    const three = await summarise(cases({ a: some, b: other, c: some }), LABELS);
+    expect(three.noInterval).toBeUndefined();
+    expect(evaluationTable(three)).toContain('3 cases, mean [95% interval]');
+    expect(evaluationTable(three)).toMatch(/1 Anterior +0\.833 \[0\.700, 0\.900\]/);
+  });
+
+  it('shows the ten worst cases and counts the others; the CSV has all', async () => {
+    const many = Object.fromEntries(
+      Array.from({ length: 13 }, (_, n) => [`c${n}`, [of(n / 100, n), NOTHING] as [ClassMetrics, ClassMetrics]]),
+    );
+    const document = await summarise(cases({ ...many, 'a "b", c': [NOTHING, NOTHING] }), LABELS);
+    const lines = evaluationTable(document).split('\n');
+    expect(lines.slice(-11).map((line) => line.split(/ {2,}/)[0])).toEqual([
+      ...Array.from({ length: 10 }, (_, n) => `c${n}`),
+      'and 4 more: --csv and --json have all',
+    ]);
+    const rows = evaluationCsv(document).split('\n');
+    expect(rows[0]).toBe('case,class,name,dice,jaccard,hd95_monai,hd95_medpy,asd,assd_pooled,assd_mean,assd,empty');
+    expect(rows).toHaveLength(1 + 14 * 2);
+    expect(rows[1]).toBe('c0,1,Anterior,0,0,0,0,0,0,0,0,');
+    expect(rows.at(-1)).toBe('"a ""b"", c",2,,,,,,,,,,both');
+  });
+
   it('prints a table', async () => {
     const ours = cases({ a: [of(0.9, 1), of(0.8, 2)], b: [of(0.7, 2), MISSED] });
     const theirs = cases({ a: [of(0.8, 2), of(0.6, 4)], b: [of(0.5, 3), of(0.5, 9)] });
     const text = evaluationTable(await summarise(ours, LABELS, { against: theirs }));
-    expect(text).toContain('2 cases, mean [95% interval]');
-    expect(text).toMatch(/1 Anterior +0\.800 \[0\.700, 0\.900\]/);
+    expect(text).toContain('2 cases, mean; no interval: 2 cases say nothing of how cases differ, 3 are the least');
+    expect(text).toMatch(/1 Anterior +0\.800 +0\./);
+    expect(text).toContain('ASSD pooled (mm)');
+    expect(text).not.toContain('ASSD (mm)');
     expect(text).toContain('2: 1 with one mask empty');
-    expect(text).toMatch(/1 Anterior +\+0\.150 \[\+0\.100, \+0\.200\]/);
+    expect(text).toMatch(/1 Anterior +\+0\.150 +\+/);
+    // The worst case first; its second class is missed.
+    expect(
+      text
+        .split('\n')
+        .slice(-3)
+        .map((line) => line.split(/ {2,}/).slice(0, 2)),
+    ).toEqual([
+      ['case, worst first', 'Dice'],
+      ['b', '0.350'],
+      ['a', '0.850'],
+    ]);
   });
 });

@@ -6,7 +6,8 @@ The definitions are written out here with binary_erosion and distance_transform_
 
 - surface: the mask less its erosion by the face neighbours, outside the array counting as background
 - hd95_monai: the larger of the two directed 95th percentiles; hd95_medpy: the 95th percentile of both sets together
-- asd: mean of the distances prediction -> reference; assd: the mean of the two directed means (medpy)
+- asd: mean of the distances prediction -> reference; assd_pooled: the mean of both directions' distances together (medpy
+  since 0.5, MONAI); assd_mean: the mean of the two directed means; assd: the same, deprecated
 
 Not used when tests run: they read the file alone. NaN and infinities are written as strings.
 """
@@ -37,11 +38,11 @@ def directed(a, b, spacing):
 
 def metrics(pred, ref, spacing):
     p, r, both = int(pred.sum()), int(ref.sum()), int((pred & ref).sum())
-    names = ["dice", "jaccard", "hd95_monai", "hd95_medpy", "asd", "assd"]
+    names = ["dice", "jaccard", "hd95_monai", "hd95_medpy", "asd", "assd_pooled", "assd_mean", "assd"]
     if p == 0 and r == 0:
         return {**{n: math.nan for n in names}, "empty": "both"}
     if p == 0 or r == 0:
-        values = [0.0, 0.0] + [math.inf] * 4
+        values = [0.0, 0.0] + [math.inf] * 6
         return {**dict(zip(names, values)), "empty": "pred" if p == 0 else "ref"}
     to_ref, to_pred = directed(pred, ref, spacing), directed(ref, pred, spacing)
     return {
@@ -50,6 +51,8 @@ def metrics(pred, ref, spacing):
         "hd95_monai": max(np.percentile(to_ref, 95), np.percentile(to_pred, 95)),
         "hd95_medpy": np.percentile(np.hstack([to_ref, to_pred]), 95),
         "asd": to_ref.mean(),
+        "assd_pooled": np.concatenate([to_ref, to_pred]).mean(),
+        "assd_mean": (to_ref.mean() + to_pred.mean()) / 2,
         "assd": (to_ref.mean() + to_pred.mean()) / 2,
     }
 

@@ -8,9 +8,10 @@ export const command: Command = {
   name: 'evaluate',
   describe: 'metrics of predictions, per case and class, with intervals',
   flags: {
-    pred: { ...text('pred', 'folder of predictions'), demandOption: true },
-    labels: { ...text('labels', 'folder of reference labels'), demandOption: true },
+    pred: { ...text('pred', 'folder of predictions, or one of them'), demandOption: true },
+    labels: { ...text('labels', 'folder of reference labels, or one of them'), demandOption: true },
     against: text('against', 'other predictions of the same cases: adds the paired difference'),
+    csv: toggle('print a row a case and class'),
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
@@ -28,7 +29,8 @@ export const command: Command = {
       progress.done();
       for (const note of notes) context.say(note);
       if (isSet(flags, 'json')) return printJson(context, document);
-      const { evaluationTable } = await import('../../segment/evaluate-table.js');
+      const { evaluationCsv, evaluationTable } = await import('../../segment/evaluate-table.js');
+      if (isSet(flags, 'csv')) return context.print(evaluationCsv(document));
       context.print(evaluationTable(document));
     } finally {
       progress.done();
