@@ -4,15 +4,16 @@
  * roles. It reads names and at most one header; voxels are read by `prepare.ts`. Node only.
  */
 import { stat } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type ChannelKind } from '../config/fingerprint.js';
 import { MaclError } from '../errors.js';
 import { type DatasetClass } from './dataset-json.js';
 import { asFileError } from './files.js';
-import { DatasetFolder } from './layouts/folder.js';
+import { DatasetFolder, namesIn } from './layouts/folder.js';
 import { settleIdentity } from './layouts/identity.js';
 import { LAYOUTS } from './layouts/index.js';
-import { counted, shownNames } from './layouts/names.js';
+import { counted, isClutter, NIFTI, shownNames } from './layouts/names.js';
+import { isRaw } from './layouts/raw.js';
 import { TABLE } from './layouts/table.js';
 import { type CaseRole, type LayoutName, type Listing } from './layouts/types.js';
 import { nothingFits } from './layouts/unknown.js';
@@ -76,12 +77,22 @@ async function openFolder(path: string, options: OpenDatasetOptions): Promise<Da
     throw asFileError(error, path, 'open');
   });
   const followLinks = options.followLinks ?? false;
-  if (info.isDirectory()) return new DatasetFolder(real, followLinks);
+  if (info.isDirectory()) return new DatasetFolder(await innerFolder(real, options), followLinks);
   if (!TABLE.test(real) || options.imageGlobs || options.labelGlob !== undefined) {
     const words = `${path}: data: expected a folder, or a table of cases (.csv, .tsv) without patterns`;
     throw new MaclError('dataset', words, { file: path, field: 'data' });
   }
   return new DatasetFolder(dirname(real), followLinks, real);
+}
+
+/** The only folder of a folder, where it is a dataset by its names: archives unpack so. */
+async function innerFolder(root: string, { imageGlobs, labelGlob }: OpenDatasetOptions): Promise<string> {
+  if (imageGlobs || labelGlob !== undefined || (await isRaw(root))) return root;
+  const entries = (await namesIn(root)).filter(({ name }) => !isClutter(name));
+  const folders = entries.filter((entry) => entry.isDirectory());
+  if (folders.length !== 1 || entries.some(({ name }) => NIFTI.test(name))) return root;
+  const inner = join(root, folders[0]!.name);
+  return (await isRaw(inner)) ? inner : root;
 }
 
 /** Opens a dataset. Throws MaclError `dataset` or `file`; missing files are noted in the cases, for `prepare`. */

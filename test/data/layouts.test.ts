@@ -443,6 +443,42 @@ describe('a folder without dataset.json', () => {
     );
   });
 
+  it('whose folders say what volumes are for: test is no training, validation is held back', async () => {
+    const pairs = (folder: string, id: string): string[] => [
+      `${folder}/images/${id}.nii`,
+      `${folder}/labels/${id}.nii`,
+    ];
+    const root = dataset([
+      ...pairs('train', 'a'),
+      ...pairs('train', 'b'),
+      ...pairs('Validation set', 'a'),
+      ...pairs('test', 'c'),
+    ]);
+    const set = await openDataset(root);
+    expect(set.cases.map(({ id, role, group, label }) => [id, role, group, label !== undefined])).toEqual([
+      ['training_a', 'training', 'training/a', true],
+      ['training_b', 'training', 'training/b', true],
+      ['validation_a', 'validation', 'validation/a', true],
+    ]);
+    expect(set.notTaken.map(({ path, why }) => [path, why])).toEqual([
+      ['test/images/c.nii', 'in a folder for testing'],
+      ['test/labels/c.nii', 'in a folder for testing'],
+    ]);
+    const globs = { imageGlobs: ['**/images/*.nii'], labelGlob: '**/labels/*.nii' };
+    expect((await openDataset(root, globs)).cases).toHaveLength(3);
+    expect((await openDataset(root, { imageGlobs: ['test/images/*'] })).cases).toHaveLength(1);
+    linkSync(join(root, 'train/images/a.nii'), join(root, 'test/images/d.nii'));
+    expect((await openDataset(root)).notes).toContain('1 case for testing, never trained on: training_a');
+  });
+
+  it('is not misled by the name of the project, and finds a dataset one folder down', async () => {
+    const files = ids(2).flatMap((id) => [`liver-seg/${id}/ct.nii`, `liver-seg/${id}/mask.nii`]);
+    expect(Object.keys(shown(await openDataset(dataset(files))))).toEqual(['p0', 'p1']);
+    const inner = dataset(pairsOf(['a']).map((file) => `Task07_Toy/${file}`));
+    writeFileSync(join(inner, 'Task07_Toy/dataset.json'), JSON.stringify(V1));
+    expect(await openDataset(inner)).toMatchObject({ layout: 'msd', root: join(inner, 'Task07_Toy') });
+  });
+
   it('of BIDS: masks in derivatives, several sessions of one subject', async () => {
     const set = await openDataset(
       dataset([

@@ -29,7 +29,8 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function namesIn(folder: string): Promise<Dirent[]> {
+/** What is in a folder, sorted by name. */
+export async function namesIn(folder: string): Promise<Dirent[]> {
   try {
     return (await readdir(folder, { withFileTypes: true })).sort((a, b) => compareText(a.name, b.name));
   } catch (error) {

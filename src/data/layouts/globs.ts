@@ -1,8 +1,8 @@
 /** A folder whose images and masks two patterns name: --image-glob (once for each channel) and --label-glob. Node only. */
 import { MaclError } from '../../errors.js';
 import { compileGlob, type Match } from './glob.js';
-import { compareText, namesMask, shownNames } from './names.js';
-import { pair, pairByNames, type Volume } from './pairing.js';
+import { compareText, namesMask, shownNames, splitOf } from './names.js';
+import { pair, pairByNames, splitOfPath, type Volume } from './pairing.js';
 import { casesOf, type ImageVolume, niftiBelow } from './patients.js';
 import { type Layout } from './types.js';
 
@@ -21,7 +21,14 @@ export const globs: Layout = {
   recognise: (folder, { imageGlobs, labelGlob }) =>
     Promise.resolve(folder.file === undefined && (imageGlobs !== undefined || labelGlob !== undefined)),
   async list(folder, { imageGlobs, labelGlob, signal }) {
-    const volumes = await niftiBelow(folder, signal);
+    const all = await niftiBelow(folder, signal);
+    // A folder for testing is taken where a pattern names it, not where one happens to fit.
+    const named = [...(imageGlobs ?? []), labelGlob ?? ''].some((pattern) =>
+      pattern.split('/').some((part) => splitOf(part) === 'test'),
+    );
+    const isTest = ({ name }: Volume): boolean => !named && splitOfPath(name) === 'test';
+    for (const volume of all) if (isTest(volume)) folder.leaveOut('in a folder for testing', volume.path);
+    const volumes = all.filter((volume) => !isTest(volume));
     const nothing = (flag: string, pattern: string): MaclError => {
       const names = volumes.length ? shownNames(volumes.map(({ name }) => name)) : 'none';
       const words = `${folder.root}: ${flag} ${pattern}: fits none of the volumes that are there: ${names}`;
@@ -45,7 +52,7 @@ export const globs: Layout = {
       layout: 'globs',
       source: folder.root,
       cases: casesOf(folder, images, pairMatched(images, labels)),
-      tests: [],
+      tests: all.filter((volume) => isTest(volume) && !namesMask(volume.name)),
       classes: [],
     };
   },

@@ -42,7 +42,7 @@ export function shownNames(names: readonly string[]): string {
 export const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
 
 const MASK_WORD =
-  /^(segs?|segm|dseg|labels(tr|ts|va|val)|labelmap|gt|gtv|truth|roi|annotations?|contours?|\p{L}*(masks?|labels?|seg|segmentations?))$/u;
+  /^(segs?|segm|dseg|labels(tr|ts|va|val)|labelmap|gt|gtv|truth|roi|annotations?|contours?|delineations?|manual|\p{L}*(masks?|labels?|seg|segmentations?))$/u;
 const IMAGE_WORD = /^(images?(tr|ts|va|val)?|imgs?|scans?|volumes?|vol)$/;
 
 /** The words of a name: letters and digits apart, "LungMask" is two. */
@@ -61,12 +61,39 @@ function wordsOf(name: string): string[] {
 const isMaskWord = (word: string): boolean => MASK_WORD.test(word);
 const isRoleWord = (word: string): boolean => MASK_WORD.test(word) || IMAGE_WORD.test(word) || word === 'ground';
 
-/** Whether a path says of itself that it is a mask: "p1/seg.nii.gz", "labels/p1.nii.gz", "p1-label.nii". */
+/**
+ * Whether a path says of itself that it is a mask: "p1/seg.nii.gz", "labels/p1.nii.gz", "p1-label.nii". A folder that is
+ * called after a project ("liver-seg 2020") holds images too: it says so with its last word only.
+ */
 export function namesMask(path: string): boolean {
-  return path
-    .replace(NIFTI, '')
-    .split('/')
-    .some((part) => wordsOf(part).some(isMaskWord));
+  const parts = path.replace(NIFTI, '').split('/');
+  const file = wordsOf(parts.pop()!);
+  return file.some(isMaskWord) || parts.some((part) => isMaskWord(wordsOf(part).at(-1) ?? ''));
+}
+
+export type SplitName = 'training' | 'validation' | 'test';
+
+const SPLIT_WORDS: Readonly<Record<string, SplitName>> = {
+  ...{ train: 'training', training: 'training', tr: 'training', imagestr: 'training', labelstr: 'training' },
+  ...{
+    val: 'validation',
+    valid: 'validation',
+    validation: 'validation',
+    imagesva: 'validation',
+    labelsva: 'validation',
+  },
+  ...{ imagesval: 'validation', labelsval: 'validation', test: 'test', testing: 'test', ts: 'test' },
+  ...{ imagests: 'test', labelsts: 'test' },
+};
+const FILLER = /^(set|sets|data|dataset|cases|split)$/;
+
+/** What a folder's name says that its volumes are for: "train", "Test set", "imagesTs", "validation data". */
+export function splitOf(folder: string): SplitName | undefined {
+  const words = wordsOf(folder).filter(
+    (word) => !FILLER.test(word) && !(isRoleWord(word) && !Object.hasOwn(SPLIT_WORDS, word)),
+  );
+  const [word] = words;
+  return words.length === 1 && Object.hasOwn(SPLIT_WORDS, word!) ? SPLIT_WORDS[word!] : undefined;
 }
 
 /** A path without the words that say image or mask: equal for an image and its mask. */

@@ -2,7 +2,7 @@
  * Images and masks of a folder without a list: which mask belongs to which image, what the cases are called, whose they
  * are. By names and folders, never by position; what fits nothing, or more than one, is left out by name. No files.
  */
-import { compareText, composed, isRoleFolder, NIFTI, patientOf, sharedKey } from './names.js';
+import { compareText, composed, isRoleFolder, NIFTI, patientOf, sharedKey, type SplitName, splitOf } from './names.js';
 
 export interface Volume {
   path: string;
@@ -23,11 +23,30 @@ type Key<T> = (volume: T) => string | undefined;
 
 const folderOf = (name: string): string => name.slice(0, Math.max(0, name.lastIndexOf('/')));
 
-/** Folders of a path that say more than image or mask. */
+/** Folders of a path that say more than image, mask, or what the volume is for. */
 const foldersOf = (name: string): string[] =>
   composed(folderOf(name))
     .split('/')
-    .filter((part) => part !== '' && !isRoleFolder(part));
+    .filter((part) => part !== '' && !isRoleFolder(part) && splitOf(part) === undefined);
+
+/** What the folders of a path say that the volume is for; the innermost decides. */
+export function splitOfPath(name: string): SplitName | undefined {
+  return folderOf(name)
+    .split('/')
+    .reverse()
+    .map(splitOf)
+    .find((split) => split !== undefined);
+}
+
+/** The folders that all paths begin with: what they are called says nothing of one volume among others. */
+export function commonFolders(names: readonly string[]): number {
+  const [first = [], ...rest] = names.map((name) => folderOf(name).split('/').filter(Boolean));
+  return rest.reduce((depth, parts) => {
+    let same = 0;
+    while (same < Math.min(depth, parts.length) && parts[same] === first[same]) same++;
+    return same;
+  }, first.length);
+}
 
 /** How many folders all paths begin with: an archive's own folder says nothing of patients. */
 function commonDepth(names: readonly string[]): number {
@@ -92,6 +111,7 @@ export function pairByNames<T extends Volume>(images: readonly T[], masks: reado
  */
 export function nameCases(names: readonly string[]): { id: string; group: string }[] {
   const depth = commonDepth(names);
+  const splits = new Set(names.map(splitOfPath));
   const perFolder = new Map<string, number>();
   for (const name of names) perFolder.set(folderOf(name), (perFolder.get(folderOf(name)) ?? 0) + 1);
   return names.map((name) => {
@@ -99,7 +119,11 @@ export function nameCases(names: readonly string[]): { id: string; group: string
     const stem = composed(name.slice(folderOf(name) === '' ? 0 : folderOf(name).length + 1)).replace(NIFTI, '');
     const alone = folders.length > 0 && perFolder.get(folderOf(name)) === 1;
     const id = [...folders, ...(alone ? [] : [stem])].join('_');
-    return { id, group: folders[0] ?? patientOf(id) };
+    const patient = folders[0] ?? patientOf(id);
+    if (splits.size < 2) return { id, group: patient };
+    // Folders of one split may number their patients anew.
+    const split = splitOfPath(name) ?? 'other';
+    return { id: `${split}_${id}`, group: `${split}/${patient}` };
   });
 }
 

@@ -6,8 +6,16 @@ import { MaclError } from '../../errors.js';
 import { decideChannels, groupChannels } from './channels.js';
 import { DICOM_NAME, leaveOutDicom } from './dicom.js';
 import { type DatasetFolder } from './folder.js';
-import { composed, counted, namesMask, NIFTI, sharedKey, shownNames } from './names.js';
-import { nameCases, type Pairing, pairByNames, sortByName, type Volume } from './pairing.js';
+import { composed, counted, isRoleFolder, namesMask, NIFTI, sharedKey, shownNames } from './names.js';
+import {
+  commonFolders,
+  nameCases,
+  type Pairing,
+  pairByNames,
+  sortByName,
+  splitOfPath,
+  type Volume,
+} from './pairing.js';
 import { type Layout, type ListedCase } from './types.js';
 import { nothingFits } from './unknown.js';
 
@@ -23,9 +31,10 @@ export interface ImageVolume extends Volume {
 export const patients: Layout = {
   recognise: (folder) => Promise.resolve(folder.file === undefined),
   async list(folder, { signal }) {
-    const volumes = await niftiBelow(folder, signal);
-    const masks = volumes.filter(({ name }) => namesMask(name));
-    const files = volumes.filter(({ name }) => !namesMask(name));
+    const all = await niftiBelow(folder, signal);
+    const { masks, files } = tellMasks(all.filter(({ name }) => splitOfPath(name) !== 'test'));
+    const tests = all.filter(({ name }) => splitOfPath(name) === 'test');
+    for (const { path } of tests) folder.leaveOut('in a folder for testing', path);
     if (!files.length) throw nothingFits(folder, masks);
     const { images, asChannels } = joinChannels(folder, files, masks);
     const cases = casesOf(folder, images, pairByNames<Volume>(images, masks));
@@ -34,7 +43,7 @@ export const patients: Layout = {
       layout: asChannels ? 'nnunet' : isFlat ? 'folder' : 'patients',
       source: folder.root,
       cases,
-      tests: [],
+      tests: tests.filter(({ name }) => !namesMask(name)),
       classes: [],
     };
   },
@@ -51,6 +60,15 @@ export async function niftiBelow(folder: DatasetFolder, signal: AbortSignal | un
   }
   await leaveOutDicom(folder, maybeDicom);
   return sortByName(volumes);
+}
+
+/** Masks by their names, and the others. What all paths begin with (a project's folder) says nothing of one of them. */
+function tellMasks(volumes: readonly Volume[]): { masks: Volume[]; files: Volume[] } {
+  const names = volumes.map(({ name }) => name);
+  const parts = names[0]?.split('/').slice(0, commonFolders(names)) ?? [];
+  const depth = parts.filter((part) => !isRoleFolder(part)).length === parts.length ? parts.length : 0;
+  const isMask = ({ name }: Volume): boolean => namesMask(name.split('/').slice(depth).join('/'));
+  return { masks: volumes.filter(isMask), files: volumes.filter((volume) => !isMask(volume)) };
 }
 
 const bare = (name: string): string => name.replace(NIFTI, '');
@@ -90,7 +108,8 @@ export function casesOf(folder: DatasetFolder, images: readonly ImageVolume[], p
     }
     const label = paired.masks.get(image)?.path;
     const { images: files, missing } = image;
-    cases.set(id, { id, role: 'training', group, images: files, missing, ...(label !== undefined && { label }) });
+    const role = splitOfPath(image.name) === 'validation' ? 'validation' : 'training';
+    cases.set(id, { id, role, group, images: files, missing, ...(label !== undefined && { label }) });
   }
   noteSeveral(folder, images, named);
   return [...cases.values()];

@@ -29,10 +29,12 @@ const FOLDERS: ReadonlySet<string> = new Set(['imagesTr', 'labelsTr', 'imagesTs'
 type ListEntry = Entry & { role: 'training' | 'validation' };
 const isListEntry = (entry: Entry): entry is ListEntry => entry.role !== 'test';
 
+/** Whether a folder has what this layout is known by. */
+export const isRaw = async (root: string): Promise<boolean> =>
+  (await exists(join(root, 'dataset.json'))) || (await exists(join(root, 'imagesTr')));
+
 export const raw: Layout = {
-  recognise: async (folder) =>
-    folder.file === undefined &&
-    ((await exists(join(folder.root, 'dataset.json'))) || (await exists(join(folder.root, 'imagesTr')))),
+  recognise: async (folder) => folder.file === undefined && (await isRaw(folder.root)),
   async list(folder) {
     const file = join(folder.root, 'dataset.json');
     await folder.inside('dataset.json', file, 'file');
