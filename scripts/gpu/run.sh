@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with a card and its driver, from this folder:
 #   ./run.sh correctness   every operation, fusions, whole steps, the backend's own tests: on cuda, beside the reference
+#   ./run.sh rehearse      the same on cuda-host, without a card: minutes
 #   ./run.sh bench         step and inference times on cuda, JSON and a table
 #   ./run.sh macl …        the command line
 # Results lie in $OUT (this folder without it). MACL_RESUME=1 goes on where an earlier `correctness` stopped.
@@ -25,6 +26,9 @@ case ${1:-} in
     "$node" test/golden/macl.js inspect
     "$node" test/golden/run.js test/golden/{ops,optim,edges,warp3d,fused,step,threads,cuda}.test.js
     ;;
+  rehearse)
+    MACL_TEST_DEVICES=reference,cuda-host exec ./run.sh correctness
+    ;;
   bench)
     shift
     mkdir -p bench/results
@@ -35,7 +39,7 @@ case ${1:-} in
     "$node" test/golden/macl.js "$@"
     ;;
   *)
-    sed -n '2,6p' "$0"
+    sed -n '2,7p' "$0"
     exit 2
     ;;
 esac

@@ -32,6 +32,12 @@ const WANTED: readonly (readonly [BackendName, string | undefined])[] = [
   ['cuda', 'fp32'],
 ];
 
+/** Products rounded to TF32: held to bounds of their own, by the tests that have some. */
+export const TF32: typeof WANTED = [
+  ['cuda-host', 'tf32'],
+  ['cuda', 'tf32'],
+];
+
 const labelOf = (name: BackendName, isa: string | undefined) => (isa ? `${name} ${isa}` : name);
 
 async function open(name: BackendName, isa: string | undefined, threads: number): Promise<Device> {
@@ -45,10 +51,10 @@ async function open(name: BackendName, isa: string | undefined, threads: number)
 }
 
 /** All of them; a missing one has no backend. The reference must be there. */
-export async function openDevices(threads = 2): Promise<Device[]> {
+export async function openDevices(threads = 2, more: typeof WANTED = []): Promise<Device[]> {
   const devices: Device[] = [];
   const only = process.env.MACL_TEST_DEVICES?.split(',');
-  const wanted = WANTED.filter(([name]) => only?.includes(name) ?? true);
+  const wanted = [...WANTED, ...more].filter(([name]) => only?.includes(name) ?? true);
   for (const [name, isa] of wanted) devices.push(await open(name, isa, threads));
   for (const d of devices) if (!d.backend) process.stderr.write(`skipped: ${d.label}: ${d.reason}\n`);
   if (!devices[0]?.backend) throw new Error(`the reference must be there: ${devices[0]?.reason}`);

@@ -5,19 +5,22 @@
  */
 import { afterAll, describe, expect, test } from 'vitest';
 import type { Fusion } from '../../src/backend/types.js';
-import { openDevices, type Device } from './devices.js';
+import { openDevices, TF32, type Device } from './devices.js';
 import { drivers, type BaseCase, type Built, type Driver, type Inputs, type Mode } from './drivers.js';
 import { largest, readGolden, relativeError, type Golden } from './fixtures.js';
 import { randomInputs } from './random.js';
 import { Rig } from './rig.js';
 
-const devices = await openDevices();
+const devices = await openDevices(2, TF32);
 afterAll(async () => {
   for (const d of devices) await d.backend?.close();
 });
 
-/** Largest error over the tensor's largest entry. float64 sums in another order; fp32 with sums of up to 1,800 terms. */
-const TOLERANCE = { f64: 1e-12, f32: 4e-6 } as const;
+/**
+ * Largest error over the tensor's largest entry. float64 sums in another order; fp32 with sums of up to 1,800 terms; TF32
+ * rounds both factors of a convolution's products to 2⁻¹¹.
+ */
+const TOLERANCE = { f64: 1e-12, f32: 4e-6, tf32: 2e-3 } as const;
 /** fp32 has 2⁻²⁴ of a mean 200 times the deviation to lose. */
 const OFFSET_TOLERANCE = 1e-4;
 
@@ -55,9 +58,9 @@ function check(
   results: ReadonlyMap<string, Float64Array>,
   expected: (name: string, gradient: boolean) => Float64Array,
 ): void {
-  const real = device.backend?.info.real ?? 'f64';
-  const tolerance =
-    c.name === 'offset' && real === 'f32' ? OFFSET_TOLERANCE : TOLERANCE[real === 'f64' ? 'f64' : 'f32'];
+  const { real, isa } = device.backend?.info ?? { real: 'f64', isa: '' };
+  const kind = isa === 'tf32' ? isa : real;
+  const tolerance = c.name === 'offset' && kind === 'f32' ? OFFSET_TOLERANCE : TOLERANCE[kind];
   for (const name of [...built.results, ...built.gradients]) {
     const want = expected(name, built.gradients.includes(name));
     // A tensor that should be all zero is held to the tolerance itself.
