@@ -4,21 +4,38 @@
  */
 export { MaclError, type MaclErrorCode, type MaclErrorDetails } from './errors.js';
 export type { Grid, Triple, Volume, VoxelArray } from './data/volume.js';
-export type { OnEvent, TrainEvent } from './train/events.js';
+export type { CaseEvent, OnEvent, TrainEvent } from './train/events.js';
 export type { DeviceName, BackendName, BackendReport } from './backend/types.js';
 export type {
+  AugmentConfig,
+  AugmentInput,
   ConfigInput,
+  DataConfig,
+  FinetuneConfig,
   FinetuneConfigInput,
+  FinetuneLossConfig,
+  InitConfig,
+  IntensityConfig,
   MaclConfig,
+  ModelConfig,
+  NormalizeKind,
+  OptimizerConfig,
+  PresetName,
+  PretrainConfig,
   PretrainConfigInput,
+  PretrainLossConfig,
   ResolvedConfig,
+  TrainConfig,
 } from './config/types.js';
+export type { ResolveOptions } from './config/resolve.js';
+export type { JsonSchema } from './config/validate.js';
 export { configSchema, PRESETS } from './config/index.js';
 
 export { pretrain, type PretrainOptions } from './train/pretrain.js';
 export { finetune, type FinetuneOptions } from './train/finetune.js';
-export type { RunSummary } from './train/trainer.js';
-export type { Represented } from './train/loop.js';
+export type { MachineOptions, RunOptions, RunSummary } from './train/trainer.js';
+export type { DataOptions } from './train/setup.js';
+export type { Represented, StepRecord } from './train/loop.js';
 export type { Representation } from './train/representation.js';
 export {
   quickstart,
@@ -28,6 +45,8 @@ export {
   type QuickstartRow,
 } from './train/quickstart.js';
 export type { QuickstartSizes } from './train/quickstart-settings.js';
+export type { Interval, Measured, RowName } from './train/quickstart-report.js';
+export type { AffineSource } from './data/nifti-affine.js';
 export { prepare, type PrepareOptions, type PrepareSummary } from './train/prepare-command.js';
 export { step, type StepOptions } from './train/step-files.js';
 export {
@@ -41,15 +60,36 @@ export {
   evaluateFolders as evaluate,
   type EvaluateFoldersOptions as EvaluateOptions,
   type FolderDocument,
+  type FolderEvaluation,
 } from './train/evaluate-files.js';
 export type { LabelArray } from './segment/label-values.js';
 export { evaluationTable } from './segment/evaluate-table.js';
-export type { CaseMetrics } from './segment/metrics.js';
-export type { EvaluationDocument } from './segment/evaluate.js';
+export type { CaseMetrics, ClassMetrics, EmptyMask, MetricName, MetricsOptions } from './segment/metrics.js';
+export type { BootstrapOptions } from './segment/bootstrap.js';
+export type {
+  CasesMetrics,
+  ClassLabel,
+  ClassMetricsJson,
+  EvaluationDocument,
+  ExcludedCounts,
+  MetricIntervals,
+  MetricValues,
+  PairedDifference,
+  SummaryOptions,
+} from './segment/evaluate.js';
 export { evaluateVolumes, type EvaluateVolumesOptions, type VolumePair } from './train/volumes.js';
 export { caseMetrics, fromRas, readNifti, resolveConfig, summarise, toRas, writeNifti } from './api/volumes.js';
 export { predict, type PredictOptions } from './api/predict.js';
-export type { PredictedFile } from './train/predict.js';
+export type { PredictedFile, PredictFilesOptions } from './train/predict.js';
+export type {
+  NiftiDatatype,
+  NiftiHeader,
+  NiftiImage,
+  Orientation,
+  ReadNiftiOptions,
+  WriteNiftiOptions,
+} from './data/nifti.js';
+export type { KernelCost } from './graph/program.js';
 export {
   Segmenter,
   type NiftiInput,

@@ -2,14 +2,11 @@
  * The published JSON schema of a configuration (`macl config --schema`), and the check of a value against it. It knows
  * keys, types and ranges; what fits together is `check.ts`'s, what is filled in is `resolve.ts`'s.
  */
-import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import { MaclError } from '../errors.js';
 import { showValue } from '../options.js';
 import { didYouMean } from '../suggest.js';
 import type { ConfigInput } from './types.js';
-
-/** A JSON schema: plain data. */
-export type JsonSchema = { readonly [key: string]: unknown };
+import { violations, type JsonSchema, type Violation } from './validate.js';
 
 const object = (description: string, properties: Record<string, JsonSchema>, required: string[] = []): JsonSchema => ({
   type: 'object',
@@ -219,35 +216,21 @@ export function settingPaths(task: 'pretrain' | 'finetune'): string[] {
   return walk((configSchema.definitions as Record<string, JsonSchema>)[task]!, '');
 }
 
-// Compiled when first needed, one by one: the command line's --help does not wait for it.
-const validators = new Map<string, ValidateFunction>();
-
-function validatorOf(task: 'pretrain' | 'finetune'): ValidateFunction {
-  let validate = validators.get(task);
-  if (!validate) {
-    const definitions = configSchema.definitions as Record<string, JsonSchema>;
-    validate = new Ajv({ verbose: true, strict: true, allowUnionTypes: true }).compile(definitions[task] as object);
-    validators.set(task, validate);
-  }
-  return validate;
-}
-
 /** Checks keys, types and ranges. Throws MaclError `config` that says path, expected and found. `source` names the file. */
 export function checkSchema(value: unknown, source = 'configuration'): asserts value is ConfigInput {
   if (!isObject(value)) throw wrong(source, '', 'an object', value);
   refuseHiddenKeys(value, source, []);
   const { task } = value;
   if (task !== 'pretrain' && task !== 'finetune') throw wrong(source, 'task', 'pretrain or finetune', task);
-  const validate = validatorOf(task);
-  if (validate(value)) return;
+  const errors = violations((configSchema.definitions as Record<string, JsonSchema>)[task]!, value);
+  if (errors.length === 0) return;
   // Branches of an `anyOf` report too: the deepest error is the one that is meant; at the same depth the last (the anyOf's).
-  const errors = validate.errors ?? [];
-  const deepest = errors.reduce((best, e) => (depth(e) >= depth(best) ? e : best), errors[0] as ErrorObject);
-  throw fromAjv(deepest, source);
+  const deepest = errors.reduce((best, e) => (depth(e) >= depth(best) ? e : best));
+  throw fromViolation(deepest, source);
 }
 
 const isObject = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
-const depth = (e: ErrorObject): number => e.instancePath.split('/').length;
+const depth = (e: Violation): number => e.instancePath.split('/').length;
 const pathOf = (pointer: string): string =>
   pointer.slice(1).replaceAll('/', '.').replaceAll('~1', '/').replaceAll('~0', '~');
 
@@ -281,7 +264,7 @@ function wrong(source: string, path: string, expected: string, found: unknown): 
   });
 }
 
-function fromAjv(error: ErrorObject, source: string): MaclError {
+function fromViolation(error: Violation, source: string): MaclError {
   const path = pathOf(error.instancePath);
   const inside = (key: unknown) => (path === '' ? String(key) : `${path}.${String(key)}`);
   const parent = error.parentSchema as
@@ -294,7 +277,7 @@ function fromAjv(error: ErrorObject, source: string): MaclError {
   return wrong(source, path, expectedOf(error) + (error.keyword === 'anyOf' ? '' : words), error.data);
 }
 
-function expectedOf(error: ErrorObject): string {
+function expectedOf(error: Violation): string {
   const { keyword, params, parentSchema } = error;
   switch (keyword) {
     case 'type':
@@ -319,7 +302,7 @@ function expectedOf(error: ErrorObject): string {
     case 'anyOf':
       return String((parentSchema as { description?: string }).description);
     default:
-      return error.message ?? keyword;
+      return keyword === 'const' ? String(params['allowedValue']) : keyword;
   }
 }
 
