@@ -1,9 +1,9 @@
 // @ts-check
-// Segments a volume that lies in memory: node examples/node/segment.mjs RUN
+// Segments a volume that lies in memory, and a file: node examples/node/segment.mjs RUN [IN.nii.gz OUT.nii.gz]
 // RUN is a fine-tuned run's folder (macl-quickstart/pretrained) or a model.safetensors.
 import { Segmenter } from 'macl';
 
-const model = process.argv[2] ?? 'macl-quickstart/pretrained';
+const [model = 'macl-quickstart/pretrained', input, output] = process.argv.slice(2);
 
 // Any typed array will do; W is the fastest axis. Sizes and spacings are D, H, W.
 const [depth, height, width] = /** @type {const} */ ([40, 48, 48]);
@@ -21,8 +21,8 @@ const grid = {
   affine: Float64Array.of(1.25, 0, 0, 0, 0, 1.25, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1),
 };
 
-// Opened once, used for as many volumes as one likes.
-const segmenter = await Segmenter.open(model);
+// Opened once; calls run side by side and take turns. One more than maxQueue is rejected as `busy`.
+const segmenter = await Segmenter.open(model, { maxQueue: 8 });
 try {
   // stop.abort() would end it within one tile.
   const stop = new AbortController();
@@ -32,6 +32,7 @@ try {
     for (const label of labels) if (label === value) count++;
     console.log(`${value} ${name}: ${count} voxels`);
   }
+  if (input && output) await segmenter.segmentFile(input, output);
 } finally {
   await segmenter.close();
 }

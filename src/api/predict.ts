@@ -1,4 +1,5 @@
 /** `predict`: files in, files out. */
+import { Breather } from '../data/breathe.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { loadSegmentModel } from '../train/model-file.js';
 import { predictFiles, PREDICT_FILES_OPTIONS, type PredictedFile, type PredictFilesOptions } from '../train/predict.js';
@@ -14,7 +15,11 @@ const OPTIONS: OptionKinds<PredictOptions> = { ...MACHINE_OPTIONS, ...PREDICT_FI
 /** The models of one or several paths. */
 export async function loadModels(model: string | readonly string[], onNote?: (message: string) => void) {
   const models = [];
-  for (const path of typeof model === 'string' ? [model] : model) models.push(await loadSegmentModel(path, onNote));
+  const breath = new Breather();
+  for (const path of typeof model === 'string' ? [model] : model) {
+    models.push(await loadSegmentModel(path, onNote));
+    await breath.breathe();
+  }
   return models;
 }
 

@@ -69,6 +69,7 @@ export class Segmenter {
     checkOptions('Segmenter.open', { ...options, model }, { ...SEGMENTER_OPTIONS, model: 'text or list' }, ['model']);
     const models = await loadModels(model, options.onNote);
     const backend = await openMachine(options);
+    await new Breather().breathe();
     const { maxQueue = Infinity } = options;
     try {
       const predictor = await Predictor.open(models, backend, maxQueue);

@@ -5,7 +5,7 @@
 import { MaclError } from '../errors.js';
 
 /** Milliseconds of work between two turns of the event loop. */
-const SLICE_MS = 8;
+const SLICE_MS = 5;
 
 /** A macrotask: `setImmediate` in Node; a browser has only the timer, which waits up to 4 ms. */
 function turn(): Promise<void> {

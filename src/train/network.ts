@@ -40,9 +40,15 @@ export class Network {
   static async open(model: LoadedModel<FinetuneConfig>, backend: Backend, turns: Turns): Promise<Network> {
     const { config } = model;
     const { real } = backend.info;
+    // Each of these is some milliseconds of one piece: the event loop has a turn between them.
+    const breath = new Breather();
     const net = declareSegmentNetwork(config.model, null, real);
-    const program = compile(buildInference(net, 1, config.data.patch, new GraphBuilder(real)), backend, net.state, 0);
+    const graph = buildInference(net, 1, config.data.patch, new GraphBuilder(real));
+    await breath.breathe();
+    const program = compile(graph, backend, net.state, 0);
+    await breath.breathe();
     const state = await weightsState(net.state, model.tensors, model.file);
+    await breath.breathe();
     return new Network(model, await Executor.open(backend, [program], state), program, turns);
   }
 
