@@ -83,7 +83,8 @@ class Call {
     for (size_t i = 0; i < buffers_.size(); ++i) {
       auto& b = buffers_[i];
       if (b.t.dtype == kU8 && b.t.segment >= 0 && b.bytes.empty()) {
-        b.bytes.assign(size_t(kernel_->bytes(args(), i32(i))), 0xff);  // NaN
+        const i64 wanted = kernel_->bytes(args(), i32(i));  // -1 where the shapes do not fit: `check` says why
+        b.bytes.assign(size_t(wanted < 0 ? 0 : wanted), 0xff);  // NaN
         b.t.s[0] = i64(b.bytes.size());
         for (int k = 1; k < 5; ++k) b.t.s[k] = 1;
         b.t.ld = 1;
