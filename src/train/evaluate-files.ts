@@ -8,6 +8,7 @@ import { Breather } from '../data/breathe.js';
 import { caseId } from '../data/dataset.js';
 import { classesOf, readDatasetJson } from '../data/dataset-json.js';
 import { asFileError, systemCode } from '../data/files.js';
+import { resolveCases } from '../data/lists.js';
 import { type LabelTarget, readLabelVolume } from '../data/case-io.js';
 import { type Volume, type VoxelArray } from '../data/volume.js';
 import { MaclError } from '../errors.js';
@@ -26,6 +27,8 @@ export interface EvaluateFoldersOptions extends BootstrapOptions {
   labels: string;
   /** Other predictions of the same cases, for the paired difference. */
   against?: string;
+  /** Only these cases: FILE.json#KEY, a text file, a comma list, or a fraction. */
+  cases?: string;
   /** The classes, without background, where the caller knows them better than dataset.json. */
   classes?: readonly ClassLabel[];
   /** The background's value where `classes` are given. Default 0. */
@@ -37,6 +40,7 @@ const OPTIONS: OptionKinds<EvaluateFoldersOptions> = {
   pred: 'text',
   labels: 'text',
   against: 'text',
+  cases: 'text',
   classes: 'list',
   background: 'number',
   onProgress: 'function',
@@ -85,16 +89,22 @@ interface Listed {
   missing: string[];
 }
 
+async function chosenIds(cases: string, available: readonly string[]): Promise<Set<string>> {
+  return new Set(await resolveCases(cases, { available, seed: 0, flag: '--cases', what: 'cases with labels' }));
+}
+
 /** Files and folders of predictions beside those of labels: two files are one case, whatever they are called. */
-async function listCases({ pred, labels, against }: EvaluateFoldersOptions, notes: Set<string>): Promise<Listed> {
+async function listCases(options: EvaluateFoldersOptions, notes: Set<string>): Promise<Listed> {
+  const { pred, labels, against } = options;
   const single = await singleVolume(pred);
   const reference = await singleVolume(labels);
   let id = single === undefined ? undefined : caseId(basename(single));
   const all =
     reference === undefined ? await listVolumes(labels) : new Map([[id ?? caseId(basename(reference)), reference]]);
   id ??= reference === undefined ? undefined : caseId(basename(reference));
+  const chosen = options.cases === undefined ? undefined : await chosenIds(options.cases, [...all.keys()]);
   const only = (found: Map<string, string>): Map<string, string> =>
-    id === undefined ? found : new Map([...found].filter(([other]) => other === id));
+    new Map([...found].filter(([other]) => (id === undefined || other === id) && (chosen?.has(other) ?? true)));
   const folder = async (path: string): Promise<Map<string, string>> => {
     const one = await singleVolume(path);
     return one === undefined ? only(await listVolumes(path, all)) : new Map([[id ?? caseId(basename(one)), one]]);
@@ -102,7 +112,7 @@ async function listCases({ pred, labels, against }: EvaluateFoldersOptions, note
   const preds = await folder(pred);
   const others = against === undefined ? undefined : await folder(against);
   if (!preds.size) {
-    const words = `${pred}: predictions: has none of case ${id}`;
+    const words = `${pred}: predictions: has none of ${id === undefined ? `the cases of --cases ${options.cases}` : `case ${id}`}`;
     throw new MaclError('dataset', words, { file: pred, field: 'predictions' });
   }
   const unlabelled = [...preds.keys()].filter((one) => !all.has(one));
@@ -113,7 +123,7 @@ async function listCases({ pred, labels, against }: EvaluateFoldersOptions, note
   // Who names one file asks for it alone.
   const missing = [...only(all).keys()].filter((one) => !preds.has(one));
   if (missing.length)
-    notes.add(`${missing.length} of ${all.size} labels have no prediction, left out: ${shownNames(missing)}`);
+    notes.add(`${missing.length} of ${only(all).size} labels have no prediction, left out: ${shownNames(missing)}`);
   const alone = others ? [...preds.keys()].filter((one) => !others.has(one)) : [];
   if (alone.length) notes.add(`not in ${against}, left out of the difference: ${shownNames(alone)}`);
   return { labels: all, preds, ...(others && { others }), missing };

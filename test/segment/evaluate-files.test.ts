@@ -270,6 +270,17 @@ describe('evaluateFolders', () => {
     expect(notes).toEqual([`12 of 13 labels have no prediction, left out: ${shown} and 2 more`]);
   });
 
+  it('takes only the cases that are named', async () => {
+    for (const name of ['a', 'b', 'c']) await write(`labelsTr/${name}.nii`, LEFT);
+    for (const name of ['a', 'b', 'other']) await write(`pred/${name}.nii`, LEFT);
+    await writeFile(join(root, 'splits.json'), JSON.stringify([{ train: ['a'], val: ['b', 'c'] }]));
+    const { document, notes } = await evaluateFolders({ ...options(), cases: `${join(root, 'splits.json')}#0.val` });
+    expect([Object.keys(document.cases), document.missing]).toEqual([['b'], ['c']]);
+    expect(notes[0]).toBe('1 of 2 labels have no prediction, left out: c');
+    await expect(evaluateFolders({ ...options(), cases: 'c' })).rejects.toThrow(/has none of the cases of --cases c/);
+    await expect(evaluateFolders({ ...options(), cases: 'z' })).rejects.toThrow(/--cases z: not among the 3 cases/);
+  });
+
   it('leaves the probabilities of a case out, not a case that is called so', async () => {
     await write('labelsTr/a0.nii.gz', LEFT);
     for (const folder of ['pred', 'other']) {

@@ -11,6 +11,7 @@ export const command: Command = {
     pred: { ...text('pred', 'folder of predictions, or one of them'), demandOption: true },
     labels: { ...text('labels', 'folder of reference labels, or one of them'), demandOption: true },
     against: text('against', 'other predictions of the same cases: adds the paired difference'),
+    cases: text('cases', 'only these: FILE.json#KEY, a text file, a comma list, or a fraction'),
     csv: toggle('print a row a case and class'),
     json: toggle('print one JSON document'),
   },
@@ -19,10 +20,12 @@ export const command: Command = {
     const progress = await openProgress(context);
     try {
       const against = word(flags, 'against');
+      const cases = word(flags, 'cases');
       const { document, notes } = await evaluateFolders({
         pred: String(flags['pred']),
         labels: String(flags['labels']),
         ...(against === undefined ? {} : { against }),
+        ...(cases === undefined ? {} : { cases }),
         signal: context.signal,
         onProgress: (done, total, id) => progress.onEvent({ kind: 'evaluate', done, total, id }),
       });
