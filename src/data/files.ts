@@ -63,6 +63,20 @@ export function asFileError(error: unknown, file: string, doing: 'read' | 'write
   return fileError(file, doing, code ? `${words} (${code})` : words, error);
 }
 
+/** Calls of the file system that wait at once: one after another, a list of thousands of files takes its time. */
+const AT_ONCE = 64;
+
+/** The results of `call`, in order; of errors the first in this order is thrown. */
+export async function inOrder<T, R>(items: readonly T[], call: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (let at = 0; at < items.length; at += AT_ONCE)
+    for (const result of await Promise.allSettled(items.slice(at, at + AT_ONCE).map(call))) {
+      if (result.status === 'rejected') throw result.reason;
+      results.push(result.value);
+    }
+  return results;
+}
+
 /** Fills `target` from `position`; throws MaclError where the file ends before. */
 export async function readExactly(
   handle: FileHandle,

@@ -5,13 +5,10 @@
  */
 import { stat } from 'node:fs/promises';
 import { MaclError } from '../../errors.js';
-import { asFileError, systemCode } from '../files.js';
+import { asFileError, inOrder, systemCode } from '../files.js';
 import { type DatasetFolder } from './folder.js';
 import { compareText, counted, shownNames } from './names.js';
 import { type ListedCase, type Listing } from './types.js';
-
-/** Files looked at at once. */
-const AT_ONCE = 64;
 
 /** The same text for the same file, by whichever name or link; undefined where there is none. */
 async function fileKeys(paths: readonly string[]): Promise<Map<string, string>> {
@@ -26,8 +23,7 @@ async function fileKeys(paths: readonly string[]): Promise<Map<string, string>> 
         throw asFileError(error, path, 'open');
     }
   };
-  const all = [...new Set(paths)];
-  for (let at = 0; at < all.length; at += AT_ONCE) await Promise.all(all.slice(at, at + AT_ONCE).map(key));
+  await inOrder([...new Set(paths)], key);
   return keys;
 }
 

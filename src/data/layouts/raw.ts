@@ -5,6 +5,7 @@
 import { dirname, join } from 'node:path';
 import { MaclError } from '../../errors.js';
 import { channelsOf, classesOf, type DatasetJson, type JsonCase, readDatasetJson } from '../dataset-json.js';
+import { inOrder } from '../files.js';
 import { realpathOfAny } from '../paths.js';
 import { decideChannels, groupChannels } from './channels.js';
 import { type DatasetFolder, exists, type Found } from './folder.js';
@@ -46,6 +47,8 @@ export const raw: Layout = {
 class RawReader {
   private readonly cases = new Map<string, ListedCase>();
   private readonly byFile = new Map<string, ListedCase>();
+  /** Paths at which something was found. */
+  private readonly there = new Set<string>();
   private readonly doubled: string[] = [];
   private count: number | undefined;
   private ending = '.nii.gz';
@@ -61,7 +64,7 @@ class RawReader {
     // Before anything is opened: no path in dataset.json leaves the dataset.
     const entries: Entry[] = [];
     for (const role of ['training', 'validation', 'test'] as const)
-      for (const entry of json?.[role] ?? []) entries.push(await this.entry(entry, role));
+      entries.push(...(await inOrder(json?.[role] ?? [], (entry) => this.entry(entry, role))));
     const images = (await folder.list('imagesTr')) ?? [];
     const labels = (await folder.list('labelsTr')) ?? [];
     const asChannels = this.takeImages(images, labels, entries);
@@ -88,10 +91,16 @@ class RawReader {
   /** A path of dataset.json, made absolute; of the file that it means where one is there. */
   private async path(named: string, field: string): Promise<string> {
     const path = await this.folder.inside(named, this.file, field);
-    const there = await this.folder.locate(path);
+    const there = await this.locate(path);
     if (there !== undefined || !named.includes('\\')) return there ?? path;
     const other = await this.folder.inside(named.replaceAll('\\', '/'), this.file, field);
-    return (await this.folder.locate(other)) ?? other;
+    return (await this.locate(other)) ?? other;
+  }
+
+  private async locate(path: string): Promise<string | undefined> {
+    const found = await this.folder.locate(path);
+    if (found !== undefined) this.there.add(found);
+    return found;
   }
 
   private async entry(listed: JsonCase, role: Entry['role']): Promise<Entry> {
@@ -152,13 +161,13 @@ class RawReader {
       const id = isChannel ? stem : entry.id;
       const images = entry.images ?? (await this.channelFiles(entry, asChannels));
       const missing: string[] = [];
-      for (const path of images) if (!(await exists(path))) missing.push(path);
+      for (const path of images) if (!this.there.has(path)) missing.push(path);
       item = this.add({ id, images, missing, group: patientOf(id), role });
     }
     item.role = role;
     item.field ??= field;
     if (label === undefined) return;
-    if (await exists(label)) {
+    if (this.there.has(label)) {
       item.label = label;
       delete item.missingLabel;
     } else if (item.label === undefined) item.missingLabel = label;
@@ -166,7 +175,7 @@ class RawReader {
 
   /** The files of a case that a list names by one: the others beside it where a file is a channel. */
   private async channelFiles({ image, id }: Entry, asChannels: boolean): Promise<string[]> {
-    const there = await exists(image);
+    const there = this.there.has(image);
     if (!asChannels || (there && !CHANNEL.test(id))) return [image];
     const stem = id.replace(CHANNEL, '');
     const ending = NIFTI.exec(image)?.[0] ?? this.ending;
@@ -175,16 +184,16 @@ class RawReader {
     const files: string[] = [];
     for (let channel = 0; channel < (this.count ?? 1); channel++) {
       const path = at(channel);
-      files.push((await this.folder.locate(path)) ?? path);
+      files.push((await this.locate(path)) ?? path);
     }
     return files;
   }
 
   /** Whether a path that is not there may stand for the volume of imagesTr that has its id. */
-  private async isMeant(image: string): Promise<boolean> {
+  private isMeant(image: string): boolean {
     const { root } = this.folder;
     const folder = dirname(image);
-    return (folder === join(root, 'imagesTr') || folder === root) && !(await exists(image));
+    return (folder === join(root, 'imagesTr') || folder === root) && !this.there.has(image);
   }
 
   /** An entry of dataset.json that shares its id with a volume of imagesTr has to mean that volume. */
@@ -195,7 +204,7 @@ class RawReader {
       pair = [images[0]!, item.images.find((path) => !item.missing.includes(path) && !images.includes(path))];
     } else {
       // imagesTr/a.nii.gz may be a.nii there, or a_0000.nii.gz and so on; a name without a folder may be any of them.
-      pair = [image, (await this.isMeant(image)) || item.images.includes(image) ? undefined : item.images[0]];
+      pair = [image, this.isMeant(image) || item.images.includes(image) ? undefined : item.images[0]];
     }
     const [named, found] = pair;
     if (found === undefined) return;
@@ -219,7 +228,7 @@ class RawReader {
     if (item.role !== role) throw fail(`case ${item.id} is in ${item.role} and in ${role}`);
     const first = item.label ?? item.missingLabel;
     const same = images ? images.join('\0') === item.images.join('\0') : item.images.includes(image);
-    if ((!same && !(await this.isMeant(image))) || (label !== undefined && first !== undefined && label !== first))
+    if ((!same && !this.isMeant(image)) || (label !== undefined && first !== undefined && label !== first))
       throw fail(`case ${item.id} is there twice, with other files`);
     this.doubled.push(item.id);
   }
@@ -244,7 +253,7 @@ class RawReader {
       if (entry.role !== 'test') continue;
       const paths = entry.images ?? (await this.channelFiles(entry, asChannels));
       // By its name it may be a case of imagesTr whose files are written otherwise.
-      const meant = (await this.isMeant(entry.image)) ? this.cases.get(entry.id) : undefined;
+      const meant = this.isMeant(entry.image) ? this.cases.get(entry.id) : undefined;
       const item = this.byFile.get(entry.image) ?? this.byFile.get(paths[0]!) ?? meant;
       tests.push(...(item?.images ?? paths).map((path) => ({ path, field: entry.field })));
     }
