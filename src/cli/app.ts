@@ -6,6 +6,7 @@ import yargs from 'yargs';
 import { MaclError } from '../errors.js';
 import { packageVersion } from '../paths.js';
 import { messageOf } from '../realm.js';
+import { command as cache } from './commands/cache.js';
 import { command as config } from './commands/config.js';
 import { command as evaluate } from './commands/evaluate.js';
 import { command as finetune } from './commands/finetune.js';
@@ -29,6 +30,7 @@ export const COMMANDS: readonly Command[] = [
   predict,
   evaluate,
   step,
+  cache,
   config,
 ];
 

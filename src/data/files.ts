@@ -176,8 +176,6 @@ export function temporaryName(path: string): string {
   return join(dirname(path), `.${name}${end}`);
 }
 
-export const isTemporary = (name: string): boolean => name.startsWith('.') && name.endsWith('.tmp');
-
 /**
  * Writes `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder. On any
  * error, an abort included, the temporary file is removed and what was at `path` is untouched.

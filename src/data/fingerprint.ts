@@ -73,6 +73,8 @@ export interface Fingerprint {
   voxels: CaseVoxels[];
   /** Files that cannot be used, and why: a case may have several. */
   bad: { id: string; error: MaclError }[];
+  /** Entries of the cache that were damaged and made again. */
+  warnings: string[];
 }
 
 export interface FingerprintOptions {
@@ -222,10 +224,11 @@ async function recall(
   path: string,
   withLabel: boolean,
   cache: Cache,
+  signal: AbortSignal | undefined,
 ): Promise<Looked | undefined> {
-  const entry = await cache.find(path);
+  const entry = await cache.find(path, signal);
   if (!entry) return undefined;
-  const { tensors } = await readSafetensorsFile(path);
+  const { tensors } = await readSafetensorsFile(path, signal ? { signal } : {});
   const info = entry.info as CaseFingerprint;
   const samples = dataset.channelNames.map((_, c): Samples => {
     const all = asFloat32(tensors.get(`all.${c}`)!);
@@ -249,7 +252,7 @@ async function look(
     path = withLabel ? labelled! : bare;
     // Who needs no label takes what `prepare` has found with it: it holds all that a look without would find.
     for (const kept of labelled === undefined || withLabel ? [path] : [labelled, bare]) {
-      const found = await recall(dataset, item.id, kept, withLabel, cache);
+      const found = await recall(dataset, item.id, kept, withLabel, cache, signal);
       if (found) return found;
     }
   }
@@ -408,6 +411,7 @@ export async function fingerprint(dataset: Dataset, options: FingerprintOptions)
     labelVoxels,
     voxels: looked.map(voxelsOf),
     bad,
+    warnings: cache?.damaged ?? [],
   };
 }
 

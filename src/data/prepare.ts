@@ -123,7 +123,7 @@ async function prepareCase(
     storage,
     channels: dataset.channels,
   });
-  let image = await cache.find(imagePath);
+  let image = await cache.find(imagePath, signal);
   if (!image) {
     const built = await buildImageEntry(dataset, item, settings, signal);
     image = await cache.publish(imagePath, built.info, built.tensors, signal);
@@ -133,7 +133,7 @@ async function prepareCase(
     const labelFiles = await stampFiles(dataset.root, [item.label!]);
     const key = { files, labelFiles, grid, classes, ignoreValue: dataset.ignoreValue };
     const labelPath = cache.path(item.id, 'label', key);
-    label = await cache.find(labelPath);
+    label = await cache.find(labelPath, signal);
     if (!label) {
       const built = await buildLabelEntry(dataset, item, image.info, settings, classes, signal);
       label = await cache.publish(labelPath, built.info, built.tensors, signal);
@@ -175,7 +175,7 @@ export async function prepareDataset(options: PrepareOptions): Promise<PreparedD
     classes,
     cases,
     skipped: bad,
-    warnings: cases.flatMap(({ warnings }) => warnings),
+    warnings: [...cache.damaged, ...cases.flatMap(({ warnings }) => warnings)],
     cacheDir: cache.folder,
   };
 }

@@ -68,6 +68,7 @@ export async function inspectCases(
     ...(options.signal ? { signal: options.signal } : {}),
     onProgress: (done, total, id) => onEvent?.({ kind: 'cases', what: 'inspect', done, total, id }),
   });
+  for (const message of found.warnings) onEvent?.({ kind: 'warning', message });
   const { bad } = found;
   if (bad.length > 0 && (!options.skipBad || found.cases.length === 0))
     throw badCasesError(dataset.root, bad, ids.length);

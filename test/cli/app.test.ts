@@ -40,6 +40,7 @@ describe('help', () => {
       'predict',
       'evaluate',
       'step',
+      'cache',
       'config',
     ]) {
       expect(out).toContain(`macl ${name}`);

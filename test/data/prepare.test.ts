@@ -10,10 +10,10 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { basename, join, resolve } from 'node:path';
+import { describe, expect, it, vi } from 'vitest';
 import { memoryError, type MaclError } from '../../src/errors.js';
-import { asCaseError, Cache } from '../../src/data/cache.js';
+import { asCaseError, Cache, listCache, trimCache } from '../../src/data/cache.js';
 import { planData } from '../../src/config/index.js';
 import { openDataset } from '../../src/data/dataset.js';
 import { fingerprint, plannerFingerprint } from '../../src/data/fingerprint.js';
@@ -439,8 +439,12 @@ describe('the cache', () => {
     const root = toy({ a: { image: { data: ramp(24) } }, b: { image: { data: ramp(24) } } });
     const cacheDir = join(base, 'shared');
     mkdirSync(cacheDir);
-    writeFileSync(join(cacheDir, '.old.1.aa.tmp'), 'x');
-    utimesSync(join(cacheDir, '.old.1.aa.tmp'), 1, 1);
+    const key = 'b.image.0123456789abcdef0123456789abcdef.safetensors';
+    const foreign = ['.old.1.aa.tmp', `.${key}.tmp`, '.download.1.0123456789ab.tmp', `${key}.1.0123456789ab.tmp`];
+    for (const name of [`.${key}.1.0123456789ab.tmp`, ...foreign]) {
+      writeFileSync(join(cacheDir, name), 'x');
+      utimesSync(join(cacheDir, name), 1, 1);
+    }
     const runs = await Promise.all([
       prepare(root, { cacheDir }),
       prepare(root, { cacheDir }),
@@ -448,8 +452,91 @@ describe('the cache', () => {
     ]);
     const loaded = await Promise.all(runs.map(({ cases }) => cases[1]!.load()));
     expect(loaded[1]).toEqual(loaded[0]);
-    expect(readdirSync(cacheDir).filter((name) => name.startsWith('.'))).toEqual([]);
-    expect(readdirSync(cacheDir)).toHaveLength(2);
+    // What macl writes is cleared, what it does not write is somebody's.
+    const left = readdirSync(cacheDir).filter((name) => name.endsWith('.tmp'));
+    expect(left.sort()).toEqual(foreign.sort());
+    expect(readdirSync(cacheDir)).toHaveLength(2 + foreign.length);
+  });
+
+  it('with any byte or word of an entry changed is noticed, named, and made again to the same bytes', async () => {
+    const root = toy({ a: { image: { data: ramp(24) }, label: labelled([0, 3]) } });
+    const cacheDir = join(base, 'damaged');
+    const dataset = await openDataset(root);
+    const run = async () => {
+      const found = await fingerprint(dataset, { caseIds: ['a'], labels: true, cacheDir });
+      const prepared = await prepare(root, { cacheDir, labels: 'required' });
+      const [item] = prepared.cases;
+      return {
+        warnings: [...found.warnings, ...prepared.warnings],
+        loaded: await item!.load(),
+        places: await item!.readForeground(),
+      };
+    };
+    const first = await run();
+    expect(first.warnings).toEqual([]);
+    const names = readdirSync(cacheDir);
+    expect(names).toHaveLength(3);
+    for (const name of names) {
+      const path = join(cacheDir, name);
+      const whole = readFileSync(path);
+      const header = 8 + Number(whole.readBigUInt64LE(0));
+      const words = (from: RegExp, to: string) => Buffer.from(whole.toString('latin1').replace(from, to), 'latin1');
+      const flip = (at: number): Buffer => {
+        const bytes = Buffer.from(whole);
+        bytes[at]! ^= 0x10;
+        return bytes;
+      };
+      const damages = [
+        flip(0),
+        flip(12),
+        flip(header),
+        flip(whole.length - 1),
+        whole.subarray(0, -1),
+        words(/\\"shape\\":\[/, '\\"shapf\\":['),
+        words(/sha256":"./, 'sha256":"g'),
+        Buffer.alloc(whole.length),
+        Buffer.alloc(0),
+      ];
+      for (const damage of damages) {
+        if (damage.equals(whole)) continue;
+        writeFileSync(path, damage);
+        const again = await run();
+        expect(again.warnings).toEqual([expect.stringContaining(path)]);
+        expect(again).toEqual({ ...first, warnings: again.warnings });
+        expect(readFileSync(path).equals(whole)).toBe(true);
+      }
+    }
+    expect((await run()).warnings).toEqual([]);
+  });
+
+  it('is listed and trimmed, entries alone, the longest unused first', async () => {
+    const folder = join(base, 'trimmed');
+    expect(await listCache(folder)).toEqual([]);
+    mkdirSync(folder);
+    const entry = (n: number): string => `c${n}.image.${String(n).padStart(32, '0')}.safetensors`;
+    for (const [n, day] of [3, 1, 2].entries()) {
+      writeFileSync(join(folder, entry(n)), Buffer.alloc(100));
+      utimesSync(join(folder, entry(n)), day * 86400, day * 86400);
+    }
+    writeFileSync(join(folder, 'notes.safetensors'), 'mine');
+    const names = async () => (await listCache(folder)).map(({ path }) => basename(path));
+    expect(await names()).toEqual([entry(1), entry(2), entry(0)]);
+    expect(await trimCache(folder, 300)).toEqual([]);
+    expect((await trimCache(folder, 150)).map(({ path }) => basename(path))).toEqual([entry(1), entry(2)]);
+    expect((await listCache(folder))[0]).toMatchObject({ kind: 'image', bytes: 100 });
+    await trimCache(folder, 0);
+    expect(readdirSync(folder)).toEqual(['notes.safetensors']);
+  });
+
+  it('that cannot be made names the flag and the variable where nobody chose it', async () => {
+    const root = toy({ a: { image: {} } });
+    writeFileSync(join(base, 'a-file'), '');
+    vi.stubEnv('XDG_CACHE_HOME', join(base, 'a-file'));
+    const error = await failure(Cache.open(undefined, root));
+    expect(error.message).toMatch(/a-file.*--cache DIR.*XDG_CACHE_HOME/);
+    vi.unstubAllEnvs();
+    const chosen = await failure(Cache.open(join(base, 'a-file', 'macl'), root));
+    expect(chosen.message).not.toMatch(/--cache/);
   });
 
   it('is never inside the dataset, not by a link either', async () => {

@@ -13,7 +13,7 @@ import { SIZES, type QuickstartSizes } from '../../src/train/quickstart-settings
 
 const TINY: Partial<QuickstartSizes> = {
   trainCases: 3,
-  testCases: 2,
+  testCases: 3,
   labelledCases: 1,
   pretrainSteps: 2,
   finetuneSteps: 2,
@@ -63,7 +63,7 @@ describe('the whole path, tiny', () => {
       );
     for (const which of ['scratch', 'pretrained', 'scratch-plus']) {
       const names = await readdir(path.join(out, 'predictions', which));
-      expect(names.sort()).toEqual(['phantom_004.nii.gz', 'phantom_005.nii.gz']);
+      expect(names.sort()).toEqual(['phantom_004.nii.gz', 'phantom_005.nii.gz', 'phantom_006.nii.gz']);
       for (const name of names) {
         const [found, image] = [
           await readNiftiHeader(path.join(out, 'predictions', which, name)),
@@ -79,7 +79,11 @@ describe('the whole path, tiny', () => {
       evaluation: Record<string, { cases: object }>;
     };
     expect(document.rows).toEqual(report.rows);
-    expect(Object.keys(document.evaluation['pre-trained']!.cases)).toEqual(['phantom_004', 'phantom_005']);
+    expect(Object.keys(document.evaluation['pre-trained']!.cases)).toEqual([
+      'phantom_004',
+      'phantom_005',
+      'phantom_006',
+    ]);
     expect(existsSync(path.join(out, '.pace'))).toBe(false);
   });
 
