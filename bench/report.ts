@@ -117,7 +117,7 @@ export class Report {
 }
 
 /** MACL_COMMIT says it where there is no repository (a bundle on another machine). */
-function commit(): string {
+export function commit(): string {
   if (process.env.MACL_COMMIT) return process.env.MACL_COMMIT;
   try {
     const changed = execFileSync('git', ['status', '--porcelain', 'src', 'native'], { encoding: 'utf8' }) !== '';
