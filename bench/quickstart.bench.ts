@@ -15,7 +15,7 @@ const { values } = parseArgs({
   strict: false,
   options: {
     run: { type: 'string', multiple: true, default: [] },
-    save: { type: 'boolean', default: false }
+    save: { type: 'boolean', default: false },
   },
 });
 
