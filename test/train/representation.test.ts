@@ -7,14 +7,16 @@ import type { Backend } from '../../src/backend/types.js';
 import { Draws } from '../../src/data/philox.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { checkGraph, checkPlan } from '../../src/graph/check.js';
-import { compile } from '../../src/graph/compile.js';
+import { compile, type CompiledProgram } from '../../src/graph/compile.js';
 import { declarePretrainNetwork } from '../../src/methods/network.js';
 import { buildProbe } from '../../src/methods/probe.js';
 import { channelProducts } from '../../src/ops/index.js';
 import { Executor } from '../../src/train/executor.js';
+import { trainLoop, type Loop } from '../../src/train/loop.js';
 import { initialState, setEntry, stateTensors } from '../../src/train/network-state.js';
 import { pretrain } from '../../src/train/pretrain.js';
-import { deadShare, effectiveRank, representationOf } from '../../src/train/representation.js';
+import { deadShare, effectiveRank, representationOf, type Representation } from '../../src/train/representation.js';
+import { RunFolder } from '../../src/train/run-folder.js';
 import { Rig } from '../golden/rig.js';
 import { device, listen, logOf, scratchFolder, tinyPretrain, toyDataset } from './toy.js';
 
@@ -231,30 +233,76 @@ describe('a pre-training', () => {
     expect(messages('warning').filter((w) => w.includes('collapse of dimensions'))).toEqual([]);
   });
 
-  it('whose features collapse is warned about, each level once, and its resume knows how it began', async () => {
-    const { messages, onEvent } = listen();
-    // The equivariance loss alone, met by features that are nothing.
-    const config = tinyPretrain({
-      train: { steps: 120, checkpointEvery: 60 },
-      loss: { weights: { global: 0, dense: 0, er: 1 } },
-      optimizer: { name: 'adam', lr: 0.05, schedule: 'constant', lrFinal: 0.05 },
-    });
-    await run('collapsing', config, onEvent);
-    const warned = (list: readonly string[]) => list.filter((w) => w.startsWith('collapse of dimensions'));
-    expect(warned(messages('warning'))).toEqual([
-      expect.stringMatching(/effective rank of encoder\.centre is 0\.\d, below a quarter .*\(step 51\)/),
-    ]);
-    const looked = logOf(join(root, 'collapsing')).filter((r) => 'effectiveRank' in r);
-    expect(looked.map((r) => r['step'])).toEqual([1, 51, 101, 120]);
-    expect(looked.at(-1)!['deadUnits']).toBe(1);
-
-    // As a kill between the checkpoints would leave it: the model and the last checkpoint are not there.
-    const out = join(root, 'collapsing');
-    for (const name of ['model.safetensors', 'checkpoints/step-000000120.safetensors']) rmSync(join(out, name));
+  it('that is resumed knows how it began', async () => {
+    const config = tinyPretrain({ train: { steps: 60, checkpointEvery: 40 }, optimizer: { lr: 1e-3 } });
+    await run('resumed', config);
+    const out = join(root, 'resumed');
     const whole = logOf(out);
-    const again = listen();
-    await pretrain({ data, out, cacheDir, device, config, resume: true, onEvent: again.onEvent });
-    expect(warned(again.messages('warning'))).toEqual([expect.stringMatching(/centre .*\(step 101\)/)]);
+    // As a kill between the checkpoints would leave it: the model and the last checkpoint are not there.
+    for (const name of ['model.safetensors', 'checkpoints/step-000000060.safetensors']) rmSync(join(out, name));
+    const summary = await pretrain({ data, out, cacheDir, device, config, resume: true });
     expect(logOf(out)).toEqual(whole);
+    expect(summary.represented?.first.effectiveRank).toEqual(whole[0]!['effectiveRank']);
+    expect(summary.represented?.last.effectiveRank).toEqual(whole.at(-1)!['effectiveRank']);
+  });
+});
+
+describe('a collapse of dimensions', () => {
+  /** Warnings of a loop of 401 steps whose features are `at(step)` before each look. */
+  async function warnings(name: string, at: (step: number) => Representation, first?: Representation) {
+    const folder = await RunFolder.open(join(root, name), { resume: false });
+    const found: string[] = [];
+    let step = 0;
+    const executor = {
+      set: () => undefined,
+      run: () => Promise.resolve(true),
+      scalar: () => 1,
+      readState: () => new Uint8Array(0),
+    } as unknown as Executor;
+    const { represented } = await trainLoop({
+      executor,
+      program: {} as CompiledProgram,
+      state: { entries: [], bytes: 0 } as unknown as Loop['state'],
+      schedule: { name: 'constant', lr: 1, lrFinal: 1, steps: 401 },
+      batch: 1,
+      startStep: 0,
+      results: ['loss'],
+      checkpointEvery: 1000,
+      metadata: {},
+      firstRepresentation: first,
+      folder,
+      represent: () => Promise.resolve(at(step)),
+      writeInput: (n) => void (step = n + 1),
+      onWarning: (message) => found.push(message),
+    });
+    await folder.close();
+    return { found, represented };
+  }
+  const ranks = (block: number, centre: number, deadUnits = 0): Representation => ({
+    effectiveRank: { 'encoder.blocks.0': block, 'encoder.centre': centre },
+    deadUnits,
+  });
+
+  it('is warned about where a level falls below a quarter of where it began, each level once', async () => {
+    // The centre is made to lose a third every 50 steps, the block to lose a tenth.
+    const collapsing = (step: number) => ranks(6 * 0.9 ** (step / 50), 16 * 0.66 ** (step / 50), step / 1000);
+    const { found, represented } = await warnings('made', collapsing);
+    expect(found).toEqual([
+      expect.stringMatching(
+        /^collapse of dimensions: the effective rank of encoder\.centre is 3\.0, below a quarter of the 16\.0 that it began with \(step 201\)/,
+      ),
+    ]);
+    expect(represented).toEqual({ first: collapsing(0), last: collapsing(400) });
+  });
+
+  it('is not where ranks halve, grow again or begin at nothing', async () => {
+    const wavering = (step: number) => ranks(0, step % 100 === 0 ? 16 : 4.1);
+    expect((await warnings('healthy-loop', wavering)).found).toEqual([]);
+  });
+
+  it('is measured against the beginning of a run that goes on', async () => {
+    const { found, represented } = await warnings('goes-on', () => ranks(6, 3), ranks(6, 16));
+    expect(found).toEqual([expect.stringMatching(/centre is 3\.0, below a quarter of the 16\.0 .*\(step 1\)/)]);
+    expect(represented!.first).toEqual(ranks(6, 16));
   });
 });
