@@ -58,9 +58,9 @@ export function emptyLike<T extends Numbers>(like: T, length: number): T {
 
 /** The same numbers in memory of their own, as an array of this realm: what is borrowed may change meanwhile. */
 export function copyOf<T extends Numbers>(values: T): T {
-  const out = emptyLike(values, values.length);
-  out.set(values);
-  return out;
+  const here = new (ARRAYS[arrayKind(values)!] as Constructor)(values.buffer, values.byteOffset, values.length);
+  // One pass over the memory: a new array would be cleared first.
+  return here.slice() as T;
 }
 
 const tagOf = (value: unknown): string => Object.prototype.toString.call(value);

@@ -32,6 +32,15 @@ const step = (at: number, committed = true): ProgressEvent => ({
 });
 
 describe('progress in lines', () => {
+  it('counts tiles where it segments', async () => {
+    const at = { kind: 'predict', id: 'liver_7', index: 1, total: 3, tiles: 24 } as const;
+    const said = await lines([{ ...at, done: 1 }, 6000, { ...at, done: 9 }, { ...at, done: 24 }]);
+    expect(said).toEqual([
+      'case 2 of 3 1/24 tiles  liver_7',
+      'case 2 of 3 9/24 tiles  liver_7',
+      'case 2 of 3 24/24 tiles  liver_7',
+    ]);
+  });
   it('has step, loss parts, learning rate, samples a second and the time that is left', async () => {
     const [line] = await lines([step(1)]);
     expect(line).toBe('step 1/100  loss 1.5000  loss.er 0.2500  lr 1.00e-2  12.3 samples/s  1 min 5 s left');

@@ -480,7 +480,9 @@ describe('from memory', () => {
     const third = segmenter.segment(volume).then(() => order.push('third'));
     controller.abort();
     await Promise.all([first, waits, third]);
-    expect(order).toEqual(['aborted', 'first', 'third']);
+    // The other two take turns: either may be through first.
+    expect(order[0]).toBe('aborted');
+    expect(order.sort()).toEqual(['aborted', 'first', 'third']);
     await segmenter.close();
   });
 
