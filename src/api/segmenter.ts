@@ -66,7 +66,8 @@ export class Segmenter {
 
   /** @param model a fine-tuned run's folder, or its model file; of several the mean is taken */
   static async open(model: string | readonly string[], options: SegmenterOptions = {}): Promise<Segmenter> {
-    checkOptions('Segmenter.open', { ...options, model }, { ...SEGMENTER_OPTIONS, model: 'text or list' }, ['model']);
+    checkOptions('Segmenter.open', options, SEGMENTER_OPTIONS);
+    checkOptions('Segmenter.open', { model }, { model: 'text or list' }, ['model']);
     const models = await loadModels(model, options.onNote);
     const backend = await openMachine(options);
     await new Breather().breathe();

@@ -32,7 +32,10 @@ export async function readNifti(file: string, options: ReadNiftiOptions = {}): P
   return nifti.readNifti(file, options);
 }
 
-/** Writes `file` (.nii, or gzip where the name ends in .gz) whole or not at all. Throws MaclError. */
+/**
+ * Writes `file` (.nii, or gzip where the name ends in .gz) whole or not at all. Voxels must stay as they are until it settles.
+ * Throws MaclError.
+ */
 export async function writeNifti(file: string, options: WriteNiftiOptions): Promise<void> {
   checkOptions('writeNifti', options, WRITE, ['voxels']);
   return nifti.writeNifti(file, options);
@@ -58,7 +61,10 @@ export async function fromRas<T extends VoxelArray>(
   return nifti.fromRas(voxels, orientation, channels, signal);
 }
 
-/** The metrics of one case, for each label value in `classes`: `pred` and `ref` hold label values, [D, H, W]. */
+/**
+ * The metrics of one case, for each label value in `classes`: `pred` and `ref` hold label values, [D, H, W], and must stay as
+ * they are until it settles.
+ */
 export async function caseMetrics(
   pred: VoxelArray,
   ref: VoxelArray,

@@ -134,7 +134,7 @@ const PAIR: OptionKinds<VolumePair> = { id: 'text', pred: 'any', ref: 'any', sha
 
 /**
  * The document of `macl evaluate --json` for volumes in memory. Rejects with MaclError `label` where one holds a value
- * that is neither a class nor the background, as for files.
+ * that is neither a class nor the background, as for files. Arrays must stay as they are until it settles.
  */
 export async function evaluateVolumes(options: EvaluateVolumesOptions): Promise<EvaluationDocument> {
   checkOptions('evaluateVolumes', options, EVALUATE_OPTIONS, ['cases', 'classes']);

@@ -294,6 +294,8 @@ it('is closed at the end of its scope', async () => {
   expect(await labels(segmenter.segment(small))).toEqual(expected);
   await segmenter[Symbol.asyncDispose]();
   expect((await failure(segmenter.segment(small))).code).toBe('state');
+  for (const wrong of [null, 'cpu'])
+    expect((await failure(Segmenter.open(model, wrong as never))).message).toMatch(/expected an object with options/);
   for (const wrong of [7, [], [7]]) expect((await failure(Segmenter.open(wrong as never))).code).toBe('config');
   expect((await failure(Segmenter.open(model, { devcie: 'cpu' } as never))).message).toMatch(/did you mean device/);
 });
