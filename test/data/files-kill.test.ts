@@ -1,7 +1,7 @@
 /** Atomic writes by a process of its own that dies: killed at random moments, or out of disk. */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 import { Draws } from '../../src/data/philox.js';
@@ -14,14 +14,16 @@ const BYTES = 512 * 1024;
 /** The writer and what it imports, as JavaScript that a child can run. */
 function compile(): string {
   const out = join(folder, 'js');
-  mkdirSync(join(out, 'data'), { recursive: true });
+  mkdirSync(out, { recursive: true });
   writeFileSync(join(out, 'package.json'), '{"type":"module"}');
-  for (const name of ['errors', 'data/files', 'data/breathe', 'data/safetensors', 'data/half', 'data/json']) {
-    const options = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ES2022 };
-    const { outputText } = ts.transpileModule(readFileSync(join(src, `${name}.ts`), 'utf8'), {
-      compilerOptions: options,
-    });
-    writeFileSync(join(out, `${name}.js`), outputText);
+  const compilerOptions = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ES2022 };
+  const names = new Set(['data/files']);
+  for (const name of names) {
+    const { outputText } = ts.transpileModule(readFileSync(join(src, `${name}.ts`), 'utf8'), { compilerOptions });
+    const path = join(out, `${name}.js`);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, outputText);
+    for (const [, from] of outputText.matchAll(/from '(\.[^']+)\.js'/g)) names.add(join(dirname(name), from!));
   }
   return join(out, 'data', 'files.js');
 }
