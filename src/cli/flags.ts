@@ -136,7 +136,7 @@ export const trainingFlags = {
   patch: patch('patch', 'size of a patch in voxels: D,H,W'),
   'checkpoint-every': count('checkpoint-every', 'steps between checkpoints'),
   foreground: number('foreground', 'share of patches that are centred on foreground'),
-  'slice-axis': choice('slice-axis', 'axis that 2-D slices are taken along', ['D', 'H', 'W']),
+  'slice-axis': choice('slice-axis', 'axis that 2-D slices are taken along; default: the thin one', ['D', 'H', 'W']),
   set: {
     type: 'string',
     requiresArg: true,

@@ -22,6 +22,7 @@ import { loadModel, type LoadedModel } from './model-file.js';
 import { initialState } from './network-state.js';
 import type { RunRecord } from './run-record.js';
 import { finetunePlan, inspectCases, prepareCases, DATA_OPTIONS, type DataOptions } from './setup.js';
+import { withSliceAxis } from './slice-axis.js';
 import {
   checkMemory,
   configPaths,
@@ -92,14 +93,16 @@ export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
 
 async function begin(
   options: FinetuneOptions,
-  input: FinetuneConfigInput,
+  given: FinetuneConfigInput,
   dataset: Dataset,
   backend: Backend,
   init: LoadedModel | null,
 ): Promise<RunRecord<FinetuneConfig>> {
   const say = (message: string) => options.onEvent?.({ kind: 'note', message });
   const warn = (message: string) => options.onEvent?.({ kind: 'warning', message });
-  const chosen = await finetuneCases(dataset, options, input.train?.seed ?? 0, say);
+  const chosen = await finetuneCases(dataset, options, given.train?.seed ?? 0, say);
+  // A pre-trained network brings its own.
+  const input = init ? given : await withSliceAxis(given, dataset, chosen.train, say, options.signal);
   const want = {
     labels: true,
     nonFinite: input.data?.nonFinite ?? 'refuse',

@@ -9,6 +9,7 @@ import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { chosenCases } from './cases.js';
 import { DATA_OPTIONS, inspectCases, openData, type DataOptions } from './setup.js';
+import { withSliceAxis } from './slice-axis.js';
 import { configPaths } from './trainer.js';
 
 export interface PrepareOptions extends DataOptions {
@@ -42,14 +43,17 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
   }
   const dataset = await openData(options);
   const cacheDir = options.out ?? options.cacheDir ?? defaultCacheDir();
-  const data = options.config?.data ?? {};
-  const want = { labels: true, nonFinite: data.nonFinite ?? 'refuse', sliceAxis: data.sliceAxis ?? 'D' } as const;
   const ids = (await chosenCases(dataset, options.cases, options.config?.train?.seed ?? 0)).map(({ id }) => id);
+  const say = (message: string): void => options.onEvent?.({ kind: 'note', message });
+  const given: PretrainConfigInput = { ...options.config, task: 'pretrain' };
+  const config = await withSliceAxis(given, dataset, ids, say, options.signal);
+  const data = config.data ?? {};
+  const want = { labels: true, nonFinite: data.nonFinite ?? 'refuse', sliceAxis: data.sliceAxis ?? 'D' } as const;
   const { found, plan: measured } = await inspectCases(dataset, ids, want, { ...options, cacheDir });
   // Of all cases, whatever they are for; training looks at its own.
   for (const words of labelFindings(found, ids)) options.onEvent?.({ kind: 'warning', message: words });
   // Spacing and normalisation are planned alike for both tasks; patches do not matter here.
-  const plan = planData(measured, { ...options.config, task: 'pretrain' });
+  const plan = planData(measured, config);
   const spacing = plan.spacingMm ? `${plan.spacingMm.join('×')} mm` : 'their own spacing';
   const message = `${measured.cases.length} cases at ${spacing}, normalised ${plan.normalization.map((n) => n.kind).join(', ')}`;
   options.onEvent?.({ kind: 'note', message });

@@ -18,6 +18,7 @@ import { initialState } from './network-state.js';
 import { representationOf } from './representation.js';
 import type { RunRecord } from './run-record.js';
 import { inspectCases, prepareCases, pretrainPlan, DATA_OPTIONS, type DataOptions } from './setup.js';
+import { withSliceAxis } from './slice-axis.js';
 import {
   checkMemory,
   configPaths,
@@ -72,12 +73,13 @@ export async function pretrain(options: PretrainOptions): Promise<RunSummary> {
 
 async function begin(
   options: PretrainOptions,
-  input: PretrainConfigInput,
+  given: PretrainConfigInput,
   dataset: Dataset,
   backend: Backend,
 ): Promise<RunRecord<PretrainConfig>> {
   const say = (message: string) => options.onEvent?.({ kind: 'note', message });
-  const cases = await pretrainCases(dataset, options, input.train?.seed ?? 0, say);
+  const cases = await pretrainCases(dataset, options, given.train?.seed ?? 0, say);
+  const input = await withSliceAxis(given, dataset, cases.train, say, options.signal);
   const want = {
     // CT's numbers are those of the foreground, as `prepare` and fine-tuning take them: a bad label would change them and
     // is a bad file; a missing one leaves its case without. Nothing else needs labels, and they are not opened then.
