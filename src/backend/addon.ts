@@ -1,9 +1,10 @@
 /** The native addon: loading it (or saying why it cannot be), and its surface as native/napi/addon.cc has it. */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { delimiter, join, sep } from 'node:path';
 import { MaclError, type MaclErrorCode } from '../errors.js';
 import { messageOf } from '../realm.js';
-import { addonPath } from '../paths.js';
+import { addonPath, packageRoot } from '../paths.js';
 import type { Outcome } from './session.js';
 import type { KernelInfo } from './types.js';
 
@@ -32,9 +33,21 @@ export interface Addon {
   readonly Session: new (isa: string, sizes: readonly number[], unit: number) => AddonSession;
 }
 
+/** The likely reason, and what helps, on one line. */
+function howToBuild(): string {
+  const compiler = (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, 'g++')));
+  const why = compiler
+    ? 'its install script was blocked or failed'
+    : 'there was no C++ compiler (install python3, make, g++)';
+  if (!packageRoot().split(sep).includes('node_modules')) return `${why}; npm run build:addon builds it`;
+  const npm = '`npm approve-scripts macl` (npm 11.16 or newer), then `npm rebuild macl`';
+  return `${why}; npm: ${npm}; pnpm: \`pnpm approve-builds\`, then \`pnpm rebuild macl\``;
+}
+
 /** The addon, or a sentence that says why there is none. Node keeps it loaded once an environment. */
 export function loadAddon(): Addon | string {
-  return loadNative<Addon>(addonPath(), 'the native addon is not built (no C++ compiler when macl was installed?)');
+  const file = addonPath();
+  return existsSync(file) ? loadNative<Addon>(file, '') : `the native addon is not built: ${howToBuild()}`;
 }
 
 /** A built library of that surface, or a sentence: `absent` where there is no file. */

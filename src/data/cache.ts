@@ -73,7 +73,7 @@ export class Cache {
       const words = `${path}: cache: lies inside the dataset ${datasetRoot}; choose another folder with --cache`;
       throw new MaclError('config', words, { file: path, field: 'cache' });
     }
-    await makeFolder(path).catch((error: unknown) => {
+    await makeFolder(path, { readOnly: true }).catch((error: unknown) => {
       if (folder !== undefined && path !== resolve(defaultCacheDir())) throw error;
       const words = `${messageOf(error)}; ${CHOOSE}`;
       throw new MaclError('file', words, { file: path, field: 'cache' }, { cause: error });

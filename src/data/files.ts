@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, unlink } from 'node:fs/promises';
+import { access, type FileHandle, mkdir, open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileError, MaclError } from '../errors.js';
 import { isArrayOf, messageOf } from '../realm.js';
@@ -208,11 +208,17 @@ export async function writeFileAtomic(
   });
 }
 
-/** Makes a folder and its parents. */
-export async function makeFolder(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+/**
+ * Makes a folder and its parents. It must be one that can be written to, which is found out before the work and not after
+ * it; `readOnly` takes one that is only read from too.
+ */
+export async function makeFolder(folder: string, options: { readOnly?: boolean } = {}): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+    if (!options.readOnly) await access(folder, constants.W_OK);
+  } catch (error) {
     throw asFileError(error, folder, 'write');
-  });
+  }
 }
 
 /** Reads and checks only the header of a safetensors file. */

@@ -2,7 +2,6 @@
  * The bytes of a file, decompressed where it is gzip (several members too), as chunks that arrive while the event loop
  * stays free. It knows nothing of what the bytes mean; who reads decides when it is enough. Node only.
  */
-import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { type FileHandle } from 'node:fs/promises';
@@ -36,7 +35,8 @@ export function fileChunks(
   file: string,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const source = createReadStream('', { fd: handle, start: 0, autoClose: false, highWaterMark: READ_BYTES });
+  // The handle's own: under Plug'n'Play it is a class that fs.createReadStream does not know.
+  const source = handle.createReadStream({ start: 0, autoClose: false, highWaterMark: READ_BYTES });
   return streamChunks(source, gzip, file, signal);
 }
 

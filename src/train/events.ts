@@ -2,7 +2,7 @@
 import type { StepRecord } from './loop.js';
 
 export type TrainEvent =
-  /** The plan in words, once. */
+  /** The plan in words; then, before the first step, what computes and how long it will take. */
   | { readonly kind: 'plan'; readonly lines: readonly string[] }
   /** Something worth knowing that is no fault. */
   | { readonly kind: 'note'; readonly message: string }

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { PretrainConfigInput } from '../config/types.js';
 import { planData } from '../config/index.js';
 import { defaultCacheDir } from '../data/cache.js';
+import { makeFolder } from '../data/files.js';
 import { labelFindings } from '../data/findings.js';
 import { prepareDataset } from '../data/prepare.js';
 import { MaclError } from '../errors.js';
@@ -41,6 +42,8 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
     const words = `--out ${options.out} and --cache ${options.cacheDir}: both say where the prepared cases go; give one`;
     throw new MaclError('config', words, { field: '--out' });
   }
+  // Given by name: it is to be written to.
+  if (options.out !== undefined) await makeFolder(options.out);
   const dataset = await openData(options);
   const cacheDir = options.out ?? options.cacheDir ?? defaultCacheDir();
   const ids = (await chosenCases(dataset, options.cases, options.config?.train?.seed ?? 0)).map(({ id }) => id);

@@ -1,6 +1,7 @@
 /** `macl step`: runs `step.ts` on files. */
+import { dirname } from 'node:path';
 import { resolveConfig } from '../config/index.js';
-import { readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
+import { makeFolder, readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { readConfigFile } from './config-file.js';
@@ -40,6 +41,7 @@ export async function step(options: StepOptions): Promise<Record<string, number>
     readSafetensorsFile(options.weights),
     readSafetensorsFile(options.batch),
   ]);
+  await makeFolder(dirname(options.out));
   const backend = await openMachine(options);
   try {
     const out = await runStep({

@@ -2,6 +2,7 @@
  * What pre-training and fine-tuning share: a backend, programs and volumes in one session, the run's folder, resume, the
  * loop, the model at the end. The two differ in how a step is built, fed and validated: see `pretrain.ts`, `finetune.ts`.
  */
+import { loadAddon } from '../backend/addon.js';
 import { openBackend } from '../backend/choose.js';
 import { DEVICES, type Backend, type DeviceName } from '../backend/types.js';
 import { settingPaths } from '../config/index.js';
@@ -23,6 +24,7 @@ import { CHECKPOINT_ROLES, emptyState, MODEL_ROLES, readStateFile, stateStreams 
 import { RunFolder } from './run-folder.js';
 import { checkResume, checkSameVolumes, readRecord, volumesOf, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
+import { describePace, measurePace, tilesOf } from './pace.js';
 import { planStore, VolumeStore, type StoreOptions } from './volume-store.js';
 
 export interface MachineOptions {
@@ -178,6 +180,11 @@ async function train<C extends ResolvedConfig>(
   const unsure = checkSameVolumes(record, volumes);
   if (unsure !== null) warn(unsure);
 
+  if (backend.info.name === 'wasm' && (options.device ?? 'auto') === 'auto') {
+    const addon = loadAddon();
+    if (typeof addon === 'string')
+      onEvent({ kind: 'note', message: `WebAssembly computes, several times slower: ${addon}` });
+  }
   const programs = [program, ...t.others];
   const fixed = sessionSizes(programs);
   const others = fixed.state + fixed.scratch + fixed.io;
@@ -188,14 +195,33 @@ async function train<C extends ResolvedConfig>(
   });
   if (!storePlan.resident)
     onEvent({ kind: 'note', message: `the volumes do not fit into memory: each step reads its boxes from disk` });
-  const { executor, startStep, resumed } = await openState(t, folder, options, (initial) =>
-    Executor.open(backend, programs, initial, storePlan.bytes),
-  );
+  const { session, startStep, resumed } = await openState(t, folder, options, async (initial, from) => {
+    const opened = await Executor.open(backend, programs, initial, storePlan.bytes);
+    try {
+      const volumeStore = await VolumeStore.open(opened.session, t.cases, storePlan, options.signal);
+      const feed = t.feed(opened, volumeStore);
+      if (from < config.train.steps) {
+        const [inference] = t.heldCases.length > 0 ? t.others : [];
+        const measure = { executor: opened, program, inference, config, startStep: from, writeInput: feed };
+        const pace = await measurePace({ ...measure, signal: options.signal });
+        opened.writeState(initial);
+        const tiles = tilesOf(
+          t.heldCases.map((c) => c.shape),
+          config.data.patch,
+        );
+        onEvent({ kind: 'plan', lines: describePace(backend.info, measure, tiles, pace) });
+      }
+      return { executor: opened, store: volumeStore, feed };
+    } catch (error) {
+      await opened.close();
+      throw error;
+    }
+  });
+  const { executor, store, feed } = session;
   const validatedStep = Number(resumed?.['validated'] ?? 0);
   const isDone = (record: Readonly<Record<string, unknown>>): boolean =>
     typeof record['step'] === 'number' && record['step'] <= ('validationDice' in record ? validatedStep : startStep);
   try {
-    const store = await VolumeStore.open(executor.session, t.cases, storePlan, options.signal);
     const validation = (await t.validation?.(executor, folder, resumed)) ?? null;
     // From here on the folder holds a run; whatever stops it before leaves none.
     if ((await folder.readConfig()) === null) await folder.writeConfig({ ...record, volumes });
@@ -225,7 +251,7 @@ async function train<C extends ResolvedConfig>(
           : (JSON.parse(resumed['firstRepresentation']) as Representation),
       folder,
       represent: t.represent?.(executor, store),
-      writeInput: t.feed(executor, store),
+      writeInput: feed,
       validate: validation ? (step) => validation.run(step) : undefined,
       ...(validation ? { validateEvery: config.train.valEvery > 0 ? config.train.valEvery : config.train.steps } : {}),
       validatedStep,
@@ -250,29 +276,29 @@ async function train<C extends ResolvedConfig>(
   }
 }
 
-interface OpenedState {
-  readonly executor: Executor;
+interface OpenedState<T> {
+  readonly session: T;
   readonly startStep: number;
   /** Metadata of the checkpoint that the run goes on from. */
   readonly resumed: Readonly<Record<string, string>> | null;
 }
 
 /** The state at the beginning, or of the newest whole checkpoint, in a session. The copy outside it ends here. */
-async function openState(
+async function openState<T>(
   t: Training<ResolvedConfig>,
   folder: RunFolder,
   { resume = false, onEvent }: RunOptions,
-  open: (initial: Uint8Array) => Promise<Executor>,
-): Promise<OpenedState> {
+  open: (initial: Uint8Array, startStep: number) => Promise<T>,
+): Promise<OpenedState<T>> {
   const damaged = (error: MaclError) =>
     onEvent?.({ kind: 'warning', message: `passed over a damaged checkpoint: ${error.message}` });
   const checkpoint = resume ? await folder.newestCheckpoint(damaged, (file) => restore(t.record, t.state, file)) : null;
   if (checkpoint) {
-    const executor = await open(checkpoint.contents);
-    return { executor, startStep: checkpoint.step, resumed: checkpoint.metadata };
+    const session = await open(checkpoint.contents, checkpoint.step);
+    return { session, startStep: checkpoint.step, resumed: checkpoint.metadata };
   }
   if (resume) onEvent?.({ kind: 'note', message: `${folder.path}: no whole checkpoint: starting at step 0` });
-  return { executor: await open(await t.begin()), startStep: 0, resumed: null };
+  return { session: await open(await t.begin(), 0), startStep: 0, resumed: null };
 }
 
 /** A checkpoint's state. Throws `config` for one of another run, `file` where it is damaged. */
