@@ -28,9 +28,14 @@ join(workerData, () => parentPort.postMessage('ready'));
 export function enableRelaxedSimd(): boolean {
   if (supportsRelaxedSimd()) return true;
   if (Number(process.versions.node.split('.')[0]) >= 22) return false; // newer ones only complain about the flag
-  v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
-  return supportsRelaxedSimd();
+  v8.setFlagsFromString(RELAXED_SIMD_FLAG);
+  relaxedByFlag = supportsRelaxedSimd();
+  return relaxedByFlag;
 }
+
+const RELAXED_SIMD_FLAG = '--experimental-wasm-relaxed-simd';
+/** V8's flags are the process's, and so is this. */
+let relaxedByFlag = false;
 
 function startWorker(start: WorkerStart, events: WorkerEvents): WasmWorker {
   // No flags or loaders of the parent: they would be run in every worker.
@@ -64,4 +69,9 @@ export const nodePlatform: WasmPlatform = {
   startWorker,
   availableThreads: () => availableThreads(),
   freeBytes: () => freeBytes(),
+  relaxedSimdNote: () =>
+    relaxedByFlag
+      ? `relaxed SIMD is switched on for this command; a program that imports macl on ${process.version} has simd128 ` +
+        `unless it is started with ${RELAXED_SIMD_FLAG}`
+      : '',
 };

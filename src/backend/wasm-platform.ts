@@ -30,6 +30,8 @@ export interface WasmPlatform {
   startWorker(start: WorkerStart, events: WorkerEvents): WasmWorker;
   availableThreads(): number;
   freeBytes(): number;
+  /** What has to be known of relaxed SIMD here, where that differs from other programs on this engine; else empty. */
+  relaxedSimdNote?(): string;
 }
 
 /**

@@ -164,7 +164,9 @@ export async function reportWasm(platform: WasmPlatform): Promise<BackendReport>
   const isas = isasHere();
   try {
     await compileModule(platform, isas[0] as Isa);
-    const more = isas[0] === 'simd128' ? '; relaxed SIMD is not switched on in this engine' : '';
+    const note =
+      isas[0] === 'simd128' ? 'relaxed SIMD is not switched on in this engine' : (platform.relaxedSimdNote?.() ?? '');
+    const more = note === '' ? '' : `; ${note}`;
     const reason = `WebAssembly, ${isas[0]}, ${platform.availableThreads()} threads, at most 4 GiB a session${more}`;
     return { name: 'wasm', available: true, isas, reason };
   } catch (error) {
