@@ -113,10 +113,14 @@ export function sentence(event: ProgressEvent): string[] {
       return [event.message];
     case 'warning':
       return [`warning: ${event.message}`];
-    case 'validation':
-      return [
-        `validation at step ${event.step}: mean Dice ${event.meanDice === null ? 'not defined' : event.meanDice.toFixed(4)}${event.best ? ', the best so far' : ''}`,
-      ];
+    case 'validation': {
+      const shown = (dice: number | null): string => (dice === null ? 'not defined' : dice.toFixed(4));
+      const classes = Object.entries(event.perClass).map(([name, dice]) => `${name} ${shown(dice)}`);
+      // A single class is the mean.
+      const each = classes.length > 1 ? ` (${classes.join(', ')})` : '';
+      const best = event.best ? ', the best so far' : '';
+      return [`validation at step ${event.step}: mean Dice ${shown(event.meanDice)}${each}${best}`];
+    }
     case 'saved':
       return [`saved ${event.file}`];
     default:

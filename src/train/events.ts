@@ -16,7 +16,14 @@ export type TrainEvent =
       readonly id: string;
     }
   | ({ readonly kind: 'step'; readonly steps: number } & StepRecord)
-  | { readonly kind: 'validation'; readonly step: number; readonly meanDice: number | null; readonly best: boolean }
+  | {
+      readonly kind: 'validation';
+      readonly step: number;
+      readonly meanDice: number | null;
+      /** By the classes' names; null for a class that is in no case. */
+      readonly perClass: Readonly<Record<string, number | null>>;
+      readonly best: boolean;
+    }
   | { readonly kind: 'saved'; readonly file: string };
 
 /** Of the commands that report a case's progress through callbacks of their own. */

@@ -209,7 +209,8 @@ async function train<C extends ResolvedConfig>(
           t.heldCases.map((c) => c.shape),
           config.data.patch,
         );
-        onEvent({ kind: 'plan', lines: describePace(backend.info, measure, tiles, pace) });
+        const held = config.task === 'finetune' ? [describeValidation(t)] : [];
+        onEvent({ kind: 'plan', lines: [...held, ...describePace(backend.info, measure, tiles, pace)] });
       }
       return { executor: opened, store: volumeStore, feed };
     } catch (error) {
@@ -274,6 +275,13 @@ async function train<C extends ResolvedConfig>(
   } finally {
     await executor.close();
   }
+}
+
+function describeValidation({ cases, heldCases }: Training<ResolvedConfig>): string {
+  const counted = (n: number): string => `${n} case${n === 1 ? '' : 's'}`;
+  return heldCases.length > 0
+    ? `training on ${counted(cases.length)}; ${counted(heldCases.length)} held out for validation, whose best weights are kept`
+    : `training on ${counted(cases.length)}, without validation: the last weights are kept (--val 0.2 holds a fifth out)`;
 }
 
 interface OpenedState<T> {

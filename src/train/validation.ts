@@ -41,15 +41,17 @@ export async function openValidation(o: ValidationOptions): Promise<Validation> 
   let best = Number(o.resumed?.['bestDice'] ?? -Infinity);
   return {
     async run(step) {
-      const dice = await meanDice(o);
-      const better = dice !== null && dice > best;
-      o.folder.record({ step, validationDice: dice, best: better });
-      o.onEvent?.({ kind: 'validation', step, meanDice: dice, best: better });
+      const { mean, perClass } = await diceOf(o);
+      const better = mean !== null && mean > best;
+      o.folder.record({ step, validationDice: mean, best: better, validationDicePerClass: perClass });
+      const { classes } = o.record;
+      const named = Object.fromEntries(perClass.map((d, k) => [classes[k + 1]?.name ?? String(k + 1), d]));
+      o.onEvent?.({ kind: 'validation', step, meanDice: mean, perClass: named, best: better });
       if (!better) return;
-      best = dice;
+      best = mean;
       const read = (offset: number, bytes: number) => o.executor.readStateAt(offset, bytes);
       const tensors = stateStreams(o.state, read, MODEL_ROLES, `after step ${step}`);
-      await writeSafetensorsFile(file, tensors, { ...modelMetadata(o.record), step: String(step), dice: String(dice) });
+      await writeSafetensorsFile(file, tensors, { ...modelMetadata(o.record), step: String(step), dice: String(mean) });
     },
     progress: (): Record<string, string> => (Number.isFinite(best) ? { bestDice: String(best) } : {}),
     async best(use) {
@@ -58,7 +60,10 @@ export async function openValidation(o: ValidationOptions): Promise<Validation> 
         return await withSafetensors(file, async (kept) => {
           if (Number(kept.metadata['dice']) !== best)
             throw fileError(file, 'dice', `expected ${best}, found ${kept.metadata['dice'] ?? 'nothing'}`);
-          return use(fileStreams(o.state, kept, MODEL_ROLES));
+          const used = await use(fileStreams(o.state, kept, MODEL_ROLES));
+          const message = `the model has the weights of step ${kept.metadata['step']}, the best in validation (mean Dice ${best.toFixed(4)})`;
+          o.onEvent?.({ kind: 'note', message });
+          return used;
         });
       } catch (error) {
         // What cannot be read now may be read later: only what is gone or damaged is lost.
@@ -75,17 +80,31 @@ export async function openValidation(o: ValidationOptions): Promise<Validation> 
   };
 }
 
-/** Mean over cases of the mean over foreground classes; classes that are in neither mask are left out. */
-async function meanDice(o: ValidationOptions): Promise<number | null> {
+interface MeanDice {
+  /** Mean over cases of the mean over foreground classes; null where no case has any. */
+  readonly mean: number | null;
+  /** Mean over cases, foreground classes in order; null for a class that is nowhere. */
+  readonly perClass: readonly (number | null)[];
+}
+
+/** Classes that are in neither mask of a case are left out of its mean, and the case out of theirs. */
+async function diceOf(o: ValidationOptions): Promise<MeanDice> {
+  const { classes } = o.record.config.model;
   const perCase: number[] = [];
+  const byClass: number[][] = Array.from({ length: classes - 1 }, () => []);
   for (const item of o.cases) {
     const loaded = await item.load(o.signal);
     const predicted = await segment(o, loaded);
-    const dice = caseDice(predicted, loaded.labels ?? new Uint8Array(0), o.record.config.model.classes);
-    if (dice !== null) perCase.push(dice);
+    const found = caseDice(predicted, loaded.labels ?? new Uint8Array(0), classes);
+    for (const [k, dice] of found.entries()) if (dice !== null) byClass[k]!.push(dice);
+    const mean = meanOf(found.filter((d) => d !== null));
+    if (mean !== null) perCase.push(mean);
   }
-  return perCase.length === 0 ? null : perCase.reduce((a, b) => a + b, 0) / perCase.length;
+  return { mean: meanOf(perCase), perClass: byClass.map(meanOf) };
 }
+
+const meanOf = (values: readonly number[]): number | null =>
+  values.length === 0 ? null : values.reduce((a, b) => a + b, 0) / values.length;
 
 async function segment(o: ValidationOptions, c: LoadedCase): Promise<Uint8Array> {
   const { model, data } = o.record.config;
@@ -108,7 +127,8 @@ async function segment(o: ValidationOptions, c: LoadedCase): Promise<Uint8Array>
   });
 }
 
-function caseDice(predicted: Uint8Array, reference: Uint8Array, classes: number): number | null {
+/** One a foreground class; null for a class that is in neither mask. */
+function caseDice(predicted: Uint8Array, reference: Uint8Array, classes: number): (number | null)[] {
   const [both, p, r] = [0, 1, 2].map(() => new Float64Array(classes)) as [Float64Array, Float64Array, Float64Array];
   for (let v = 0; v < reference.length; v++) {
     const [a, b] = [predicted[v] as number, reference[v] as number];
@@ -117,10 +137,8 @@ function caseDice(predicted: Uint8Array, reference: Uint8Array, classes: number)
     r[b] = (r[b] as number) + 1;
     if (a === b) both[a] = (both[a] as number) + 1;
   }
-  const found: number[] = [];
-  for (let k = 1; k < classes; k++) {
-    const sum = (p[k] as number) + (r[k] as number);
-    if (sum > 0) found.push((2 * (both[k] as number)) / sum);
-  }
-  return found.length === 0 ? null : found.reduce((a, b) => a + b, 0) / found.length;
+  return Array.from({ length: classes - 1 }, (_, n) => {
+    const sum = (p[n + 1] as number) + (r[n + 1] as number);
+    return sum > 0 ? (2 * (both[n + 1] as number)) / sum : null;
+  });
 }

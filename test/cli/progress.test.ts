@@ -58,8 +58,8 @@ describe('progress in lines', () => {
       { kind: 'plan', lines: ['a', 'b'] },
       { kind: 'note', message: 'n' },
       { kind: 'warning', message: 'w' },
-      { kind: 'validation', step: 5, meanDice: 0.8567, best: true },
-      { kind: 'validation', step: 6, meanDice: null, best: false },
+      { kind: 'validation', step: 5, meanDice: 0.8567, perClass: { ball: 0.9, box: 0.8134 }, best: true },
+      { kind: 'validation', step: 6, meanDice: null, perClass: { ball: null }, best: false },
       { kind: 'saved', file: 'f' },
     ]);
     expect(said).toEqual([
@@ -67,7 +67,7 @@ describe('progress in lines', () => {
       'b',
       'n',
       'warning: w',
-      'validation at step 5: mean Dice 0.8567, the best so far',
+      'validation at step 5: mean Dice 0.8567 (ball 0.9000, box 0.8134), the best so far',
       'validation at step 6: mean Dice not defined',
       'saved f',
     ]);

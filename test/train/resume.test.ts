@@ -131,6 +131,12 @@ describe('validation', () => {
     const records = logOf(join(root, 'finetune-whole')).filter((r) => 'validationDice' in r);
     const dice = records.map((r) => r['validationDice'] as number);
     expect(dice.every((d) => d >= 0 && d <= 1)).toBe(true);
+    for (const record of records) {
+      const each = record['validationDicePerClass'] as number[];
+      expect(each).toHaveLength(2);
+      // Both classes are in each of the cases that are held out.
+      expect((each[0]! + each[1]!) / 2).toBeCloseTo(record['validationDice'] as number, 12);
+    }
     const best = readFileSync(join(root, 'finetune-whole/checkpoints/best.safetensors')).toString('latin1');
     expect(best).toContain(`"step":"${records[dice.indexOf(Math.max(...dice))]!['step'] as number}"`);
   });
