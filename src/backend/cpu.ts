@@ -5,6 +5,7 @@ import { availableThreads, freeBytes } from './limits-node.js';
 import { NativeBackend } from './native.js';
 import { threadsOf } from './threads.js';
 import { FUSIONS, type Backend, type BackendOptions, type BackendReport } from './types.js';
+import { counted } from '../words.js';
 
 /** Throws `device` with the reason. */
 export function openCpu(options: BackendOptions = {}): Backend {
@@ -33,6 +34,6 @@ export function reportCpu(): BackendReport {
   const tables = addon.describe().tables.filter((t) => t.isa !== 'ref64');
   const isas = tables.filter((t) => t.supported).map((t) => t.isa);
   const lacking = tables.filter((t) => !t.supported).map((t) => `${t.isa} needs ${t.needs}`);
-  const reason = `native addon, ${isas[0]}, ${availableThreads()} threads${lacking.length > 0 ? `; ${lacking.join('; ')}` : ''}`;
+  const reason = `native addon, ${isas[0]}, ${counted(availableThreads(), 'thread')}${lacking.length > 0 ? `; ${lacking.join('; ')}` : ''}`;
   return { name: 'cpu', available: true, isas, reason };
 }

@@ -19,6 +19,7 @@ import {
 import { instantiate, takeMemory, textAt, type WasmExports } from './wasm-exports.js';
 import type { WasmPlatform } from './wasm-platform.js';
 import { maxSegmentBytes, WasmSession } from './wasm-session.js';
+import { counted } from '../words.js';
 
 /** Instruction set → its module, and its table there (native/wasm/exports.cc). */
 const ISAS = {
@@ -167,7 +168,7 @@ export async function reportWasm(platform: WasmPlatform): Promise<BackendReport>
     const note =
       isas[0] === 'simd128' ? 'relaxed SIMD is not switched on in this engine' : (platform.relaxedSimdNote?.() ?? '');
     const more = note === '' ? '' : `; ${note}`;
-    const reason = `WebAssembly, ${isas[0]}, ${platform.availableThreads()} threads, at most 4 GiB a session${more}`;
+    const reason = `WebAssembly, ${isas[0]}, ${counted(platform.availableThreads(), 'thread')}, at most 4 GiB a session${more}`;
     return { name: 'wasm', available: true, isas, reason };
   } catch (error) {
     if (!(error instanceof MaclError)) throw error;

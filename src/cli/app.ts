@@ -19,6 +19,7 @@ import { command as step } from './commands/step.js';
 import type { Command } from './commands/types.js';
 import type { CommandContext } from './context.js';
 import { usage } from './flags.js';
+import { exampleOf, explained, withDefaults, withKinds } from './help.js';
 import { printable } from './streams.js';
 
 export const COMMANDS: readonly Command[] = [
@@ -45,7 +46,7 @@ export async function runApp(args: readonly string[], outside: CommandContext): 
     await parse(args, context);
     return 0;
   } catch (error) {
-    return report(error, context);
+    return report(error, context, args);
   }
 }
 
@@ -73,7 +74,11 @@ async function parse(args: readonly string[], context: CommandContext): Promise<
     app.command(
       command.name,
       command.describe,
-      (y) => y.options(command.flags),
+      (y) => {
+        const example = exampleOf(command.name);
+        const described = y.options(withDefaults(command));
+        return example === undefined ? described : described.epilogue(`Example: ${example}`);
+      },
       (flags) => {
         chosen = () => command.run(flags, context);
       },
@@ -85,17 +90,28 @@ async function parse(args: readonly string[], context: CommandContext): Promise<
       output = text;
     });
   } catch (error) {
-    throw error instanceof MaclError ? error : usage(messageOf(error));
+    throw error instanceof MaclError ? error : usage(explained(messageOf(error), args, COMMANDS));
   }
-  if (output !== '') return context.print(output);
+  const asked = COMMANDS.find(({ name }) => args.includes(name));
+  if (output !== '') return context.print(withKinds(output, asked?.flags ?? {}));
   if (!chosen) throw usage(`expected a command: ${COMMANDS.map((c) => c.name).join(', ')}; macl --help says more`);
   await chosen();
 }
 
+/** How a run that was stopped says that it can go on. */
+const RESUMES = /--resume goes on$/;
+
+/** The same command with --resume, as it can be typed. */
+function resumeCommand(args: readonly string[]): string {
+  const quoted = args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`));
+  const program = process.env.npm_command === 'exec' ? 'npx macl' : 'macl';
+  return [program, ...quoted, ...(args.includes('--resume') ? [] : ['--resume'])].join(' ');
+}
+
 /** One line for people; MACL_DEBUG adds where it came from. */
-function report(error: unknown, context: CommandContext): number {
+function report(error: unknown, context: CommandContext, args: readonly string[]): number {
   const known = error instanceof MaclError;
-  const message = messageOf(error);
+  const message = messageOf(error).replace(RESUMES, () => `go on with: ${resumeCommand(args)}`);
   const hint = known && error.code === 'usage' ? ' (macl --help)' : '';
   // What a signal stopped is no error.
   const label = known ? (error.code === 'aborted' ? '' : 'error: ') : 'internal error: ';

@@ -6,6 +6,7 @@ import type { Options } from 'yargs';
 import { MaclError } from '../errors.js';
 import { DEVICES } from '../backend/types.js';
 import type { Triple } from '../config/types.js';
+import { ofKind } from './help.js';
 
 export function usage(message: string): MaclError {
   return new MaclError('usage', message);
@@ -57,39 +58,43 @@ export const texts = (describe: string): Described => ({
   describe,
   coerce: (value: unknown) => (value === undefined ? undefined : [value].flat().map(String)),
 });
-export const number = (flag: string, describe: string): Described => ({
-  type: 'string',
-  requiresArg: true,
-  describe,
-  coerce: (value: unknown) => (value === undefined ? undefined : parseNumber(flag, value)),
-});
-export const count = (flag: string, describe: string): Described => ({
-  type: 'string',
-  requiresArg: true,
-  describe,
-  coerce: (value: unknown) => (value === undefined ? undefined : parseCount(flag, value)),
-});
-export const patch = (flag: string, describe: string): Described => ({
-  type: 'string',
-  requiresArg: true,
-  describe,
-  coerce: (value: unknown) => (value === undefined ? undefined : parsePatch(flag, value)),
-});
+export const number = (flag: string, describe: string): Described =>
+  ofKind('number', {
+    type: 'string',
+    requiresArg: true,
+    describe,
+    coerce: (value: unknown) => (value === undefined ? undefined : parseNumber(flag, value)),
+  });
+export const count = (flag: string, describe: string): Described =>
+  ofKind('whole number', {
+    type: 'string',
+    requiresArg: true,
+    describe,
+    coerce: (value: unknown) => (value === undefined ? undefined : parseCount(flag, value)),
+  });
+export const patch = (flag: string, describe: string): Described =>
+  ofKind('D,H,W', {
+    type: 'string',
+    requiresArg: true,
+    describe,
+    coerce: (value: unknown) => (value === undefined ? undefined : parsePatch(flag, value)),
+  });
 /** One of a few words. */
-export const choice = (flag: string, describe: string, choices: readonly string[]): Described => ({
-  type: 'string',
-  requiresArg: true,
-  describe: `${describe} [${choices.join(', ')}]`,
-  coerce: (value: unknown) => {
-    if (value === undefined) return undefined;
-    const word = single(flag, value);
-    if (!choices.includes(word)) throw usage(`--${flag}: expected ${choices.join(' or ')}, found ${word}`);
-    return word;
-  },
-});
+export const choice = (flag: string, describe: string, choices: readonly string[]): Described =>
+  ofKind('word', {
+    type: 'string',
+    requiresArg: true,
+    describe: `${describe} [${choices.join(', ')}]`,
+    coerce: (value: unknown) => {
+      if (value === undefined) return undefined;
+      const word = single(flag, value);
+      if (!choices.includes(word)) throw usage(`--${flag}: expected ${choices.join(' or ')}, found ${word}`);
+      return word;
+    },
+  });
 export const toggle = (describe: string): Described => ({ type: 'boolean', describe });
 
-const device: Described = {
+const device: Described = ofKind('word', {
   type: 'string',
   requiresArg: true,
   describe: `what computes [${DEVICES.words.join(', ')}]; cuda:1 is another card than the first`,
@@ -101,11 +106,11 @@ const device: Described = {
       throw usage(`--device: expected ${words.join(' or ')}, found ${word}`);
     return word;
   },
-};
+});
 
 export const deviceFlags = {
   device,
-  threads: count('threads', 'threads; default: what affinity and quota leave'),
+  threads: count('threads', 'threads'),
 } as const;
 
 /** Flags of every command that opens a dataset. */

@@ -2,6 +2,7 @@
 import { percent, type Plan } from './plan.js';
 import { presetLacks } from './presets.js';
 import type { Triple } from './types.js';
+import { counted } from '../words.js';
 
 const by = (t: Triple): string => t.join('×');
 /** 'all 2', or a list by level. */
@@ -24,11 +25,11 @@ export function describePlan(plan: Plan): string[] {
   );
   const spacing = data.spacingMm ? `resampled to ${by(data.spacingMm)} mm` : 'at their own spacing';
   lines.push(
-    `data: ${plan.cases} cases of ${by(plan.smallestShape)} to ${by(plan.largestShape)} voxels, ${spacing}, normalised ${data.normalize.join(', ')}`,
+    `data: ${counted(plan.cases, 'case')} of ${by(plan.smallestShape)} to ${by(plan.largestShape)} voxels, ${spacing}, normalised ${data.normalize.join(', ')}`,
   );
   lines.push(
-    `network: ${model.levels} levels of ${model.filters} filters up, strides ${perLevel(model.strides)}, kernels ${perLevel(model.kernels)}, ` +
-      `${model.inChannels} channel${model.inChannels === 1 ? '' : 's'}${config.task === 'finetune' ? `, ${config.model.classes} classes` : ''}`,
+    `network: ${counted(model.levels, 'level')} of ${model.filters} filters up, strides ${perLevel(model.strides)}, kernels ${perLevel(model.kernels)}, ` +
+      `${counted(model.inChannels, 'channel')}${config.task === 'finetune' ? `, ${config.model.classes} classes` : ''}`,
   );
   if (config.task === 'pretrain') {
     const same = lambda.every((x) => x === lambda[0]);
@@ -37,7 +38,9 @@ export function describePlan(plan: Plan): string[] {
       `dominant branch: n = ${model.decoderBlocks} decoder block${model.decoderBlocks === 1 ? '' : 's'}, λ = ${l}`,
     );
   }
-  lines.push(`patch ${by(data.patch)}, batch ${train.batch}, ${train.steps} steps, about ${mib(plan.estimatedBytes)}`);
+  lines.push(
+    `patch ${by(data.patch)}, batch ${train.batch}, ${counted(train.steps, 'step')}, about ${mib(plan.estimatedBytes)}`,
+  );
   if (config.task === 'pretrain') {
     const threshold = String(config.loss.threshold).replaceAll(',', ', ');
     lines.push(

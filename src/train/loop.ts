@@ -10,6 +10,7 @@ import { CHECKPOINT_ROLES, stateStreams } from './network-state.js';
 import { collapsedLevels, collapseWarning, REPRESENTATION_EVERY, type Representation } from './representation.js';
 import type { RunFolder } from './run-folder.js';
 import { learningRate, type Schedule } from './schedule.js';
+import { counted } from '../words.js';
 
 /** Steps in a row that may be skipped for a non-finite loss or gradient. */
 const MOST_SKIPPED_IN_A_ROW = 20;
@@ -139,7 +140,7 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
     if (schedule.steps > 0 && skipped >= schedule.steps) {
       throw new MaclError(
         'nonfinite',
-        `loss or gradient was not finite in any of the ${schedule.steps} steps: nothing was learnt, and no model is written`,
+        `loss or gradient was not finite in any of ${counted(schedule.steps, 'step')}: nothing was learnt, and no model is written`,
       );
     }
     return { skipped, represented: watch.represented };

@@ -9,6 +9,7 @@ import { PIECE_BYTES, type OpenSafetensors } from '../data/files.js';
 import { asFloat32, asFloat64, type RawTensor, type TensorEntry, type TensorStream } from '../data/safetensors.js';
 import { fileError, MaclError, memoryError } from '../errors.js';
 import { addressOfEntry, type StateEntry, type StateTable } from '../nn/state.js';
+import { counted } from '../words.js';
 
 export type StateRole = StateEntry['role'];
 /** What a run needs to go on. */
@@ -235,10 +236,14 @@ export function checkTensors(
   for (const name of tensors.keys())
     if (!names.has(name) && !isIgnoredName(name)) wrong.push(`${name}: not part of this model`);
   if (wrong.length > 0) {
-    throw new MaclError('weights', `${file}: ${wrong.length} tensors do not fit the model:\n  ${wrong.join('\n  ')}`, {
-      file,
-      tensors: wrong.map((w) => w.slice(0, w.indexOf(':'))),
-    });
+    throw new MaclError(
+      'weights',
+      `${file}: ${counted(wrong.length, 'tensor')} that ${wrong.length === 1 ? 'does' : 'do'} not fit the model:\n  ${wrong.join('\n  ')}`,
+      {
+        file,
+        tensors: wrong.map((w) => w.slice(0, w.indexOf(':'))),
+      },
+    );
   }
 }
 

@@ -8,6 +8,7 @@ import type { ResolvedConfig, Triple } from '../config/types.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import { MaclError } from '../errors.js';
 import { tileStarts } from '../segment/sliding-geometry.js';
+import { counted } from '../words.js';
 import type { Executor } from './executor.js';
 
 /** Runs of fewer steps are not worth two more. */
@@ -93,9 +94,9 @@ export function describePace(
     tiles === 0 ? 0 : valEvery > 0 ? Math.ceil(steps / valEvery) - Math.floor(startStep / valEvery) : 1;
   const total = left * pace.stepSeconds + validations * tiles * pace.tileSeconds;
   const source = pace.measured ? 'measured' : "reckoned from the network's arithmetic for two cores";
-  const what =
-    validations > 0 ? `${left} steps and ${validations} validation${validations === 1 ? '' : 's'}` : `${left} steps`;
-  const threads = info.name === 'cuda' ? '' : `, ${info.threads} thread${info.threads === 1 ? '' : 's'}`;
+  const more = validations > 0 ? ` and ${counted(validations, 'validation')}` : '';
+  const what = `${counted(left, 'step')}${more}`;
+  const threads = info.name === 'cuda' ? '' : `, ${counted(info.threads, 'thread')}`;
   return [
     `device: ${info.name} (${info.isa})${threads}`,
     `time: ${roughly(total)} for ${what} (${shortSeconds(pace.stepSeconds)} a step, ${source})`,

@@ -12,6 +12,7 @@ import { chosenCases } from './cases.js';
 import { DATA_OPTIONS, inspectCases, openData, type DataOptions } from './setup.js';
 import { withSliceAxis } from './slice-axis.js';
 import { configPaths } from './trainer.js';
+import { counted } from '../words.js';
 
 export interface PrepareOptions extends DataOptions {
   /** Where the prepared cases go, as `cacheDir`: training takes it with that. Only one of them is given. */
@@ -58,7 +59,7 @@ export async function prepare(options: PrepareOptions): Promise<PrepareSummary> 
   // Spacing and normalisation are planned alike for both tasks; patches do not matter here.
   const plan = planData(measured, config);
   const spacing = plan.spacingMm ? `${plan.spacingMm.join('×')} mm` : 'their own spacing';
-  const message = `${measured.cases.length} cases at ${spacing}, normalised ${plan.normalization.map((n) => n.kind).join(', ')}`;
+  const message = `${counted(measured.cases.length, 'case')} at ${spacing}, normalised ${plan.normalization.map((n) => n.kind).join(', ')}`;
   options.onEvent?.({ kind: 'note', message });
   const bad = new Set(found.bad.map((b) => b.id));
   const prepared = await prepareDataset({

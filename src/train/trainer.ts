@@ -26,6 +26,7 @@ import { checkResume, checkSameVolumes, readRecord, volumesOf, type RunRecord } 
 import { openData, type DataOptions } from './setup.js';
 import { describePace, measurePace, tilesOf } from './pace.js';
 import { planStore, VolumeStore, type StoreOptions } from './volume-store.js';
+import { counted } from '../words.js';
 
 export interface MachineOptions {
   readonly device?: DeviceName | undefined;
@@ -278,10 +279,9 @@ async function train<C extends ResolvedConfig>(
 }
 
 function describeValidation({ cases, heldCases }: Training<ResolvedConfig>): string {
-  const counted = (n: number): string => `${n} case${n === 1 ? '' : 's'}`;
   return heldCases.length > 0
-    ? `training on ${counted(cases.length)}; ${counted(heldCases.length)} held out for validation, whose best weights are kept`
-    : `training on ${counted(cases.length)}, without validation: the last weights are kept (--val 0.2 holds a fifth out)`;
+    ? `training on ${counted(cases.length, 'case')}; ${counted(heldCases.length, 'case')} held out for validation, whose best weights are kept`
+    : `training on ${counted(cases.length, 'case')}, without validation: the last weights are kept (--val 0.2 holds a fifth out)`;
 }
 
 interface OpenedState<T> {

@@ -7,6 +7,7 @@ import { MaclError } from '../errors.js';
 import type { StateEntry, StateTable } from '../nn/state.js';
 import type { LoadedModel } from './model-file.js';
 import { isIgnoredName, setEntry } from './network-state.js';
+import { counted } from '../words.js';
 
 export interface Transfer {
   /** Names that were taken. */
@@ -56,7 +57,7 @@ export function transferWeights(table: StateTable, state: Uint8Array, from: Load
   if (wrong.length > 0)
     throw new MaclError(
       'weights',
-      `${from.file}: ${wrong.length} tensors do not fit the model:\n  ${wrong.join('\n  ')}`,
+      `${from.file}: ${counted(wrong.length, 'tensor')} that ${wrong.length === 1 ? 'does' : 'do'} not fit the model:\n  ${wrong.join('\n  ')}`,
       {
         file: from.file,
         tensors: wrong.map((w) => w.slice(0, w.indexOf(':'))),

@@ -6,6 +6,7 @@ import { Ajv } from 'ajv';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { COMMANDS, runApp } from '../../src/cli/app.js';
 import { configOf } from '../../src/cli/config-flags.js';
+import { writeSyntheticDataset } from '../../src/data/synthetic-dataset.js';
 import { MaclError } from '../../src/errors.js';
 
 async function macl(...args: string[]): Promise<{ code: number; out: string; err: string }> {
@@ -58,6 +59,22 @@ describe('help', () => {
     const fine = (await macl('finetune', '-h')).out;
     for (const flag of ['init', 'labels', 'val']) expect(fine).toContain(`--${flag} `);
   });
+  it('of every command ends with an example that reads as one; values have a kind, and what is taken without them', async () => {
+    for (const { name } of COMMANDS) {
+      const { out } = await macl(name, '--help');
+      const example = /\nExample: macl (.*)$/.exec(out.trimEnd())?.[1];
+      expect(example, name).toMatch(new RegExp(`^${name}\\b`));
+      expect(out).not.toMatch(/\[string\]|\[boolean\]/);
+    }
+    const { out } = await macl('finetune', '--help');
+    const flat = out.replace(/\s+/g, ' ');
+    expect(flat).toContain('--steps training steps [whole number] [default: planned]');
+    expect(flat).toMatch(/--patch size of a patch in voxels: D,H,W \[D,H,W\]/);
+    expect(flat).toMatch(/--val [^[]*\[text\] \[default: none below 40 labelled cases, a fifth from there on\]/);
+    expect((await macl('pretrain', '--help')).out.replace(/\s+/g, ' ')).toMatch(
+      /--val [^[]*\[text\] \[default: none\]/,
+    );
+  });
   it('prints the version', async () => {
     const { version } = JSON.parse(
       await readFile(path.join(import.meta.dirname, '..', '..', 'package.json'), 'utf8'),
@@ -70,8 +87,15 @@ describe('flags that cannot be read: exit code 2', () => {
   const train = ['finetune', '--data', 'd', '--out', 'o'];
   const cases: [string, string[], RegExp][] = [
     ['no command', [], /expected a command/],
-    ['an unknown command', ['trian'], /Unknown command: trian|Unknown argument: trian/],
+    ['an unknown command', ['fintune', '--data', 'd'], /Unknown command: fintune; did you mean finetune\?/],
+    ['a command like no other', ['xyzzy'], /Unknown command: xyzzy( \(macl --help\))?$/],
     ['an unknown flag', [...train, '--epochs', '3'], /Unknown argument: epochs/],
+    ['a flag with a slip', [...train, '--lables', '3'], /Unknown argument: lables; did you mean --labels\?/],
+    [
+      'a long flag with a slip',
+      [...train, '--chekpoint-every', '3'],
+      /: chekpoint-every; did you mean --checkpoint-every\?/,
+    ],
     ['a word too many', [...train, 'more'], /Unknown (command|argument): more/],
     ['no value', [...train, '--steps'], /steps/],
     ['not a number', [...train, '--steps', 'many'], /--steps: expected a number, found many/],
@@ -93,7 +117,7 @@ describe('flags that cannot be read: exit code 2', () => {
     [
       'a flag of another command',
       ['evaluate', '--pred', 'p', '--labels', 'l', '--model', 'm'],
-      /Unknown argument: model/,
+      /Unknown argument: model \(a flag of predict\)/,
     ],
     ['a missing flag', ['pretrain', '--out', 'o'], /Missing required argument: data/],
     ['--set without a value', [...train, '--set', 'optimizer.lr'], /--set: expected KEY\.KEY=VALUE/],
@@ -217,6 +241,37 @@ describe('flags into a configuration', () => {
     await expect(configOf({ set: '__proto__.x=1' }, 'pretrain')).rejects.toBeInstanceOf(MaclError);
     expect(({} as Record<string, unknown>)['x']).toBeUndefined();
   });
+});
+
+it('a run that was stopped says the whole command that goes on with it', async () => {
+  const controller = new AbortController();
+  const data = path.join(folder, "a patient's data");
+  await writeSyntheticDataset(data, { trainCases: 2, testCases: 0, seed: 1 });
+  const said: string[] = [];
+  const args = [
+    'pretrain',
+    '--data',
+    data,
+    '--out',
+    path.join(folder, 'stopped'),
+    '--cache',
+    path.join(folder, 'cache'),
+  ];
+  args.push('--set', 'model.filters=2', '--set', 'model.levels=1', '--patch', '8,8,8', '--batch', '2', '--steps', '90');
+  const code = await runApp(args, {
+    signal: controller.signal,
+    print: () => undefined,
+    say: (text) => {
+      said.push(text);
+      if (text.startsWith('step ')) controller.abort();
+    },
+    interactive: false,
+  });
+  expect(code).toBe(1);
+  const quoted = data.replace("'", `'\\''`);
+  expect(said.at(-1)).toMatch(/stopped after step \d+, which is saved: go on with: (npx )?macl pretrain --data '/);
+  expect(said.at(-1)).toContain(`--data '${quoted}' --out `);
+  expect(said.at(-1)).toMatch(/--steps 90 --resume$/);
 });
 
 it('every command has a description, and every flag', () => {

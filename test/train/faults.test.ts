@@ -134,7 +134,7 @@ describe('fault 28: what is not finite', () => {
 
   it('in every step of a run is an error, however few there are, and again on a resume', async () => {
     const { result } = await loopOver('every', 6, () => true);
-    expect(result).toMatchObject({ code: 'nonfinite', message: expect.stringMatching(/any of the 6 steps.*no model/) });
+    expect(result).toMatchObject({ code: 'nonfinite', message: expect.stringMatching(/any of 6 steps.*no model/) });
     expect((await newest('every')).metadata).toMatchObject({ step: '6', skipped: '6' });
   });
 

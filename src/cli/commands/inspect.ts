@@ -4,6 +4,7 @@ import type { InspectReport, ProgramReport } from '../../train/inspect.js';
 import { printJson, type CommandContext } from '../context.js';
 import { deviceFlags, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
+import { counted } from '../../words.js';
 
 const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
@@ -49,7 +50,7 @@ async function machineOf(): Promise<Machine> {
 
 function printDevices(context: CommandContext, machine: Machine, report: InspectReport): void {
   const { version, node, platform, cpu } = machine;
-  context.print(`macl ${version}, Node ${node}, ${platform}, ${cpu.model}, ${cpu.cores} cores`);
+  context.print(`macl ${version}, Node ${node}, ${platform}, ${cpu.model}, ${counted(cpu.cores, 'core')}`);
   for (const { name, available, isas, reason } of report.backends) {
     const mark = name === report.default ? '*' : ' ';
     const sets = isas.length > 0 ? ` (${isas.join(', ')})` : '';
@@ -58,7 +59,7 @@ function printDevices(context: CommandContext, machine: Machine, report: Inspect
   if (report.default === null) context.print('used: none');
   else {
     const free = report.freeBytes === null ? '' : `, up to ${mib(report.freeBytes)}`;
-    context.print(`used: ${report.default}, ${report.isa}, ${report.threads} threads${free}`);
+    context.print(`used: ${report.default}, ${report.isa}, ${counted(report.threads ?? 0, 'thread')}${free}`);
   }
 }
 

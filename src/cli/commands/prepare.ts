@@ -5,13 +5,14 @@ import { openProgress } from '../progress.js';
 import { configOf } from '../config-flags.js';
 import { choice, dataFlags, text, toggle, trainingFlags } from '../flags.js';
 import { dataOptions, isSet, word, type Command } from './types.js';
+import { counted } from '../../words.js';
 
 export const command: Command = {
   name: 'prepare',
   describe: 'check every case and prepare it for training',
   flags: {
     ...dataFlags,
-    out: text('out', 'folder for the prepared cases (training takes it with --cache); default: the cache'),
+    out: text('out', 'folder for the prepared cases (training takes it with --cache)'),
     cache: text('cache', 'the same as --out; give one of them'),
     config: trainingFlags.config,
     dims: choice('dims', 'network of slices or of volumes', ['2', '3']),
@@ -39,7 +40,7 @@ export const command: Command = {
       if (isSet(flags, 'json')) return printJson(context, summary);
       const leftOut = new Set(summary.skipped.map(({ id }) => id)).size;
       const left = leftOut > 0 ? `, ${leftOut} left out` : '';
-      context.print(`${summary.cases} cases (${summary.labelled} labelled${left}) in ${summary.cacheDir}`);
+      context.print(`${counted(summary.cases, 'case')} (${summary.labelled} labelled${left}) in ${summary.cacheDir}`);
     } finally {
       progress.done();
     }

@@ -9,7 +9,7 @@ export const command: Command = {
   name: 'quickstart',
   describe: 'pre-train, fine-tune, predict and evaluate on synthetic volumes, in about two minutes',
   flags: {
-    out: text('out', 'folder for the runs; default: ./macl-quickstart, or a numbered sibling'),
+    out: text('out', 'folder for the runs'),
     seed: count('seed', 'seed of all random numbers'),
     ...deviceFlags,
     json: toggle('print one JSON document'),

@@ -5,6 +5,7 @@ import { printJson, type CommandContext } from '../context.js';
 import type { Given } from '../config-flags.js';
 import { openProgress } from '../progress.js';
 import { dataOptions, isSet, word } from './types.js';
+import { counted } from '../../words.js';
 
 export async function runTraining(
   flags: Given,
@@ -17,7 +18,8 @@ export async function runTraining(
     progress.done();
     if (isSet(flags, 'json')) printJson(context, summary);
     else context.print(summary.model);
-    if (summary.skipped > 0) context.say(`${summary.skipped} steps were skipped: loss or gradient was not finite`);
+    if (summary.skipped > 0)
+      context.say(`${counted(summary.skipped, 'step')} skipped: loss or gradient was not finite`);
   } finally {
     progress.done();
   }

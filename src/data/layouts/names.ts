@@ -38,8 +38,7 @@ export function shownNames(names: readonly string[]): string {
   return names.slice(0, NAMES_SHOWN).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
-/** "1 case", "3 cases". */
-export const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
+export { counted } from '../../words.js';
 
 const MASK_WORD =
   /^(segs?|segm|dseg|labels(tr|ts|va|val)|labelmap|gt|gtv|truth|roi|annotations?|contours?|delineations?|manual|\p{L}*(masks?|labels?|seg|segmentations?))$/u;
