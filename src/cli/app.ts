@@ -30,9 +30,9 @@ export const COMMANDS: readonly Command[] = [
   finetune,
   predict,
   evaluate,
-  step,
   cache,
   config,
+  step,
 ];
 
 /** @param outside where text goes; what is printed and said is made printable here, once for all commands */
