@@ -24,7 +24,7 @@ import { isInside, realpathOfAny } from './paths.js';
 import { type RawTensor, type TensorEntry } from './safetensors.js';
 
 /** Part of every key: raise it when what an entry holds changes its meaning. */
-export const CACHE_FORMAT = 5;
+export const CACHE_FORMAT = 6;
 
 /** What `path` names, and a temporary file of it: nobody else's files are touched. */
 const OWN = /\.(fingerprint|image|label)\.[0-9a-f]{32}\.safetensors$/;

@@ -2,6 +2,7 @@
  * What goes into a cache entry: the voxels of a prepared image or of prepared labels, and the JSON beside them. Pure
  * apart from reading the case's own files. Node only.
  */
+import { crc32 } from 'node:zlib';
 import { MaclError } from '../errors.js';
 import { isArrayOf } from '../realm.js';
 import { Breather } from './breathe.js';
@@ -45,6 +46,8 @@ export interface ImageInfo {
   source: { shape: Triple; spacingMm: Triple; affine: number[] };
   nonFinite: number;
   warnings: string[];
+  /** Of the stored voxels: other volumes under the same name have another. */
+  crc32: number;
 }
 
 export interface LabelInfo {
@@ -54,12 +57,26 @@ export interface LabelInfo {
   ignoredVoxels: number;
   /** For each class index how many of its places `foreground` holds, one class after the other (0 for background). */
   foregroundCounts: number[];
+  crc32: number;
   warnings: string[];
 }
 
 interface Built<T> {
   info: T;
   tensors: Map<string, RawTensor>;
+}
+
+/** Bytes that are summed at once: the event loop has its turn in between. */
+const CRC_BYTES = 1 << 22;
+
+async function crc32Of(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<number> {
+  const breath = new Breather(signal);
+  let sum = 0;
+  for (let at = 0; at < bytes.length; at += CRC_BYTES) {
+    sum = crc32(bytes.subarray(at, at + CRC_BYTES), sum);
+    if (breath.due()) await breath.breathe();
+  }
+  return sum;
 }
 
 function largestIn(values: Float32Array, start: number, end: number): number {
@@ -135,6 +152,7 @@ export async function buildImageEntry(
       source,
       nonFinite,
       warnings: [...warnings, ...prepared.warnings],
+      crc32: await crc32Of(tensor.bytes, signal),
     },
     tensors: new Map([['image', tensor]]),
   };
@@ -198,7 +216,14 @@ export async function buildLabelEntry(
   const labels = await resampleNearest(permuted, permuteTriple(source.shape, order), shape, breath);
   const { counts, places, kept, ignored } = await foregroundPlaces(labels, classes.length, breath);
   return {
-    info: { shape, classVoxels: counts, ignoredVoxels: ignored, foregroundCounts: kept, warnings: raw.warnings },
+    info: {
+      shape,
+      classVoxels: counts,
+      ignoredVoxels: ignored,
+      foregroundCounts: kept,
+      warnings: raw.warnings,
+      crc32: await crc32Of(labels, signal),
+    },
     tensors: new Map([
       ['foreground', rawTensor(places, [places.length])],
       ['labels', rawTensor(labels, [...shape])],

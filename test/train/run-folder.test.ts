@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { MaclError } from '../../src/errors.js';
 import { finetune } from '../../src/train/finetune.js';
@@ -347,6 +348,15 @@ describe('volumes that were exchanged under the same names', () => {
     cpSync(image(2), image(1));
     const error = await failure(run('exchanged', { ...there, resume: true }));
     expect([error.code, error.details.found]).toEqual(['dataset', ['toy_1']]);
+    // One voxel that changed places with another leaves every statistic as it was.
+    const bytes = gunzipSync(first);
+    const data = 352 + 4 * 300;
+    expect(bytes.readFloatLE(data)).not.toBe(bytes.readFloatLE(data + 4));
+    bytes
+      .subarray(data, data + 8)
+      .set(Buffer.concat([bytes.subarray(data + 4, data + 8), bytes.subarray(data, data + 4)]));
+    writeFileSync(image(1), gzipSync(bytes));
+    expect((await failure(run('exchanged', { ...there, resume: true }))).details.found).toEqual(['toy_1']);
     expect(error.message).toMatch(/toy_1 \(other voxels\)/);
     expect(readFileSync(join(root, 'exchanged/log.jsonl'), 'utf8')).toBe(log);
     writeFileSync(image(1), first);
