@@ -15,6 +15,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   finetune: 'macl finetune --data DATA --out runs/fine --init runs/pre --labels 0.1',
   predict: 'macl predict --model runs/fine --input DATA/imagesTs --out pred',
   evaluate: 'macl evaluate --pred pred --labels DATA/labelsTs',
+  cache: 'macl cache --limit 20GiB',
   step: 'macl step --config C.json --weights W.safetensors --batch B.safetensors --out O.safetensors',
   config: 'macl config --preset paper-2d',
 };

@@ -29,7 +29,7 @@ export const command: Command = {
   name: 'cache',
   describe: 'list the prepared cases that are kept, or trim them',
   flags: {
-    cache: text('cache', 'the folder; default: where trainings keep them'),
+    cache: text('cache', 'the folder of prepared cases'),
     limit: text('limit', 'remove the longest unused until no more than this is left: 20GiB; 0: all'),
     json: toggle('print one JSON document'),
   },
