@@ -122,12 +122,14 @@ async function roundLabels(voxels: VoxelArray, breath: Breather): Promise<void> 
  */
 export async function readLabelVolume(file: string, signal?: AbortSignal, target?: LabelTarget): Promise<LabelVolume> {
   const abort = signal ? { signal } : {};
-  const image = await readNifti(file, { ...abort, what: 'label' });
-  const { header, warnings } = image;
+  // Whether it fits is known from its header, before memory is taken for its voxels.
+  const header = await readNiftiHeader(file, abort);
   if (header.channels !== 1)
     throw fileError(file, 'dim', `expected one label volume, found ${header.channels} channels`);
   const fit =
     target && (await fitGrid(header, file, target.grid, target.file, () => readNiftiHeader(target.file, abort)));
+  const image = await readNifti(file, { ...abort, what: 'label' });
+  const { warnings } = image;
   const { volume } = await toRas(image, { ...abort, ...(fit && { orientation: fit.orientation }) });
   await roundLabels(volume.voxels, new Breather(signal));
   return {
