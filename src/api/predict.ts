@@ -27,7 +27,7 @@ export async function loadModels(model: string | readonly string[], onNote?: (me
 export async function predict(options: PredictOptions): Promise<PredictedFile[]> {
   checkOptions('predict', options, OPTIONS, ['model', 'input', 'out']);
   const models = await loadModels(options.model, options.onNote);
-  const backend = await openMachine(options);
+  const backend = await openMachine(options, options.onNote);
   try {
     return await predictFiles(models, backend, options);
   } finally {

@@ -69,7 +69,7 @@ export class Segmenter {
     checkOptions('Segmenter.open', options, SEGMENTER_OPTIONS);
     checkOptions('Segmenter.open', { model }, { model: 'text or list' }, ['model']);
     const models = await loadModels(model, options.onNote);
-    const backend = await openMachine(options);
+    const backend = await openMachine(options, options.onNote);
     await new Breather().breathe();
     const { maxQueue = Infinity } = options;
     try {

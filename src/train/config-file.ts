@@ -1,4 +1,5 @@
 /** Reads a configuration's file. What it says is checked by `config/schema.ts`. */
+import type { ConfigInput } from '../config/types.js';
 import { readTextFile } from '../data/files.js';
 import { parseJson } from '../data/json.js';
 import { MaclError } from '../errors.js';
@@ -27,6 +28,19 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
 /** What a run's record is told by, whatever else is wrong with it. */
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return isObject(value) && value['format'] === 1 && isObject(value['config']) && isObject(value['cases']);
+}
+
+/**
+ * The configuration of a call from Node: an object without its task, or with this one, or a run's own record.
+ * @throws MaclError `config` where it is of another task
+ */
+export function configFor<C extends ConfigInput>(task: C['task'], config: object | undefined): C {
+  const given = configIn(config ?? {}) as Partial<C>;
+  if (given.task !== undefined && given.task !== task) {
+    const details = { field: 'config.task', expected: task, found: given.task };
+    throw new MaclError('config', `config.task: expected ${task}, found ${JSON.stringify(given.task)}`, details);
+  }
+  return { ...given, task } as C;
 }
 
 function configIn(value: unknown): unknown {

@@ -17,6 +17,7 @@ import { declareSegmentNetwork } from '../methods/network.js';
 import { buildFinetuneStep, buildInference } from '../methods/segment.js';
 import { labelArrayType } from '../segment/label-values.js';
 import { checkSameCases, finetuneCases, withoutTwins } from './cases.js';
+import { configFor } from './config-file.js';
 import { DescriptorWriter } from './descriptors.js';
 import { loadModel, type LoadedModel } from './model-file.js';
 import { initialState } from './network-state.js';
@@ -37,6 +38,7 @@ import { openValidation } from './validation.js';
 import { largestBox } from './volume-store.js';
 
 export interface FinetuneOptions extends DataOptions, RunOptions {
+  /** Or a run's own record, its parsed `config.json`. */
   readonly config?: Omit<FinetuneConfigInput, 'task'> | undefined;
   /** A pre-trained run's folder or model file; from scratch where absent. */
   readonly init?: string | undefined;
@@ -60,7 +62,7 @@ const OPTIONS: OptionKinds<FinetuneOptions> = {
 
 export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
   checkOptions('finetune', options, OPTIONS, ['data', 'out'], configPaths('finetune'));
-  const input: FinetuneConfigInput = { ...options.config, task: 'finetune' };
+  const input = configFor<FinetuneConfigInput>('finetune', options.config);
   return runTask<FinetuneConfig>(options, input, {
     async begin(dataset, backend) {
       const init =
@@ -196,7 +198,8 @@ async function assemble(
     cases,
     heldCases: held?.cases ?? [],
     boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
-    checkpointEvery: options.config?.train?.checkpointEvery ?? config.train.checkpointEvery,
+    checkpointEvery:
+      configFor<FinetuneConfigInput>('finetune', options.config).train?.checkpointEvery ?? config.train.checkpointEvery,
     feed(executor, store) {
       const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
       return async (at) => {

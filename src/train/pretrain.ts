@@ -13,6 +13,7 @@ import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import type { PreparedDataset } from '../data/prepare.js';
 import { checkSameCases, pretrainCases } from './cases.js';
+import { configFor } from './config-file.js';
 import { DescriptorWriter } from './descriptors.js';
 import { initialState } from './network-state.js';
 import { representationOf } from './representation.js';
@@ -31,6 +32,7 @@ import {
 import { largestBox } from './volume-store.js';
 
 export interface PretrainOptions extends DataOptions, RunOptions {
+  /** Or a run's own record, its parsed `config.json`. */
   readonly config?: Omit<PretrainConfigInput, 'task'> | undefined;
   /** Leaves out what this fold of the labelled cases holds out: k/n, or FILE.json#K of nnU-Net's splits. */
   readonly fold?: string | undefined;
@@ -48,7 +50,7 @@ const OPTIONS: OptionKinds<PretrainOptions> = {
 
 export async function pretrain(options: PretrainOptions): Promise<RunSummary> {
   checkOptions('pretrain', options, OPTIONS, ['data', 'out'], configPaths('pretrain'));
-  const input: PretrainConfigInput = { ...options.config, task: 'pretrain' };
+  const input = configFor<PretrainConfigInput>('pretrain', options.config);
   if (options.val !== undefined && options.val.trim() !== 'none') {
     const words = `--val ${options.val}: pre-training has no validation, its last weights are the result; expected none`;
     throw new MaclError('config', words, { field: '--val', expected: 'none', found: options.val });
@@ -146,7 +148,8 @@ function assemble(
     cases,
     heldCases: [],
     boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
-    checkpointEvery: options.config?.train?.checkpointEvery ?? config.train.checkpointEvery,
+    checkpointEvery:
+      configFor<PretrainConfigInput>('pretrain', options.config).train?.checkpointEvery ?? config.train.checkpointEvery,
     represent(executor, store) {
       const writer = new DescriptorWriter(executor, probe, store, config.model.inChannels);
       return async () => {

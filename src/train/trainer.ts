@@ -110,11 +110,17 @@ export interface Validation {
   best<T>(use: (tensors: ReadonlyMap<string, TensorStream>) => Promise<T>): Promise<T | null>;
 }
 
-export async function openMachine(options: MachineOptions): Promise<Backend> {
-  return openBackend(options.device ?? 'auto', {
+/** @param onNote hears where `auto` had to take WebAssembly, and what helps */
+export async function openMachine(options: MachineOptions, onNote?: (message: string) => void): Promise<Backend> {
+  const backend = await openBackend(options.device ?? 'auto', {
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.isa === undefined ? {} : { isa: options.isa }),
   });
+  if (onNote && backend.info.name === 'wasm' && (options.device ?? 'auto') === 'auto') {
+    const addon = loadAddon();
+    if (typeof addon === 'string') onNote(`WebAssembly computes, several times slower: ${addon}`);
+  }
+  return backend;
 }
 
 /** How a task differs in what it does before its first step. */
@@ -133,7 +139,8 @@ export async function runTask<C extends ResolvedConfig>(
 ): Promise<RunSummary> {
   const folder = await RunFolder.open(options.out, { resume: options.resume ?? false });
   try {
-    const backend = await openMachine({ ...options, threads: options.threads ?? input.train?.threads ?? undefined });
+    const machine = { ...options, threads: options.threads ?? input.train?.threads ?? undefined };
+    const backend = await openMachine(machine, (message) => options.onEvent?.({ kind: 'note', message }));
     try {
       const begun = options.resume ? await folder.readConfig() : null;
       if (!begun) {
@@ -181,11 +188,6 @@ async function train<C extends ResolvedConfig>(
   const unsure = checkSameVolumes(record, volumes);
   if (unsure !== null) warn(unsure);
 
-  if (backend.info.name === 'wasm' && (options.device ?? 'auto') === 'auto') {
-    const addon = loadAddon();
-    if (typeof addon === 'string')
-      onEvent({ kind: 'note', message: `WebAssembly computes, several times slower: ${addon}` });
-  }
   const programs = [program, ...t.others];
   const fixed = sessionSizes(programs);
   const others = fixed.state + fixed.scratch + fixed.io;
