@@ -2,6 +2,7 @@
 /** The program: process, streams and signals around `app.ts`. */
 import { enableRelaxedSimd } from '../backend/wasm-platform-node.js';
 import { runApp } from './app.js';
+import { exit } from './exit.js';
 import { endBySignal, watchSignals } from './signals.js';
 import { outputTo } from './streams.js';
 
@@ -26,7 +27,7 @@ async function main(): Promise<void> {
   const came = watch.came();
   watch.stop();
   // A signal that came too late to stop anything is no failure.
-  if (code === 0 || !came) process.exit(code);
+  if (code === 0 || !came) exit(code);
   endBySignal(came.code, came.name);
 }
 

@@ -3,6 +3,7 @@
  * once. Node only.
  */
 import { MaclError } from '../errors.js';
+import { exit } from './exit.js';
 
 const CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 type Name = keyof typeof CODES;
@@ -43,7 +44,7 @@ const GRACE_MS = 100;
  * that nobody writes to, a server that does not answer): then the signal ends it, by its default action.
  */
 export function endBySignal(code: number, name: NodeJS.Signals, sinceMs = performance.now()): void {
-  if (!process.getActiveResourcesInfo().some((kind) => kind.startsWith('FSReq'))) process.exit(code);
+  if (!process.getActiveResourcesInfo().some((kind) => kind.startsWith('FSReq'))) exit(code);
   if (performance.now() - sinceMs < GRACE_MS) {
     setTimeout(() => endBySignal(code, name, sinceMs), 5);
     return;

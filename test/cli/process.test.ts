@@ -109,6 +109,47 @@ test('SIGTERM saves the last finished step and exits 143, SIGINT 130, SIGHUP 129
   }
 });
 
+/** Runs a command on a terminal of its own, closes it once text matches, and prints the exit code. */
+const ON_A_TERMINAL = `
+import os, pty, re, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    if sys.argv[1] == 'detached':
+        import signal
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if os.fork() > 0:
+            os._exit(os.waitstatus_to_exitcode(os.wait()[1]) & 255)
+        os.setsid()
+    os.execv(sys.argv[3], sys.argv[3:])
+seen = b''
+while not re.search(sys.argv[2].encode(), seen):
+    seen += os.read(terminal, 4096)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`;
+const python = (() => {
+  try {
+    return execFileSync('python3', ['-c', 'import os, pty; os.waitstatus_to_exitcode; print(1)'], { stdio: 'pipe' });
+  } catch {
+    return null;
+  }
+})();
+
+(python ? test : it.skip)('a terminal that is closed: the run saves and exits 129, or goes on without it', async () => {
+  await writeSyntheticDataset(path.join(folder, 'terminal-data'), { trainCases: 2, testCases: 0, seed: 1 });
+  const args = ['pretrain', '--data', 'terminal-data', '--cache', 'cache', '--threads', '1', '--patch', '8,8,8'];
+  args.push('--batch', '2', '--set', 'model.filters=2', '--set', 'model.levels=1');
+  const onTerminal = (how: string, out: string, steps: number): string => {
+    const command = [process.execPath, program, ...args, '--out', out, '--steps', String(steps)];
+    const options = { cwd: folder, encoding: 'utf8', timeout: 120_000 } as const;
+    return execFileSync('python3', ['-c', ON_A_TERMINAL, how, 'step \\d', ...command], options).trim();
+  };
+  expect(onTerminal('attached', 'hung-up', 1_000_000)).toBe('129');
+  expect(readdirSync(path.join(folder, 'hung-up', 'checkpoints'))).not.toEqual([]);
+  expect(onTerminal('detached', 'detached', 1500)).toBe('0');
+  expect(existsSync(path.join(folder, 'detached', 'model.safetensors'))).toBe(true);
+});
+
 test('a second signal exits at once', async () => {
   const run = endless('twice');
   await until(() => /^step \d/m.test(run.err()), run.ended);
