@@ -89,11 +89,19 @@ export function withKinds(help: string, flags: Readonly<Record<string, Options>>
 
 const dashed = (name: string): string => name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
 
+/** Names of flags that the command does not have. */
+function strangers(args: readonly string[], { flags }: Command): string[] {
+  const names = args.flatMap((arg) => /^--([\w-]+)/.exec(arg)?.[1] ?? []);
+  return names.filter((name) => !Object.hasOwn(flags, name) && name !== 'help' && name !== 'version');
+}
+
 /** The parser's complaint with the nearest word that it knows. */
 export function explained(message: string, args: readonly string[], commands: readonly Command[]): string {
   const word = args.find((arg) => !arg.startsWith('-'));
   const command = commands.find(({ name }) => name === word);
-  const unknown = /^Unknown arguments?: (.*)$/s.exec(message)?.[1];
+  // The parser looks for what is missing first; a flag with a slip in it explains that.
+  const slips = command && /^Missing required/.test(message) ? strangers(args, command) : [];
+  const unknown = /^Unknown arguments?: (.*)$/s.exec(message)?.[1] ?? (slips.length > 0 ? slips.join(', ') : undefined);
   if (unknown === undefined) return message;
   const names = commands.map(({ name }) => name);
   if (!command && word !== undefined) return `Unknown command: ${word}${didYouMean(word, names)}`;

@@ -120,6 +120,11 @@ describe('flags that cannot be read: exit code 2', () => {
       /Unknown argument: model \(a flag of predict\)/,
     ],
     ['a missing flag', ['pretrain', '--out', 'o'], /Missing required argument: data/],
+    [
+      'a required flag with a slip',
+      ['pretrain', '--dtaa', 'd', '--out=o'],
+      /Unknown argument: dtaa; did you mean --data\?/,
+    ],
     ['--set without a value', [...train, '--set', 'optimizer.lr'], /--set: expected KEY\.KEY=VALUE/],
     ['config and nothing', ['config'], /--schema/],
   ];
