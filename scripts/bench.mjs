@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { build } from 'tsdown';
+import { bundle } from './bundle.mjs';
 import { root } from './stamp.mjs';
 
 const all = readdirSync(path.join(root, 'bench'))
@@ -21,19 +21,7 @@ if (unknown.length > 0) {
 }
 const names = asked.length > 0 ? asked : all;
 
-await build({
-  config: false,
-  cwd: root,
-  entry: Object.fromEntries(names.map((name) => [name, `bench/${name}.bench.ts`])),
-  outDir: 'dist-bench',
-  format: 'esm',
-  platform: 'node',
-  target: 'node20.19',
-  fixedExtension: false,
-  dts: false,
-  clean: true,
-  logLevel: 'error',
-});
+await bundle(Object.fromEntries(names.map((name) => [name, `bench/${name}.bench.ts`])), 'dist-bench', { clean: true });
 for (const name of names) {
   const { status, signal } = spawnSync(process.execPath, [path.join('dist-bench', `${name}.js`), ...options], {
     cwd: root,

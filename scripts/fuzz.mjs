@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { build } from 'tsdown';
+import { bundle } from './bundle.mjs';
 import { root } from './stamp.mjs';
 
 const args = process.argv.slice(2);
@@ -14,19 +14,7 @@ const nativeAsked = names.length > 0 ? native.filter((name) => names.includes(na
 const scripted = args.filter((arg) => !native.includes(arg));
 
 if (names.length === 0 || names.some((name) => !native.includes(name))) {
-  await build({
-    config: false,
-    cwd: root,
-    entry: { fuzz: 'fuzz/main.ts' },
-    outDir: 'dist-bench',
-    format: 'esm',
-    platform: 'node',
-    target: 'node20.19',
-    fixedExtension: false,
-    dts: false,
-    clean: false,
-    logLevel: 'error',
-  });
+  await bundle({ fuzz: 'fuzz/main.ts' }, 'dist-bench');
   run(process.execPath, ['dist-bench/fuzz.js', ...scripted]);
 }
 

@@ -15,12 +15,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { build } from 'tsdown';
+import { bundle } from './bundle.mjs';
 import { root } from './stamp.mjs';
 
 const TESTS = ['ops', 'optim', 'edges', 'warp3d', 'fused', 'step', 'threads'];
-const bundle = path.join('build', 'gpu-bundle');
-const at = (...parts) => path.join(root, bundle, ...parts);
+const folder = path.join('build', 'gpu-bundle');
+const at = (...parts) => path.join(root, folder, ...parts);
 const LIMIT_BYTES = 60 * 2 ** 20;
 
 const addons = ['build/cuda/macl_cuda.node', 'build/cuda-host/macl_cuda_host.node', 'build/Release/macl.node'].filter(
@@ -35,28 +35,17 @@ for (const name of existsSync(at()) ? readdirSync(at()) : [])
   if (name !== 'node.xz') rmSync(at(name), { recursive: true });
 mkdirSync(at('test'), { recursive: true });
 
-await build({
-  config: false,
-  cwd: root,
-  entry: {
+await bundle(
+  {
     ...Object.fromEntries(TESTS.map((name) => [`${name}.test`, `test/golden/${name}.test.ts`])),
     'cuda.test': 'test/backend/cuda.test.ts',
     'step.bench': 'bench/step.bench.ts',
     run: 'scripts/gpu/run.mjs',
     macl: 'src/cli/main.ts',
   },
-  outDir: path.join(bundle, 'test', 'golden'),
-  alias: { vitest: path.join(root, 'scripts', 'gpu', 'vitest.mjs') },
-  noExternal: [/.*/],
-  inlineOnly: false,
-  format: 'esm',
-  platform: 'node',
-  target: 'node20.19',
-  fixedExtension: false,
-  dts: false,
-  clean: false,
-  logLevel: 'error',
-});
+  path.join(folder, 'test', 'golden'),
+  { alias: { vitest: path.join(root, 'scripts', 'gpu', 'vitest.mjs') }, noExternal: [/.*/], inlineOnly: false },
+);
 cpSync(path.join(root, 'test', 'fixtures'), at('test', 'fixtures'), { recursive: true });
 for (const file of addons) {
   mkdirSync(path.dirname(at(file)), { recursive: true });
@@ -86,7 +75,7 @@ if (!existsSync(at('node.xz'))) {
 const bytes = readdirSync(at(), { recursive: true })
   .map((file) => statSync(at(file)))
   .reduce((sum, stat) => sum + (stat.isFile() ? stat.size : 0), 0);
-process.stdout.write(`macl: ${bundle}, ${(bytes / 2 ** 20).toFixed(1)} MiB: run.sh correctness | bench | macl\n`);
+process.stdout.write(`macl: ${folder}, ${(bytes / 2 ** 20).toFixed(1)} MiB: run.sh correctness | bench | macl\n`);
 if (bytes > LIMIT_BYTES) {
   process.stderr.write(`macl: that is more than ${LIMIT_BYTES / 2 ** 20} MiB\n`);
   process.exitCode = 1;
