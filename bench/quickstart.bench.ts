@@ -8,7 +8,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import type { QuickstartReport } from '../src/train/quickstart.js';
+import type { QuickstartReport } from '../src/quickstart/quickstart.js';
 import { commit } from './report.js';
 
 const { values } = parseArgs({

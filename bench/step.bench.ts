@@ -16,8 +16,8 @@ import {
 } from '../src/methods/network.js';
 import { buildFinetuneStep, buildInference } from '../src/methods/segment.js';
 import type { StateTable } from '../src/nn/state.js';
-import { Executor } from '../src/train/executor.js';
-import { initialState } from '../src/train/network-state.js';
+import { Executor } from '../src/model/executor.js';
+import { initialState } from '../src/model/network-state.js';
 import { flags, Report, timeOf } from './report.js';
 
 type Triple = readonly [number, number, number];

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { readNifti, scaledVoxels, toRas } from '../src/data/nifti.js';
+import { readNifti, scaledVoxels, toRas } from '../src/data/nifti/index.js';
 import { EDGES, mutateBytes, Random } from './random.js';
 import type { Target } from './target.js';
 

@@ -3,7 +3,7 @@
  * Volumes in memory are typed arrays with a grid (`Volume`): see `Segmenter` and `evaluateVolumes`.
  */
 export { MaclError, type MaclErrorCode, type MaclErrorDetails } from './errors.js';
-export type { Grid, Triple, Volume, VoxelArray } from './data/volume.js';
+export type { Grid, Triple, Volume, VoxelArray } from './volume.js';
 export type { CaseEvent, OnEvent, TrainEvent } from './train/events.js';
 export type { DeviceName, BackendName, BackendReport } from './backend/types.js';
 export type {
@@ -33,7 +33,8 @@ export { configSchema, PRESETS } from './config/index.js';
 
 export { pretrain, type PretrainOptions } from './train/pretrain.js';
 export { finetune, type FinetuneOptions } from './train/finetune.js';
-export type { MachineOptions, RunOptions, RunSummary } from './train/trainer.js';
+export type { MachineOptions } from './backend/machine.js';
+export type { RunOptions, RunSummary } from './train/trainer.js';
 export type { DataOptions } from './train/setup.js';
 export type { Represented, StepRecord } from './train/loop.js';
 export type { Representation } from './train/representation.js';
@@ -43,25 +44,25 @@ export {
   type QuickstartOptions,
   type QuickstartReport,
   type QuickstartRow,
-} from './train/quickstart.js';
-export type { QuickstartSizes } from './train/quickstart-settings.js';
-export type { Interval, Measured, RowName } from './train/quickstart-report.js';
-export type { AffineSource } from './data/nifti-affine.js';
+} from './quickstart/quickstart.js';
+export type { QuickstartSizes } from './quickstart/settings.js';
+export type { Interval, Measured, RowName } from './quickstart/report.js';
+export type { AffineSource } from './data/nifti/affine.js';
 export { prepare, type PrepareOptions, type PrepareSummary } from './train/prepare-command.js';
-export { step, type StepOptions } from './train/step-files.js';
+export { step, type StepOptions } from './step/files.js';
 export {
   inspect,
   inspectProgram,
   type InspectProgramOptions,
   type InspectReport,
   type ProgramReport,
-} from './train/inspect.js';
+} from './step/inspect.js';
 export {
   evaluateFolders as evaluate,
   type EvaluateFoldersOptions as EvaluateOptions,
   type FolderDocument,
   type FolderEvaluation,
-} from './train/evaluate-files.js';
+} from './predict/evaluate-files.js';
 export type { LabelArray } from './segment/label-values.js';
 export { evaluationTable } from './segment/evaluate-table.js';
 export type { CaseMetrics, ClassMetrics, EmptyMask, MetricName, MetricsOptions } from './segment/metrics.js';
@@ -77,10 +78,10 @@ export type {
   PairedDifference,
   SummaryOptions,
 } from './segment/evaluate.js';
-export { evaluateVolumes, type EvaluateVolumesOptions, type VolumePair } from './train/volumes.js';
+export { evaluateVolumes, type EvaluateVolumesOptions, type VolumePair } from './predict/volumes.js';
 export { caseMetrics, fromRas, readNifti, resolveConfig, summarise, toRas, writeNifti } from './api/volumes.js';
 export { predict, type PredictOptions } from './api/predict.js';
-export type { PredictedFile, PredictFilesOptions } from './train/predict.js';
+export type { PredictedFile, PredictFilesOptions } from './predict/predict.js';
 export type {
   NiftiDatatype,
   NiftiHeader,
@@ -88,7 +89,7 @@ export type {
   Orientation,
   ReadNiftiOptions,
   WriteNiftiOptions,
-} from './data/nifti.js';
+} from './data/nifti/index.js';
 export type { KernelCost } from './graph/program.js';
 export {
   Segmenter,
@@ -98,4 +99,4 @@ export {
   type SegmentFileOptions,
   type SegmentVolumeOptions,
 } from './api/segmenter.js';
-export type { SegmentOptions } from './train/predictor.js';
+export type { SegmentOptions } from './predict/predictor.js';

@@ -1,9 +1,14 @@
 /** `predict`: files in, files out. */
-import { Breather } from '../data/breathe.js';
+import { Breather } from '../breathe.js';
 import { checkOptions, type OptionKinds } from '../options.js';
-import { loadSegmentModel } from '../train/model-file.js';
-import { predictFiles, PREDICT_FILES_OPTIONS, type PredictedFile, type PredictFilesOptions } from '../train/predict.js';
-import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../train/trainer.js';
+import { loadSegmentModel } from '../model/model-file.js';
+import {
+  predictFiles,
+  PREDICT_FILES_OPTIONS,
+  type PredictedFile,
+  type PredictFilesOptions,
+} from '../predict/predict.js';
+import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
 
 export interface PredictOptions extends MachineOptions, PredictFilesOptions {
   /** A fine-tuned run's folder, or its model file; of several the mean is taken. An unfinished run's newest checkpoint. */

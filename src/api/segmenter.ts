@@ -1,19 +1,19 @@
 /** `Segmenter`: models that are ready to segment volumes in memory and files, for services. */
 import type { Backend } from '../backend/types.js';
-import { niftiBytes, writeNifti, type NiftiSource } from '../data/nifti.js';
+import { niftiBytes, writeNifti, type NiftiSource } from '../data/nifti/index.js';
 import { isGzip } from '../data/inflate.js';
-import type { Volume } from '../data/volume.js';
-import { Breather } from '../data/breathe.js';
+import type { Volume } from '../volume.js';
+import { Breather } from '../breathe.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, showValue, type OptionKinds } from '../options.js';
 import { copyOf, isArrayOf, messageOf } from '../realm.js';
 import { labelValues, type LabelArray } from '../segment/label-values.js';
-import { NIFTI } from '../train/predict-cases.js';
-import { planOutputs, sealOf } from '../train/predict-outputs.js';
-import { Predictor, SEGMENT_OPTIONS, type SegmentOptions } from '../train/predictor.js';
-import { segmentSources } from '../train/segment-sources.js';
-import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../train/trainer.js';
-import { segmentAnyOrientation } from '../train/volumes.js';
+import { NIFTI } from '../predict/cases.js';
+import { planOutputs, sealOf } from '../predict/outputs.js';
+import { Predictor, SEGMENT_OPTIONS, type SegmentOptions } from '../predict/predictor.js';
+import { segmentSources } from '../predict/segment-sources.js';
+import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
+import { segmentAnyOrientation } from '../predict/volumes.js';
 import { loadModels } from './predict.js';
 
 export interface SegmenterOptions extends MachineOptions {

@@ -1,9 +1,9 @@
 /** What the library is built of and others can use: NIfTI files, orientation, metrics, configurations. Options are checked. */
 import { resolveConfig as resolve, type ResolveOptions } from '../config/resolve.js';
 import type { ResolvedConfig } from '../config/types.js';
-import * as nifti from '../data/nifti.js';
-import type { NiftiImage, ReadNiftiOptions, WriteNiftiOptions, Orientation } from '../data/nifti.js';
-import type { Triple, Volume, VoxelArray } from '../data/volume.js';
+import * as nifti from '../data/nifti/index.js';
+import type { NiftiImage, ReadNiftiOptions, WriteNiftiOptions, Orientation } from '../data/nifti/index.js';
+import type { Triple, Volume, VoxelArray } from '../volume.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { BOOTSTRAP_OPTIONS } from '../segment/bootstrap.js';
 import * as evaluation from '../segment/evaluate.js';

@@ -4,7 +4,7 @@ import { readConfig } from '../config/resolve.js';
 import type { ConfigInput, Task } from '../config/types.js';
 import { parseJson } from '../data/json.js';
 import { MaclError } from '../errors.js';
-import { readConfigFile } from '../train/config-file.js';
+import { readConfigFile } from '../model/config-file.js';
 import { usage } from './flags.js';
 
 /** What yargs hands over; only what was given is there. */

@@ -19,7 +19,7 @@ import {
   writeSafetensorsFile,
 } from './files.js';
 import { messageOf } from '../realm.js';
-import { Breather } from './breathe.js';
+import { Breather } from '../breathe.js';
 import { isInside, realpathOfAny } from './paths.js';
 import { type RawTensor, type TensorEntry } from './safetensors.js';
 

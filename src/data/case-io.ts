@@ -4,11 +4,11 @@
  */
 import { fileError, MaclError } from '../errors.js';
 import { arrayKind, emptyLike, isArrayOf } from '../realm.js';
-import { Breather } from './breathe.js';
+import { Breather } from '../breathe.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from './dataset.js';
 import { fitGrid } from './grid.js';
-import { type NiftiHeader, type NiftiSource, readNifti, readNiftiHeader, toRas } from './nifti.js';
-import { type Grid, type Volume, type VoxelArray } from './volume.js';
+import { type NiftiHeader, type NiftiSource, readNifti, readNiftiHeader, toRas } from './nifti/index.js';
+import { type Grid, type Volume, type VoxelArray } from '../volume.js';
 
 /** The stored label of voxels that count nowhere. */
 export const IGNORE_LABEL = 255;

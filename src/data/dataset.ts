@@ -7,7 +7,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type ChannelKind } from '../config/fingerprint.js';
 import { MaclError } from '../errors.js';
-import { type DatasetClass } from './dataset-json.js';
+import { type DatasetClass } from './layouts/dataset-json.js';
 import { asFileError } from './files.js';
 import { DatasetFolder, namesIn } from './layouts/folder.js';
 import { settleIdentity } from './layouts/identity.js';
@@ -17,10 +17,10 @@ import { isRaw } from './layouts/raw.js';
 import { TABLE } from './layouts/table.js';
 import { type CaseRole, type LayoutName, type Listing } from './layouts/types.js';
 import { nothingFits } from './layouts/unknown.js';
-import { readNiftiHeader } from './nifti.js';
+import { readNiftiHeader } from './nifti/index.js';
 import { realRoot } from './paths.js';
 
-export type { DatasetClass } from './dataset-json.js';
+export type { DatasetClass } from './layouts/dataset-json.js';
 export { caseId } from './layouts/names.js';
 
 export interface DatasetCase {

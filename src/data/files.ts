@@ -9,7 +9,7 @@ import { access, type FileHandle, mkdir, open, rename, unlink } from 'node:fs/pr
 import { basename, dirname, join } from 'node:path';
 import { fileError, MaclError } from '../errors.js';
 import { isArrayOf, messageOf } from '../realm.js';
-import { throwIfAborted } from './breathe.js';
+import { throwIfAborted } from '../breathe.js';
 import {
   headerLength,
   parseSafetensorsHeader,

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { type Fingerprint as PlannerFingerprint } from '../config/fingerprint.js';
 import { type MaclError } from '../errors.js';
-import { Breather } from './breathe.js';
+import { Breather } from '../breathe.js';
 import { asCaseError, Cache, stampFiles } from './cache.js';
 import {
   classesFromValues,
@@ -20,10 +20,10 @@ import {
   readLabelVolume,
 } from './case-io.js';
 import { type Dataset, type DatasetCase, type DatasetClass, selectCases } from './dataset.js';
-import { axisOrder, permuteTriple, type SliceAxis } from './prepare-volume.js';
+import { axisOrder, permuteTriple, type SliceAxis } from './prepare/steps.js';
 import { asFloat32, rawTensor } from './safetensors.js';
 import { readSafetensorsFile } from './files.js';
-import { type Grid, type Triple, type VoxelArray } from './volume.js';
+import { type Grid, type Triple, type VoxelArray } from '../volume.js';
 
 /** Voxels that one case adds to the pool from which percentiles are taken, a channel. */
 const SAMPLES_A_CASE = 10_000;

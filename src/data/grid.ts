@@ -4,9 +4,9 @@
  * at oblique angles. No files.
  */
 import { MaclError } from '../errors.js';
-import { millimetresPerUnit } from './nifti-header.js';
+import { millimetresPerUnit } from './nifti/header.js';
 import { columnLengths, gridCorners, type Orientation, ORDERS, orientationOf, rasGrid } from './orientation.js';
-import { type Grid, type Triple } from './volume.js';
+import { type Grid, type Triple } from '../volume.js';
 
 /** Corners this near are one grid. */
 const SAME_MM = 1e-3;

@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { type FileHandle } from 'node:fs/promises';
 import { fileError, MaclError } from '../errors.js';
-import { abortedError } from './breathe.js';
+import { abortedError } from '../breathe.js';
 import { asFileError, systemCode } from './files.js';
 
 const READ_BYTES = 1024 * 1024;

@@ -7,7 +7,7 @@ import { stat } from 'node:fs/promises';
 import { fileError, MaclError } from '../errors.js';
 import { readTextFile } from './files.js';
 import { caseId, CHANNEL, compareText, shownNames } from './layouts/names.js';
-import { Draws, PURPOSE } from './philox.js';
+import { Draws, PURPOSE } from '../philox.js';
 
 /** The patient that a case is of. */
 export type GroupOf = (id: string) => string;

@@ -3,8 +3,8 @@
  * exact. Plain arrays in and out; no files.
  */
 import { emptyLike } from '../realm.js';
-import { Breather } from './breathe.js';
-import { type Grid, type Triple, type VoxelArray } from './volume.js';
+import { Breather } from '../breathe.js';
+import { type Grid, type Triple, type VoxelArray } from '../volume.js';
 
 /** How a file's axes i, j, k lie in RAS. */
 export interface Orientation {

@@ -4,7 +4,7 @@
  */
 import { fileError, MaclError } from '../errors.js';
 import { type ArrayKind, arrayKind, isMap } from '../realm.js';
-import { fromBfloat, fromHalf } from './half.js';
+import { fromBfloat, fromHalf } from '../half.js';
 import { parseStrictJson } from './json.js';
 
 export type SafetensorsDtype =

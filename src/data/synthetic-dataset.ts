@@ -4,9 +4,9 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Breather } from './breathe.js';
+import { Breather } from '../breathe.js';
 import { asFileError } from './files.js';
-import { writeNifti } from './nifti.js';
+import { writeNifti } from './nifti/index.js';
 import { makeSyntheticCase, SYNTHETIC_CLASSES, type SyntheticCase } from './synthetic.js';
 
 export interface SyntheticDatasetOptions {

@@ -6,9 +6,9 @@
  * Classes: 0 background (air, body and an unlabelled organ that looks like the labelled ones), 1 organ, 2 its core,
  * 3 a curved duct on the other side. Intensities overlap, so that place and shape count, not brightness alone.
  */
-import { Breather } from './breathe.js';
-import { Draws, PURPOSE } from './philox.js';
-import { type Triple } from './volume.js';
+import { Breather } from '../breathe.js';
+import { Draws, PURPOSE } from '../philox.js';
+import { type Triple } from '../volume.js';
 
 export interface SyntheticCase {
   /** [D, H, W], W fastest. */

@@ -3,9 +3,9 @@
  * it. A picture to look at; it measures nothing. Axial slices (across D), anterior up, the patient's left on the left.
  */
 import { PNG } from 'pngjs';
-import { Breather } from '../data/breathe.js';
+import { Breather } from '../breathe.js';
 import { writeFileAtomic } from '../data/files.js';
-import { type Triple, type VoxelArray } from '../data/volume.js';
+import { type Triple, type VoxelArray } from '../volume.js';
 import { MaclError } from '../errors.js';
 import { drawText, GLYPH_HEIGHT, GLYPH_WIDTH } from './bitmap-font.js';
 

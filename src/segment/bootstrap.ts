@@ -3,8 +3,8 @@
  * metrics, paired differences) of one call see the same draws. Reproducible: draw d is the Philox stream (seed, d).
  */
 import type { OptionKinds } from '../options.js';
-import { Breather } from '../data/breathe.js';
-import { Draws, PURPOSE } from '../data/philox.js';
+import { Breather } from '../breathe.js';
+import { Draws, PURPOSE } from '../philox.js';
 import { percentile } from './metrics-surface.js';
 
 export interface BootstrapOptions {

@@ -2,8 +2,8 @@
  * Connected parts of label volumes. Voxels belong together where they touch by a face, an edge or a corner and have one
  * class. It works on runs of equal labels along W, of which there are few, not on voxels.
  */
-import type { Breather } from '../data/breathe.js';
-import type { Triple } from '../data/volume.js';
+import type { Breather } from '../breathe.js';
+import type { Triple } from '../volume.js';
 
 /** Runs of all lines: a run's line, first voxel, end, class, and the run that it is joined to. */
 class Runs {

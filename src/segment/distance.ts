@@ -4,8 +4,8 @@
  * Theory of Computing 8, 2012). Float64, no files, gives the event loop its turns. Surfaces are
  * `metrics-surface.ts`.
  */
-import { Breather } from '../data/breathe.js';
-import { type Triple } from '../data/volume.js';
+import { Breather } from '../breathe.js';
+import { type Triple } from '../volume.js';
 
 /** A part of a volume: first voxel and size on D, H, W. */
 export interface Box {

@@ -1,6 +1,6 @@
 /**
  * From metrics of many cases to one document: means over cases, bootstrap intervals, the paired difference with another
- * set of predictions. Pure: reading folders is `src/train/evaluate-files.ts`, the text table `evaluate-table.ts`.
+ * set of predictions. Pure: reading folders is `src/predict/evaluate-files.ts`, the text table `evaluate-table.ts`.
  *
  * A mean over all classes is taken within a case first, then over cases. What has no finite value is left out of a mean
  * and counted in `excluded`.

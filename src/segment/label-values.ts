@@ -1,5 +1,5 @@
 /** Label values: which ones a volume holds, which ones it may hold, and the array type that they fit. No files. */
-import { type Breather } from '../data/breathe.js';
+import { type Breather } from '../breathe.js';
 import { MaclError, type MaclErrorDetails } from '../errors.js';
 
 export type LabelArray = Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array;

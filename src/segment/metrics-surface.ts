@@ -3,8 +3,8 @@
  * (6 in 3-D, 4 in 2-D); outside the volume counts as background, so a mask has a surface at the volume's edge. An axis
  * along which the volume is one voxel thick is no axis: that is the 2-D case. Pure arrays, no files.
  */
-import { Breather } from '../data/breathe.js';
-import { type Triple } from '../data/volume.js';
+import { Breather } from '../breathe.js';
+import { type Triple } from '../volume.js';
 import { squaredDistanceMm2 } from './distance.js';
 
 /**

@@ -5,8 +5,8 @@
  * Empty masks: with both empty every value is NaN (there is nothing to judge); with one empty Dice and Jaccard are 0
  * and the distances Infinity. `empty` says which, so that nothing is mistaken for a measured value.
  */
-import { Breather } from '../data/breathe.js';
-import { type Triple, type VoxelArray } from '../data/volume.js';
+import { Breather } from '../breathe.js';
+import { type Triple, type VoxelArray } from '../volume.js';
 import { MaclError } from '../errors.js';
 import { showValue } from '../options.js';
 import { arrayKind } from '../realm.js';

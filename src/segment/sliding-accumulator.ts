@@ -2,8 +2,8 @@
  * Averages of overlapping tiles' logits, held for one tile's depth only. Tiles come in order of D; rows that no later
  * tile touches are released in order and their memory is used again (a ring along D).
  */
-import { Breather } from '../data/breathe.js';
-import { type Triple } from '../data/volume.js';
+import { Breather } from '../breathe.js';
+import { type Triple } from '../volume.js';
 import { MaclError } from '../errors.js';
 import { axisWeights } from './gaussian.js';
 import { tileStarts } from './sliding-geometry.js';

@@ -2,8 +2,8 @@
  * Rows of averaged logits, one after the other along D, turned to labels on another grid: linear interpolation of the
  * logits, then the largest. Two rows are held. Samples beyond the first or last voxel's centre take the edge's value.
  */
-import { type Breather } from '../data/breathe.js';
-import { type Triple } from '../data/volume.js';
+import { type Breather } from '../breathe.js';
+import { type Triple } from '../volume.js';
 
 /** Where output voxel o lies on the input's axis: o·scale + offset, in voxels. */
 export interface AxisMap {

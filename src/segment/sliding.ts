@@ -3,8 +3,8 @@
  * averaged with Gaussian weights, finished rows of the average resampled to the output's grid and turned to labels.
  * Only one tile's depth of averages is ever held. It knows neither network nor files: `runTile` gives the logits.
  */
-import { Breather, throwIfAborted } from '../data/breathe.js';
-import { type Triple } from '../data/volume.js';
+import { Breather, throwIfAborted } from '../breathe.js';
+import { type Triple } from '../volume.js';
 import { MaclError } from '../errors.js';
 import { mirrorSets, tileStarts } from './sliding-geometry.js';
 import { AXIS_MAP_IDENTITY, type AxisMap, RowResampler } from './sliding-resample.js';

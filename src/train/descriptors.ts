@@ -1,10 +1,10 @@
 /** Writes the descriptors of a step's samples: where each view's volume lies, and how it is warped. */
-import { relativeTo } from '../data/sampling-affine.js';
-import type { Triple } from '../data/volume.js';
+import { relativeTo } from '../data/sampling/affine.js';
+import type { Triple } from '../volume.js';
 import { MaclError } from '../errors.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import { WARP_WORDS, writeDescriptor, type WarpParams } from '../ops/index.js';
-import type { Executor } from './executor.js';
+import type { Executor } from '../model/executor.js';
 import type { VolumeStore } from './volume-store.js';
 
 type NamedWarp = readonly [name: string, warp: WarpParams];

@@ -5,10 +5,10 @@ import { describePlan, type Plan } from '../config/index.js';
 import type { ChannelNormalization, FinetuneConfig, FinetuneConfigInput } from '../config/types.js';
 import type { Dataset } from '../data/dataset.js';
 import { checkSomethingCounts, labelFindings, twinsOf } from '../data/findings.js';
-import type { PreparedDataset } from '../data/prepare.js';
-import type { PreparedCase } from '../data/prepared-case.js';
-import { samplerFor } from '../data/sampling.js';
-import type { Triple } from '../data/volume.js';
+import type { PreparedDataset } from '../data/prepare/dataset.js';
+import type { PreparedCase } from '../data/prepare/prepared-case.js';
+import { samplerFor } from '../data/sampling/sampler.js';
+import type { Triple } from '../volume.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { GraphBuilder } from '../graph/builder.js';
@@ -17,10 +17,10 @@ import { declareSegmentNetwork } from '../methods/network.js';
 import { buildFinetuneStep, buildInference } from '../methods/segment.js';
 import { labelArrayType } from '../segment/label-values.js';
 import { checkSameCases, finetuneCases, withoutTwins } from './cases.js';
-import { configFor } from './config-file.js';
+import { configFor } from '../model/config-file.js';
 import { DescriptorWriter } from './descriptors.js';
-import { loadModel, type LoadedModel } from './model-file.js';
-import { initialState } from './network-state.js';
+import { loadModel, type LoadedModel } from '../model/model-file.js';
+import { initialState } from '../model/network-state.js';
 import type { RunRecord } from './run-record.js';
 import { finetunePlan, inspectCases, prepareCases, DATA_OPTIONS, type DataOptions } from './setup.js';
 import { withSliceAxis } from './slice-axis.js';
@@ -33,7 +33,7 @@ import {
   type RunSummary,
   type Training,
 } from './trainer.js';
-import { describeTransfer, transferWeights } from './transfer.js';
+import { describeTransfer, transferWeights } from '../model/transfer.js';
 import { openValidation } from './validation.js';
 import { largestBox } from './volume-store.js';
 

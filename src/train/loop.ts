@@ -5,8 +5,8 @@
 import { MaclError } from '../errors.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
-import type { Executor } from './executor.js';
-import { CHECKPOINT_ROLES, stateStreams } from './network-state.js';
+import type { Executor } from '../model/executor.js';
+import { CHECKPOINT_ROLES, stateStreams } from '../model/network-state.js';
 import { collapsedLevels, collapseWarning, REPRESENTATION_EVERY, type Representation } from './representation.js';
 import type { RunFolder } from './run-folder.js';
 import { learningRate, type Schedule } from './schedule.js';

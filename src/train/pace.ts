@@ -9,7 +9,7 @@ import type { CompiledProgram } from '../graph/compile.js';
 import { MaclError } from '../errors.js';
 import { tileStarts } from '../segment/sliding-geometry.js';
 import { counted } from '../words.js';
-import type { Executor } from './executor.js';
+import type { Executor } from '../model/executor.js';
 
 /** Runs of fewer steps are not worth two more. */
 const LEAST_STEPS = 100;

@@ -2,14 +2,14 @@
  * `config.json` of a run: everything that a resume needs to go on exactly as it began (configuration, plan, cases), and
  * what was used to compute it. Unlike the model's metadata it may name paths and the machine.
  */
-import type { PreparedCase } from '../data/prepared-case.js';
+import type { PreparedCase } from '../data/prepare/prepared-case.js';
 import { fileError, MaclError } from '../errors.js';
 import { resolveConfig } from '../config/index.js';
 import { mergeConfig } from '../config/merge.js';
 import type { ConfigInput, ResolvedConfig } from '../config/types.js';
 import type { CaseSplit } from './cases.js';
-import { isRecord } from './config-file.js';
-import { checkDescription, type ModelDescription } from './model-file.js';
+import { isRecord } from '../model/config-file.js';
+import { checkDescription, type ModelDescription } from '../model/model-file.js';
 
 export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends ModelDescription<C> {
   readonly format: 1;

@@ -8,11 +8,11 @@ import { openDataset, type Dataset } from '../data/dataset.js';
 import { fingerprint, plannerFingerprint, type Fingerprint } from '../data/fingerprint.js';
 import { defaultCacheDir } from '../data/cache.js';
 import { imageFindings } from '../data/findings.js';
-import { badCasesError, prepareDataset, type PreparedDataset } from '../data/prepare.js';
+import { badCasesError, prepareDataset, type PreparedDataset } from '../data/prepare/dataset.js';
 import { MaclError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import type { OnEvent } from './events.js';
-import type { LoadedModel, ModelDescription } from './model-file.js';
+import type { LoadedModel, ModelDescription } from '../model/model-file.js';
 
 export interface DataOptions {
   /** Folder of a raw dataset, or a table of cases (.csv, .tsv). */

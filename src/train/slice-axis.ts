@@ -5,8 +5,8 @@
 import type { ConfigInput } from '../config/types.js';
 import { readConfig } from '../config/resolve.js';
 import type { Dataset } from '../data/dataset.js';
-import { orientationOf, rasGrid, readNiftiHeader } from '../data/nifti.js';
-import type { Grid } from '../data/volume.js';
+import { orientationOf, rasGrid, readNiftiHeader } from '../data/nifti/index.js';
+import type { Grid } from '../volume.js';
 
 const AXES = ['D', 'H', 'W'] as const;
 type Axis = (typeof AXES)[number];

@@ -2,46 +2,30 @@
  * What pre-training and fine-tuning share: a backend, programs and volumes in one session, the run's folder, resume, the
  * loop, the model at the end. The two differ in how a step is built, fed and validated: see `pretrain.ts`, `finetune.ts`.
  */
-import { loadAddon } from '../backend/addon.js';
-import { openBackend } from '../backend/choose.js';
-import { DEVICES, type Backend, type DeviceName } from '../backend/types.js';
+import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
+import type { Backend } from '../backend/types.js';
 import { settingPaths } from '../config/index.js';
 import type { ConfigInput, ResolvedConfig } from '../config/types.js';
 import type { Dataset } from '../data/dataset.js';
 import type { OpenSafetensors } from '../data/files.js';
-import type { PreparedCase } from '../data/prepared-case.js';
+import type { PreparedCase } from '../data/prepare/prepared-case.js';
 import type { TensorStream } from '../data/safetensors.js';
 import { MaclError, memoryError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
-import { Executor } from './executor.js';
+import { Executor } from '../model/executor.js';
 import { trainLoop, type Represented } from './loop.js';
-import { modelMetadata } from './model-file.js';
+import { modelMetadata } from '../model/model-file.js';
 import { describeRepresentation, type Representation } from './representation.js';
-import { CHECKPOINT_ROLES, emptyState, MODEL_ROLES, readStateFile, stateStreams } from './network-state.js';
+import { CHECKPOINT_ROLES, emptyState, MODEL_ROLES, readStateFile, stateStreams } from '../model/network-state.js';
 import { RunFolder } from './run-folder.js';
 import { checkResume, checkSameVolumes, readRecord, volumesOf, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
 import { describePace, measurePace, tilesOf } from './pace.js';
 import { planStore, VolumeStore, type StoreOptions } from './volume-store.js';
 import { counted } from '../words.js';
-
-export interface MachineOptions {
-  readonly device?: DeviceName | undefined;
-  readonly threads?: number | undefined;
-  readonly isa?: string | undefined;
-  /** Most bytes of resident volumes; more are read box by box. Default: half of what the programs leave free. */
-  readonly storeBytes?: number | undefined;
-}
-
-export const MACHINE_OPTIONS: OptionKinds<MachineOptions> = {
-  device: DEVICES,
-  threads: 'count',
-  isa: 'text',
-  storeBytes: 'count',
-};
 
 export interface RunOptions extends MachineOptions {
   /** The run's folder. */
@@ -108,19 +92,6 @@ export interface Validation {
   progress(): Readonly<Record<string, string>>;
   /** Hands the weights to keep at the end instead of the last ones to `use`; null where there are none. */
   best<T>(use: (tensors: ReadonlyMap<string, TensorStream>) => Promise<T>): Promise<T | null>;
-}
-
-/** @param onNote hears where `auto` had to take WebAssembly, and what helps */
-export async function openMachine(options: MachineOptions, onNote?: (message: string) => void): Promise<Backend> {
-  const backend = await openBackend(options.device ?? 'auto', {
-    ...(options.threads === undefined ? {} : { threads: options.threads }),
-    ...(options.isa === undefined ? {} : { isa: options.isa }),
-  });
-  if (onNote && backend.info.name === 'wasm' && (options.device ?? 'auto') === 'auto') {
-    const addon = loadAddon();
-    if (typeof addon === 'string') onNote(`WebAssembly computes, several times slower: ${addon}`);
-  }
-  return backend;
 }
 
 /** How a task differs in what it does before its first step. */

@@ -2,22 +2,22 @@
  * Validation in the middle of training: another program over the same state. Mean per-case Dice of the foreground on the
  * prepared grid; the best weights so far are kept in `checkpoints/best.safetensors`.
  */
-import { Breather } from '../data/breathe.js';
+import { Breather } from '../breathe.js';
 import type { FinetuneConfig } from '../config/types.js';
 import { isDamage, systemCode, withSafetensors, writeSafetensorsFile } from '../data/files.js';
-import { fromHalf } from '../data/half.js';
-import type { LoadedCase, PreparedCase } from '../data/prepared-case.js';
+import { fromHalf } from '../half.js';
+import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import { isArrayOf } from '../realm.js';
 import { predictVolume } from '../segment/sliding.js';
 import type { OnEvent } from './events.js';
-import type { Executor } from './executor.js';
-import { modelMetadata } from './model-file.js';
-import { fileStreams, MODEL_ROLES, stateStreams } from './network-state.js';
+import type { Executor } from '../model/executor.js';
+import { modelMetadata } from '../model/model-file.js';
+import { fileStreams, MODEL_ROLES, stateStreams } from '../model/network-state.js';
 import type { RunFolder } from './run-folder.js';
 import type { RunRecord } from './run-record.js';
-import { fillTile } from './tile.js';
+import { fillTile } from '../predict/tile.js';
 import type { Validation } from './trainer.js';
 import { fileError, type MaclError } from '../errors.js';
 

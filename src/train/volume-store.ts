@@ -4,9 +4,9 @@
  */
 import type { Session } from '../backend/types.js';
 import type { AugmentConfig } from '../config/types.js';
-import type { LoadedCase, PreparedCase } from '../data/prepared-case.js';
-import { boxOf, TAPS } from '../data/sampling-affine.js';
-import type { Triple } from '../data/volume.js';
+import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';
+import { boxOf, TAPS } from '../data/sampling/affine.js';
+import type { Triple } from '../volume.js';
 import { MaclError } from '../errors.js';
 import { align } from '../graph/plan.js';
 import { DTYPE_BYTES, type DType } from '../graph/types.js';

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { asFileError, systemCode } from '../../src/data/files.js';
-import { datatypeOf } from '../../src/data/nifti-header.js';
+import { datatypeOf } from '../../src/data/nifti/header.js';
 import { rawTensor } from '../../src/data/safetensors.js';
 import { MaclError } from '../../src/errors.js';
 import { checkOptions, showValue, type OptionKinds } from '../../src/options.js';

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { describePlan, planFinetune, planPretrain, positiveShare, type Triple } from '../../src/config/index.js';
-import { orientationOf, rasGrid, readNiftiHeader } from '../../src/data/nifti.js';
+import { orientationOf, rasGrid, readNiftiHeader } from '../../src/data/nifti/index.js';
 import { fingerprintOf } from './fingerprints.js';
 
 const images = path.resolve(import.meta.dirname, '..', '..', '..', 'shared', 'data', 'Task04_Hippocampus', 'imagesTr');

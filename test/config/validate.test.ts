@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { configSchema, resolveConfig } from '../../src/config/index.js';
 import type { JsonSchema } from '../../src/config/validate.js';
 import { violations } from '../../src/config/validate.js';
-import { Draws } from '../../src/data/philox.js';
+import { Draws } from '../../src/philox.js';
 
 const VALUES: unknown[] = [
   ...[null, true, false, 0, 1, -1, 0.5, 2, 3, 1e9, 1e300, NaN, Infinity, '', 'sgd', 'auto', '3'],

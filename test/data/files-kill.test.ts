@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { dirname, join, resolve } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
-import { Draws } from '../../src/data/philox.js';
+import { Draws } from '../../src/philox.js';
 import { testFolder } from './make-nifti.js';
 
 const folder = testFolder();

@@ -3,9 +3,9 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Breather } from '../../src/data/breathe.js';
+import { Breather } from '../../src/breathe.js';
 import { readSafetensorsFile, readWholeFile, writeFileAtomic, writeSafetensorsFile } from '../../src/data/files.js';
-import { readNifti } from '../../src/data/nifti.js';
+import { readNifti } from '../../src/data/nifti/index.js';
 import { asFloat32, rawTensor, writeSafetensors } from '../../src/data/safetensors.js';
 import { testFolder } from './make-nifti.js';
 

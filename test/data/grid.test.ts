@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type MaclError } from '../../src/errors.js';
 import { readImages, readLabelVolume } from '../../src/data/case-io.js';
 import { type Placement, fitGrid } from '../../src/data/grid.js';
-import { readNiftiHeader } from '../../src/data/nifti.js';
+import { readNiftiHeader } from '../../src/data/nifti/index.js';
 import { orientationOf, rasGrid } from '../../src/data/orientation.js';
 import { IDENTITY, makeNifti, type MakeNifti, put, ramp, testFolder } from './make-nifti.js';
 

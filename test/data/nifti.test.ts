@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { MaclError } from '../../src/errors.js';
-import { fromRas, readNifti, readNiftiHeader, toRas, writeNifti } from '../../src/data/nifti.js';
-import { type Triple } from '../../src/data/volume.js';
+import { fromRas, readNifti, readNiftiHeader, toRas, writeNifti } from '../../src/data/nifti/index.js';
+import { type Triple } from '../../src/volume.js';
 import { extension, IDENTITY, makeNifti, put, ramp, testFolder } from './make-nifti.js';
 
 const folder = testFolder();

@@ -1,9 +1,9 @@
 /** Normalisation by kind, against the same arithmetic on a sorted list; and what one hot voxel does to it. */
 import { describe, expect, it } from 'vitest';
-import { Breather } from '../../src/data/breathe.js';
-import { type ChannelNormalization, measureChannel, normalizeInto } from '../../src/data/normalize.js';
-import { orderStatistics } from '../../src/data/order-statistics.js';
-import { type VoxelArray } from '../../src/data/volume.js';
+import { Breather } from '../../src/breathe.js';
+import { type ChannelNormalization, measureChannel, normalizeInto } from '../../src/data/prepare/normalize.js';
+import { orderStatistics } from '../../src/data/prepare/order-statistics.js';
+import { type VoxelArray } from '../../src/volume.js';
 
 const breath = new Breather();
 const ROBUST: ChannelNormalization = { kind: 'robust', percentiles: [0.5, 99.5] };

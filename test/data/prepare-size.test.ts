@@ -4,9 +4,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type MaclError } from '../../src/errors.js';
-import { readNifti } from '../../src/data/nifti.js';
-import { checkPreparedSize, type PreparedSize } from '../../src/data/prepare-size.js';
-import { type Triple } from '../../src/data/volume.js';
+import { readNifti } from '../../src/data/nifti/index.js';
+import { checkPreparedSize, type PreparedSize } from '../../src/data/prepare/size.js';
+import { type Triple } from '../../src/volume.js';
 import { makeNifti, testFolder } from './make-nifti.js';
 
 const folder = testFolder();

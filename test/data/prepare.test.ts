@@ -17,15 +17,15 @@ import { asCaseError, Cache, listCache, trimCache } from '../../src/data/cache.j
 import { planData } from '../../src/config/index.js';
 import { openDataset } from '../../src/data/dataset.js';
 import { fingerprint, plannerFingerprint } from '../../src/data/fingerprint.js';
-import { fromHalf } from '../../src/data/half.js';
+import { fromHalf } from '../../src/half.js';
 import {
   badCasesError,
   badFiles,
   prepareDataset,
   type PrepareOptions,
   type PrepareSettings,
-} from '../../src/data/prepare.js';
-import { type LoadedCase } from '../../src/data/prepared-case.js';
+} from '../../src/data/prepare/dataset.js';
+import { type LoadedCase } from '../../src/data/prepare/prepared-case.js';
 import { IDENTITY, makeNifti, type MakeNifti, put, ramp, testFolder } from './make-nifti.js';
 
 const base = testFolder();

@@ -8,7 +8,7 @@ import {
   type RawTensor,
   writeSafetensors,
 } from '../../src/data/safetensors.js';
-import { floatToHalf, fromHalf, halfTable } from '../../src/data/half.js';
+import { floatToHalf, fromHalf, halfTable } from '../../src/half.js';
 
 function file(header: string, dataBytes: number, said?: bigint): Uint8Array {
   const json = new TextEncoder().encode(header);

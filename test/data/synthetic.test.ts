@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openDataset } from '../../src/data/dataset.js';
-import { readNifti, toRas } from '../../src/data/nifti.js';
+import { readNifti, toRas } from '../../src/data/nifti/index.js';
 import { makeSyntheticCase, SYNTHETIC_CLASSES, type SyntheticCase, syntheticCase } from '../../src/data/synthetic.js';
 import { type SyntheticDataset, writeSyntheticDataset } from '../../src/data/synthetic-dataset.js';
 

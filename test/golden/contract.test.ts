@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { openBackend } from '../../src/backend/choose.js';
 import { resolveConfig } from '../../src/config/index.js';
 import { asFloat64, type RawTensor } from '../../src/data/safetensors.js';
-import { runStep } from '../../src/train/step.js';
+import { runStep } from '../../src/step/step.js';
 import { openReference } from './devices.js';
 import { largest, readGolden, relativeError } from './fixtures.js';
 import type { StepMeta } from './steprun.js';

@@ -1,8 +1,8 @@
 /** The largest connected part of each class, held against a flood fill voxel by voxel. */
 import { describe, expect, it } from 'vitest';
-import { Breather } from '../../src/data/breathe.js';
-import { Draws } from '../../src/data/philox.js';
-import type { Triple } from '../../src/data/volume.js';
+import { Breather } from '../../src/breathe.js';
+import { Draws } from '../../src/philox.js';
+import type { Triple } from '../../src/volume.js';
 import { keepLargestComponents } from '../../src/segment/components.js';
 
 /** The same by definition: 26 neighbours, the first of equal sizes in the order of voxels. */

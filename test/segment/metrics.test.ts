@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Triple } from '../../src/data/volume.js';
+import { type Triple } from '../../src/volume.js';
 import { squaredDistanceInBox, squaredDistanceMm2 } from '../../src/segment/distance.js';
 import { caseMetrics, METRIC_NAMES, type MetricName } from '../../src/segment/metrics.js';
 import { percentile, surfaceOf } from '../../src/segment/metrics-surface.js';

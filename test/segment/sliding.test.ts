@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Triple } from '../../src/data/volume.js';
+import { type Triple } from '../../src/volume.js';
 import { axisWeights, gaussianAxis } from '../../src/segment/gaussian.js';
 import {
   mirrorSets,

@@ -2,16 +2,16 @@
 import { writeFileSync, readdirSync, readFileSync, copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { patchAffine } from '../../src/data/sampling-affine.js';
-import { boxOf, TAPS } from '../../src/data/sampling-affine.js';
-import { Draws } from '../../src/data/philox.js';
-import type { Triple } from '../../src/data/volume.js';
+import { patchAffine } from '../../src/data/sampling/affine.js';
+import { boxOf, TAPS } from '../../src/data/sampling/affine.js';
+import { Draws } from '../../src/philox.js';
+import type { Triple } from '../../src/volume.js';
 import type { MaclError } from '../../src/errors.js';
 import { finetune, type FinetuneOptions } from '../../src/train/finetune.js';
 import { pretrain, type PretrainOptions } from '../../src/train/pretrain.js';
 import { prepare } from '../../src/train/prepare-command.js';
 import { largestBox } from '../../src/train/volume-store.js';
-import { writeNifti } from '../../src/data/nifti.js';
+import { writeNifti } from '../../src/data/nifti/index.js';
 import {
   device,
   listen,

@@ -3,7 +3,7 @@ import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { writeNifti } from '../../src/data/nifti.js';
+import { writeNifti } from '../../src/data/nifti/index.js';
 import { finetune, type FinetuneOptions } from '../../src/train/finetune.js';
 import { prepare } from '../../src/train/prepare-command.js';
 import { device, listen, scratchFolder, tinyFinetune, toyDataset, toyVolume } from './toy.js';

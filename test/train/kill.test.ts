@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readSafetensorsFile } from '../../src/data/files.js';
-import { Draws } from '../../src/data/philox.js';
+import { Draws } from '../../src/philox.js';
 import { RunFolder } from '../../src/train/run-folder.js';
 import { compileSources, ended, firstOutput, type Children } from './child.js';
 import { device, logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';

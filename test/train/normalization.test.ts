@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import type { FinetuneConfigInput } from '../../src/config/types.js';
-import { readNifti, writeNifti } from '../../src/data/nifti.js';
+import { readNifti, writeNifti } from '../../src/data/nifti/index.js';
 import { finetune } from '../../src/train/finetune.js';
-import { loadModel } from '../../src/train/model-file.js';
+import { loadModel } from '../../src/model/model-file.js';
 import { pretrain } from '../../src/train/pretrain.js';
 import { device, listen, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
 

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readNifti } from '../../src/data/nifti.js';
+import { readNifti } from '../../src/data/nifti/index.js';
 import { predict } from '../../src/index.js';
 import { finetune } from '../../src/train/finetune.js';
 import { pretrain } from '../../src/train/pretrain.js';

@@ -2,7 +2,7 @@
 import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Draws } from '../../src/data/philox.js';
+import { Draws } from '../../src/philox.js';
 import { MaclError } from '../../src/errors.js';
 import { finetune } from '../../src/train/finetune.js';
 import { pretrain } from '../../src/train/pretrain.js';

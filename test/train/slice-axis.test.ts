@@ -1,9 +1,9 @@
 /** 2-D slices are taken along the thin axis of the volumes, whichever it is, unless somebody says otherwise. */
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { Triple } from '../../src/data/volume.js';
+import type { Triple } from '../../src/volume.js';
 import { finetune } from '../../src/train/finetune.js';
-import { loadModel } from '../../src/train/model-file.js';
+import { loadModel } from '../../src/model/model-file.js';
 import { thinAxis } from '../../src/train/slice-axis.js';
 import { device, listen, scratchFolder, tinyFinetune, toyDataset } from './toy.js';
 

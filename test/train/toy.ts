@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { reportCpu } from '../../src/backend/cpu.js';
 import type { FinetuneConfigInput, PretrainConfigInput } from '../../src/config/types.js';
-import { writeNifti } from '../../src/data/nifti.js';
-import { Draws } from '../../src/data/philox.js';
-import type { Triple } from '../../src/data/volume.js';
+import { writeNifti } from '../../src/data/nifti/index.js';
+import { Draws } from '../../src/philox.js';
+import type { Triple } from '../../src/volume.js';
 import type { TrainEvent } from '../../src/train/events.js';
 
 /** What these tests run on: the addon, or WebAssembly where it is not built. */

@@ -23,7 +23,7 @@ export const command: Command = {
     if (file === undefined && task === undefined && preset === undefined)
       throw usage('config: give --schema, --config FILE, --task or --preset');
     const { resolveConfig } = await import('../../config/resolve.js');
-    const { readConfigFile } = await import('../../train/config-file.js');
+    const { readConfigFile } = await import('../../model/config-file.js');
     const given = file === undefined ? {} : await readConfigFile(file);
     const base: object = {
       task: task ?? 'pretrain',

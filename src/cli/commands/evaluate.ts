@@ -16,7 +16,7 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { evaluateFolders } = await import('../../train/evaluate-files.js');
+    const { evaluateFolders } = await import('../../predict/evaluate-files.js');
     const progress = await openProgress(context);
     try {
       const against = word(flags, 'against');

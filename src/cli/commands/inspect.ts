@@ -1,6 +1,6 @@
 /** macl inspect: devices and why they are or are not used; with --program, what a step compiles to. */
 import type { DeviceName } from '../../backend/types.js';
-import type { InspectReport, ProgramReport } from '../../train/inspect.js';
+import type { InspectReport, ProgramReport } from '../../step/inspect.js';
 import { printJson, type CommandContext } from '../context.js';
 import { deviceFlags, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
@@ -17,7 +17,7 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { inspect, inspectProgram } = await import('../../train/inspect.js');
+    const { inspect, inspectProgram } = await import('../../step/inspect.js');
     const device = word(flags, 'device') as DeviceName | undefined;
     const threads = flags['threads'] as number | undefined;
     const config = word(flags, 'program');

@@ -15,7 +15,7 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { quickstart } = await import('../../train/quickstart.js');
+    const { quickstart } = await import('../../quickstart/quickstart.js');
     const progress = await openProgress(context);
     try {
       const report = await quickstart({

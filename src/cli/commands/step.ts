@@ -18,7 +18,7 @@ export const command: Command = {
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
-    const { step } = await import('../../train/step-files.js');
+    const { step } = await import('../../step/files.js');
     const out = String(flags['out']);
     const results = await step({
       config: String(flags['config']),

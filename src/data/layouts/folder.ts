@@ -6,7 +6,7 @@ import { type Dirent } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { MaclError } from '../../errors.js';
-import { throwIfAborted } from '../breathe.js';
+import { throwIfAborted } from '../../breathe.js';
 import { asFileError, systemCode } from '../files.js';
 import { realpathOfAny, resolveInside } from '../paths.js';
 import { caseId, compareText, counted, isClutter, nameKey, NIFTI, shownNames } from './names.js';

@@ -4,7 +4,7 @@
  */
 import { dirname, join } from 'node:path';
 import { MaclError } from '../../errors.js';
-import { channelsOf, classesOf, type DatasetJson, type JsonCase, readDatasetJson } from '../dataset-json.js';
+import { channelsOf, classesOf, type DatasetJson, type JsonCase, readDatasetJson } from './dataset-json.js';
 import { inOrder } from '../files.js';
 import { realpathOfAny } from '../paths.js';
 import { decideChannels, groupChannels } from './channels.js';

@@ -1,5 +1,5 @@
 /** What a layout is: a way of laying a dataset out on disk that is recognised by names, and the cases that it yields. */
-import { type DatasetClass } from '../dataset-json.js';
+import { type DatasetClass } from './dataset-json.js';
 import { type DatasetFolder } from './folder.js';
 
 export type LayoutName = 'msd' | 'nnunet' | 'folder' | 'patients' | 'globs' | 'table';

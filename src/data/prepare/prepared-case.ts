@@ -1,0 +1,173 @@
+/**
+ * A case in the cache: loaded whole to stay resident, or read box by box where it would not fit. It holds no voxels and
+ * no open file itself. Node only.
+ */
+import { createHash } from 'node:crypto';
+import { MaclError } from '../../errors.js';
+import { CACHE_FORMAT, type CacheEntry } from '../cache.js';
+import { readExactly, withFile } from '../files.js';
+import { type AppliedNormalization } from './normalize.js';
+import { type ImageInfo, type LabelInfo, type StoredDtype } from './entry.js';
+import { type Triple } from '../../volume.js';
+
+/** fp16 voxels are their bits. */
+export type StoredVoxels = Uint16Array | Int16Array | Float32Array;
+
+export interface LoadedCase {
+  /** [C, D, H, W]; value = stored × scale. */
+  image: StoredVoxels;
+  dtype: StoredDtype;
+  scale: number;
+  channels: number;
+  shape: Triple;
+  spacingMm: Triple;
+  /** [D, H, W] class indices, 255 ignored. */
+  labels?: Uint8Array;
+}
+
+const ELEMENT_BYTES: Readonly<Record<StoredDtype, number>> = { fp16: 2, fp32: 4, int16: 2 };
+
+export class PreparedCase {
+  readonly channels: number;
+  /** D, H, W in voxels, at the plan's spacing, the slice axis as D. */
+  readonly shape: Triple;
+  readonly spacingMm: Triple;
+  readonly dtype: StoredDtype;
+  readonly scale: number;
+  readonly applied: readonly AppliedNormalization[];
+  /** The case's own RAS grid. */
+  readonly source: ImageInfo['source'];
+  /** Voxels that were NaN or infinite and became 0. */
+  readonly nonFinite: number;
+  readonly warnings: readonly string[];
+  readonly hasLabels: boolean;
+  /** Voxels a class index; empty without labels. */
+  readonly classVoxels: readonly number[];
+  /** Bytes of image and labels when loaded. */
+  readonly bytes: number;
+
+  constructor(
+    readonly id: string,
+    private readonly image: CacheEntry,
+    private readonly label: CacheEntry | undefined,
+  ) {
+    const info = image.info as ImageInfo;
+    this.channels = info.channels;
+    this.shape = info.shape;
+    this.spacingMm = info.spacingMm;
+    this.dtype = info.dtype;
+    this.scale = info.scale;
+    this.applied = info.applied;
+    this.source = info.source;
+    this.nonFinite = info.nonFinite;
+    this.warnings = [...info.warnings, ...(label ? (label.info as LabelInfo).warnings : [])];
+    this.hasLabels = label !== undefined;
+    this.classVoxels = label ? (label.info as LabelInfo).classVoxels : [];
+    const voxels = info.shape[0] * info.shape[1] * info.shape[2];
+    this.bytes = voxels * (info.channels * ELEMENT_BYTES[info.dtype] + (label ? 1 : 0));
+  }
+
+  /**
+   * A digest of what was prepared: the entries' own descriptions, with the numbers of each channel, the classes' voxels
+   * and what else they say of the content, but no names. It begins with the format's version.
+   */
+  get contentId(): string {
+    const parts = [this.image, this.label].map((entry) => {
+      const { warnings: _, ...content } = (entry?.info ?? {}) as Record<string, unknown>;
+      return content;
+    });
+    const digest = createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+    return `${CACHE_FORMAT}:${digest.slice(0, 32)}`;
+  }
+
+  /** Image and labels, whole. */
+  load(signal?: AbortSignal): Promise<LoadedCase> {
+    return this.readBox([0, 0, 0], this.shape, signal);
+  }
+
+  /**
+   * A box of image and labels: `start` and `size` in D, H, W, inside the volume. Reads the planes' rows that the box
+   * needs and no more than a plane's width around them.
+   */
+  async readBox(start: Triple, size: Triple, signal?: AbortSignal): Promise<LoadedCase> {
+    if (start.some((at, axis) => at < 0 || size[axis]! < 1 || at + size[axis]! > this.shape[axis]!)) {
+      const words = `${this.id}: box: [${start.join(', ')}] + [${size.join(', ')}] leaves the volume [${this.shape.join(', ')}]`;
+      throw new MaclError('program', words, { field: 'box' });
+    }
+    const width = ELEMENT_BYTES[this.dtype];
+    const bytes = await readPlanes(this.image, 'image', this.channels, this.shape, start, size, width, signal);
+    const labels = this.label && (await readPlanes(this.label, 'labels', 1, this.shape, start, size, 1, signal));
+    return {
+      image: this.typed(bytes),
+      dtype: this.dtype,
+      scale: this.scale,
+      channels: this.channels,
+      shape: size,
+      spacingMm: this.spacingMm,
+      ...(labels && { labels }),
+    };
+  }
+
+  /** Flat places d·H·W + h·W + w of foreground voxels by class index (at most 4,096 a class); empty for background. */
+  async readForeground(): Promise<Int32Array[]> {
+    const { label } = this;
+    if (!label) return [];
+    const entry = label.tensors.get('foreground')!;
+    const bytes = new Uint8Array(entry.end - entry.start);
+    await withFile(label.path, (handle) => readExactly(handle, bytes, label.dataOffset + entry.start, label.path));
+    const all = new Int32Array(bytes.buffer);
+    let at = 0;
+    return (label.info as LabelInfo).foregroundCounts.map((count) => {
+      at += count;
+      return all.slice(at - count, at);
+    });
+  }
+
+  private typed(bytes: Uint8Array): StoredVoxels {
+    if (this.dtype === 'fp32') return new Float32Array(bytes.buffer);
+    return this.dtype === 'fp16' ? new Uint16Array(bytes.buffer) : new Int16Array(bytes.buffer);
+  }
+}
+
+async function readPlanes(
+  cached: CacheEntry,
+  name: string,
+  channels: number,
+  shape: Triple,
+  start: Triple,
+  size: Triple,
+  width: number,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
+  const entry = cached.tensors.get(name);
+  if (!entry) throw new MaclError('file', `${cached.path}: ${name}: is missing`, { file: cached.path, field: name });
+  const base = cached.dataOffset + entry.start;
+  const [, h, w] = shape;
+  const out = new Uint8Array(channels * size[0] * size[1] * size[2] * width);
+  return withFile(cached.path, async (handle) => {
+    if (size.every((n, axis) => n === shape[axis])) {
+      await readExactly(handle, out, base, cached.path, signal);
+      return out;
+    }
+    const wholeRows = size[2] === w;
+    const planeBytes = size[1] * size[2] * width;
+    const span = new Uint8Array(wholeRows ? 0 : ((size[1] - 1) * w + size[2]) * width);
+    for (let c = 0; c < channels; c++) {
+      for (let d = 0; d < size[0]; d++) {
+        const plane = (c * shape[0] + start[0] + d) * h + start[1];
+        const from = base + (plane * w + start[2]) * width;
+        const to = (c * size[0] + d) * planeBytes;
+        if (wholeRows) {
+          await readExactly(handle, out.subarray(to, to + planeBytes), from, cached.path, signal);
+          continue;
+        }
+        await readExactly(handle, span, from, cached.path, signal);
+        for (let row = 0; row < size[1]; row++) {
+          const at = row * w * width;
+          out.set(span.subarray(at, at + size[2] * width), to + row * size[2] * width);
+        }
+      }
+    }
+    return out;
+  });
+}

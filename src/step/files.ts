@@ -1,0 +1,70 @@
+/** `macl step`: runs `step.ts` on files. */
+import { dirname } from 'node:path';
+import { resolveConfig } from '../config/index.js';
+import { makeFolder, readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
+import { MaclError } from '../errors.js';
+import { checkOptions, type OptionKinds } from '../options.js';
+import { readConfigFile } from '../model/config-file.js';
+import { runStep } from './step.js';
+import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
+
+export interface StepOptions extends MachineOptions {
+  /** A JSON file, or the configuration itself. */
+  readonly config: string | object;
+  readonly weights: string;
+  readonly batch: string;
+  readonly out: string;
+  /** Repetitions on the same batch. Default 1. */
+  readonly steps?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const OPTIONS: OptionKinds<StepOptions> = {
+  ...MACHINE_OPTIONS,
+  config: 'text or object',
+  weights: 'text',
+  batch: 'text',
+  out: 'text',
+  steps: 'number',
+  signal: 'signal',
+};
+
+/** @returns the loss and its parts, by name, of the last step */
+export async function step(options: StepOptions): Promise<Record<string, number>> {
+  checkOptions('step', options, OPTIONS, ['config', 'weights', 'batch', 'out']);
+  const steps = options.steps ?? 1;
+  if (!Number.isInteger(steps) || steps < 1)
+    throw new MaclError('config', `steps: expected a whole number of at least 1, found ${steps}`);
+  const source = typeof options.config === 'string' ? options.config : 'configuration';
+  const config = resolveConfig(await readConfigFile(options.config), { source });
+  const [weights, batch] = await Promise.all([
+    readSafetensorsFile(options.weights),
+    readSafetensorsFile(options.batch),
+  ]);
+  await makeFolder(dirname(options.out));
+  const backend = await openMachine(options);
+  try {
+    const out = await runStep({
+      config,
+      weights: weights.tensors,
+      batch: batch.tensors,
+      backend,
+      steps,
+      files: { weights: options.weights, batch: options.batch },
+      signal: options.signal,
+    });
+    await writeSafetensorsFile(options.out, out);
+    return Object.fromEntries(
+      [...out]
+        .filter(([name]) => name === 'loss' || name.startsWith('loss.'))
+        .map(([name, t]) => [name, scalarOf(t.dtype, t.bytes)]),
+    );
+  } finally {
+    await backend.close();
+  }
+}
+
+function scalarOf(dtype: string, bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return dtype === 'F64' ? view.getFloat64(0, true) : view.getFloat32(0, true);
+}
