@@ -1,6 +1,6 @@
 // The N-API surface: handles, argument and error conversion. No arithmetic, no state beside each environment's own.
 //
-//   describe()                                   → { tables: [{ isa, supported, needs, kernels: [...] }] }
+//   describe()                                   → { tables: [{ isa, supported, needs, kernels: [...] }], compiler }
 //   opaqueBytes(isa, kernel, tensors, attrs, i)  → bytes; tensors are 80-byte records of docs/program.md
 //   bytesAllocated()                             → bytes that all sessions of this process hold
 //   new Session(isa, [state, scratch, io, store], unit)     threads, or the index of a device
@@ -250,6 +250,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
   }
   Napi::Object result = Napi::Object::New(env);
   result.Set("tables", tables);
+  result.Set("compiler", __VERSION__);
   macl::describe_machine(result);
   return result;
 }

@@ -26,7 +26,8 @@ export interface AddonSession {
 }
 
 export interface Addon {
-  describe(): { readonly tables: readonly AddonTable[] };
+  /** `compiler`: its version, in its own words; other compilers may give other bits. */
+  describe(): { readonly tables: readonly AddonTable[]; readonly compiler: string };
   opaqueBytes(isa: string, kernel: string, tensors: Uint8Array, attrs: Uint8Array, index: number): number;
   bytesAllocated(): number;
   /** `unit`: threads, or on CUDA the index of a device. */
