@@ -23,7 +23,8 @@ export class GraphBuilder {
   guard: Tensor | null = null;
   private readonly once = new Map<string, Node>();
   private readonly producers = new Map<Tensor, Node>();
-  private readonly scopes: string[] = [];
+  private scopes: string[] = [];
+  private forward: Node | undefined;
 
   /** @param real what activations, weights and gradients are held in (the backend's `real`). */
   constructor(readonly real: DType) {}
@@ -39,6 +40,19 @@ export class GraphBuilder {
       return body();
     } finally {
       this.scopes.pop();
+    }
+  }
+
+  /** Runs `body`, which appends the backward kernels of `node`: they carry its scope and remember it. */
+  backwardOf(node: Node, body: () => void): void {
+    const { scopes, forward } = this;
+    this.scopes = [node.scope === '' ? 'backward' : node.scope];
+    this.forward = node;
+    try {
+      body();
+    } finally {
+      this.scopes = scopes;
+      this.forward = forward;
     }
   }
 
@@ -99,12 +113,14 @@ export class GraphBuilder {
       if (!def.fields.some((f) => f.name === name))
         throw new MaclError('program', `${kernel} has no attribute ${name}`);
     const node: Node = {
+      id: this.nodes.length,
       kernel,
       attrs,
       inputs: take(def.inputs, inputs),
       outputs: take(def.outputs, outputs),
       commit,
       scope: this.scope,
+      ...(this.forward ? { forward: this.forward } : {}),
     };
     this.nodes.push(node);
     for (const t of node.outputs) if (t && !this.producers.has(t)) this.producers.set(t, node);

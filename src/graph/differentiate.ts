@@ -1,85 +1,243 @@
 /**
  * Reverse-mode differentiation by graph rewriting: walks the nodes backwards and lets each kernel's gradient rule append
- * its backward kernels. A gradient that has several sources is written by the first and added into by the others.
+ * its backward kernels. A gradient that has several sources is written by the first and added into by the others. Nothing
+ * is cut silently: a gradient that meets a kernel without a rule, an output or input that a rule leaves out, and a
+ * target that the loss does not reach are errors.
  */
 import { MaclError } from '../errors.js';
 import type { GraphBuilder } from './builder.js';
-import { kernelDef, port, required, type GradientContext } from './kernel.js';
-import { placeOf } from './shape.js';
+import { Gradients, type Gradient } from './gradients.js';
+import { kernelDef, port, required, stop, type GradientContext, type KernelDef } from './kernel.js';
+import { placeOf, sameShape, showShape } from './shape.js';
 import type { Node, Tensor } from './types.js';
 
-interface Gradient {
-  readonly tensor: Tensor;
-  written: boolean;
+export interface DifferentiateOptions {
+  /** Targets that this loss does not train (unused or frozen): their gradients become 0. */
+  readonly unused?: ReadonlySet<Tensor>;
+  /** Walk only nodes from this index of `b.nodes` on: those of one micro-batch. */
+  readonly from?: number;
+  /** The gradients hold values already, of another loss or micro-batch: add. */
+  readonly written?: boolean;
 }
 
 /**
- * Appends the backward pass of `loss` (a float64 scalar).
+ * Appends the backward pass of `loss` (a float64 scalar). May be called several times over one builder.
  * @param targets tensors whose gradients are wanted, and where each goes
- * @returns nothing: the given gradient tensors are written, zero where the loss does not depend on a target
+ * @returns nothing: every given gradient tensor is written (or added into)
  */
-export function differentiate(b: GraphBuilder, loss: Tensor, targets: ReadonlyMap<Tensor, Tensor>): void {
-  const forward = [...b.nodes];
-  const wanted = dependents(forward, targets);
-  const gradients = new Map<Tensor, Gradient>();
-  for (const [t, tensor] of targets) gradients.set(t, { tensor, written: false });
+export function differentiate(
+  b: GraphBuilder,
+  loss: Tensor,
+  targets: ReadonlyMap<Tensor, Tensor>,
+  options: DifferentiateOptions = {},
+): void {
+  const { unused = new Set(), from = 0, written = false } = options;
+  const nodes = [...b.nodes];
+  if (!Number.isSafeInteger(from) || from < 0 || from > nodes.length)
+    throw new MaclError('program', `differentiate from node ${from}: there are ${nodes.length}`);
+  const trained = new Map([...targets].filter(([t]) => !unused.has(t)));
+  const wanted = dependents(nodes, trained.keys());
+  const gradients = new Gradients(b);
+  for (const [t, tensor] of trained) {
+    if (!sameShape(t.shape, tensor.shape) || t.dtype !== tensor.dtype)
+      throw new MaclError(
+        'program',
+        `the gradient of ${t.name} (${showShape(t.shape)}, ${t.dtype}) cannot lie in ${tensor.name} (${showShape(tensor.shape)}, ${tensor.dtype})`,
+      );
+    if (written && nodes.slice(from).some((n) => n.outputs.includes(t)))
+      throw new MaclError(
+        'program',
+        `${t.name} is computed here: a gradient that holds values already would flow back`,
+      );
+    gradients.give(t, tensor, written);
+  }
 
   const seed = b.scalar('dloss');
   b.emit('fill_fwd', { value: 1 }, {}, { y: seed });
-  gradients.set(loss, { tensor: seed, written: true });
+  gradients.give(loss, seed, true);
 
-  for (const node of forward.reverse()) {
-    const rule = kernelDef(node.kernel).gradient;
-    if (node.commit || !rule) continue;
-    if (!node.outputs.some((t) => t && gradients.get(t)?.written)) continue;
-    b.within(node.scope === '' ? 'backward' : node.scope, () => rule(context(b, node, wanted, gradients)));
+  const served = new Set<Tensor>();
+  for (let i = nodes.length - 1; i >= from; i--) {
+    const node = nodes[i] as Node;
+    if (node.commit || !node.outputs.some((t) => gradients.written(t))) continue;
+    if (!node.inputs.some((t) => t && wanted.has(t))) continue;
+    backward(b, node, wanted, gradients, served);
   }
-  for (const g of targets.keys()) {
-    const gradient = gradients.get(g) as Gradient;
-    if (!gradient.written) b.emit('fill_fwd', { value: 0 }, {}, { y: gradient.tensor });
+
+  const missing = [...trained.keys()].filter((t) => !served.has(t) && t !== loss);
+  if (missing.length > 0)
+    throw new MaclError(
+      'program',
+      `the loss ${loss.name} does not reach ${names(missing)}: declare what it does not train`,
+      {
+        field: missing[0]?.name,
+      },
+    );
+  const walked = new Set(nodes.slice(from));
+  for (const t of gradients.reached()) {
+    const maker = b.producer(t);
+    if (wanted.has(t) && !trained.has(t) && maker && !walked.has(maker))
+      throw new MaclError('program', `a gradient reaches ${t.name}, which was computed before node ${from}`);
   }
+  for (const [t, tensor] of targets) if (unused.has(t) && !written) b.emit('fill_fwd', { value: 0 }, {}, { y: tensor });
 }
 
-function context(
+function names(tensors: readonly Tensor[]): string {
+  const more = tensors.length > 5 ? ` and ${tensors.length - 5} more` : '';
+  return `${tensors
+    .slice(0, 5)
+    .map((t) => t.name)
+    .join(', ')}${more}`;
+}
+
+/**
+ * The backward kernels of one node alone: for tests of its rule.
+ * @param upstream gradients of its outputs
+ */
+export function differentiateNode(
+  b: GraphBuilder,
+  node: Node,
+  upstream: ReadonlyMap<Tensor, Tensor>,
+  targets: ReadonlyMap<Tensor, Tensor>,
+  written = false,
+): void {
+  const gradients = new Gradients(b);
+  for (const [t, tensor] of upstream) gradients.give(t, tensor, true);
+  for (const [t, tensor] of targets) gradients.give(t, tensor, written);
+  backward(b, node, new Set(targets.keys()), gradients, new Set());
+}
+
+/** Appends the backward kernels of one node, and holds its rule to what it has to do. */
+function backward(
   b: GraphBuilder,
   node: Node,
   wanted: ReadonlySet<Tensor>,
-  gradients: Map<Tensor, Gradient>,
-): GradientContext {
-  const gradientOf = (t: Tensor): Gradient => {
-    let g = gradients.get(t);
-    if (!g) gradients.set(t, (g = { tensor: b.tensor(`d.${t.name}`, t.shape, t.dtype), written: false }));
-    return g;
-  };
-  return {
-    b,
-    node,
-    input: (name) => required(node, name),
-    optional: (name) => port(node, name),
-    output: (name) => required(node, name),
-    dout(name) {
-      const t = port(node, name);
-      const g = t ? gradients.get(t) : undefined;
-      return g?.written ? g.tensor : null;
-    },
-    needs: (t) => t !== null && wanted.has(t),
-    sinks(tensors) {
-      const sinks = tensors.map(gradientOf);
-      const accumulate = sinks.some((s) => s.written) ? 1 : 0;
-      for (const s of sinks) {
-        if (accumulate && !s.written) b.emit('fill_fwd', { value: 0 }, {}, { y: s.tensor });
-        s.written = true;
+  gradients: Gradients,
+  served: Set<Tensor>,
+): void {
+  const def = kernelDef(node.kernel);
+  const { gradient } = def;
+  const at = `${node.kernel} at ${node.scope === '' ? 'the outermost scope' : node.scope}`;
+  if (typeof gradient !== 'function')
+    throw new MaclError('program', `no gradient passes through ${at} (${gradient.none})`, { field: node.kernel });
+  const call = new Call(b, node, def, wanted, gradients);
+  b.backwardOf(node, () => {
+    gradient(call);
+    call.finish();
+  });
+  node.outputs.forEach((t, i) => {
+    const name = def.outputs[i]?.name ?? '';
+    if (gradients.written(t) && !call.asked.has(name))
+      throw new MaclError('program', `${at} has no gradient through its output ${name}`, { field: node.kernel });
+  });
+  node.inputs.forEach((t, i) => {
+    if (t && wanted.has(t) && !call.served.has(t))
+      throw new MaclError('program', `${at} has no gradient for its input ${def.inputs[i]?.name} (${t.name})`, {
+        field: node.kernel,
+      });
+  });
+  for (const t of call.served) served.add(t);
+}
+
+/** One call of a rule: what it asks for, and what it has served. */
+class Call implements GradientContext {
+  readonly asked = new Set<string>();
+  readonly served = new Set<Tensor>();
+  /** Temporaries that are added to a gradient once the rule's kernels stand. */
+  private readonly later: { from: Tensor; to: Tensor }[] = [];
+
+  constructor(
+    readonly b: GraphBuilder,
+    readonly node: Node,
+    private readonly def: KernelDef,
+    private readonly wanted: ReadonlySet<Tensor>,
+    private readonly gradients: Gradients,
+  ) {}
+
+  input(name: string): Tensor {
+    return required(this.node, name);
+  }
+
+  optional(name: string): Tensor | null {
+    return port(this.node, name);
+  }
+
+  output(name: string): Tensor {
+    return required(this.node, name);
+  }
+
+  dout(name: string): Tensor | null {
+    this.asked.add(name);
+    return this.gradients.written(port(this.node, name));
+  }
+
+  needs(t: Tensor | null): boolean {
+    return t !== null && this.wanted.has(t);
+  }
+
+  sinks(tensors: readonly Tensor[]): { tensors: Tensor[]; accumulate: 0 | 1 } {
+    const taken = new Set<Tensor>();
+    const sinks = tensors.map((t): Gradient => {
+      this.served.add(t);
+      if (this.wanted.has(t) && !taken.has(t)) {
+        taken.add(t);
+        return this.gradients.of(t);
       }
-      return { tensors: sinks.map((s) => s.tensor), accumulate };
-    },
-  };
+      const temporary: Gradient = { tensor: this.gradients.temporary(t), written: false, own: true };
+      if (this.wanted.has(t)) this.later.push({ from: temporary.tensor, to: this.gradients.of(t).tensor });
+      return temporary;
+    });
+    const accumulate = sinks.some((s) => s.written) ? 1 : 0;
+    for (const s of sinks) {
+      if (accumulate && !s.written) this.b.emit('fill_fwd', { value: 0 }, {}, { y: s.tensor });
+      s.written = true;
+    }
+    return { tensors: sinks.map((s) => s.tensor), accumulate };
+  }
+
+  pass(t: Tensor, write: (dx: Tensor) => void): void {
+    if (!this.needs(t)) return;
+    if (!this.gradients.written(t)) return write(this.sinks([t]).tensors[0] as Tensor);
+    this.served.add(t);
+    const temporary = this.gradients.temporary(t);
+    write(temporary);
+    this.add(temporary, this.gradients.of(t).tensor);
+  }
+
+  handOn(dy: Tensor, t: Tensor): void {
+    if (!this.needs(t)) return;
+    const y = this.node.outputs.find((o) => o && this.gradients.written(o) === dy);
+    // Only the node that made y is the last to read its gradient.
+    if (y && this.b.producer(y) === this.node && sameShape(y.shape, t.shape) && this.gradients.handOn(y, t)) {
+      this.served.add(t);
+      return;
+    }
+    const { tensors, accumulate } = this.sinks([t]);
+    this.b.emit('copy_fwd', { accumulate }, { x: dy }, { y: tensors[0] });
+  }
+
+  covers(...names: string[]): void {
+    for (const name of names) {
+      const t = port(this.node, name);
+      if (t) this.served.add(t);
+    }
+  }
+
+  finish(): void {
+    for (const { from, to } of this.later) this.add(from, to);
+  }
+
+  private add(from: Tensor, to: Tensor): void {
+    this.b.emit('copy_fwd', { accumulate: 1 }, { x: from }, { y: to });
+  }
 }
 
 /** All tensors that depend on a target, the targets included. */
-function dependents(nodes: readonly Node[], targets: ReadonlyMap<Tensor, Tensor>): ReadonlySet<Tensor> {
-  const set = new Set<Tensor>(targets.keys());
+function dependents(nodes: readonly Node[], targets: Iterable<Tensor>): ReadonlySet<Tensor> {
+  const set = new Set<Tensor>(targets);
   for (const node of nodes) {
-    if (node.commit || !node.inputs.some((t) => t && set.has(t))) continue;
+    if (node.commit || kernelDef(node.kernel).gradient === stop) continue;
+    if (!node.inputs.some((t) => t && set.has(t))) continue;
     for (const t of node.outputs) {
       if (!t) continue;
       if (placeOf(t).root.segment === 'state')

@@ -89,12 +89,9 @@ function fuseLosses(nodes: readonly Node[]): readonly Node[] {
     const { lossGrad } = kernelDef(fwd.kernel);
     if (!lossGrad) return;
     const def = kernelDef(lossGrad.fused);
-    const shared = kernelDef(fwd.kernel).inputs.map((p) => p.name);
-    const same = (bwd: Node) =>
-      bwd.kernel === lossGrad.bwd && shared.every((name) => port(fwd, name) === port(bwd, name));
-    const j = nodes.findIndex((n, k) => k > i && n !== null && same(n) && out[k] !== null);
+    const j = nodes.findIndex((n) => n.kernel === lossGrad.bwd && n.forward?.id === fwd.id);
     const bwd = nodes[j];
-    if (j < 0 || !bwd) return;
+    if (!bwd) return;
     const find = (name: string): Tensor | null => {
       for (const n of [bwd, fwd]) {
         const d = kernelDef(n.kernel);

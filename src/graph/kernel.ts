@@ -17,12 +17,6 @@ export interface AttrField {
   readonly type: 'i64' | 'f64';
 }
 
-/** Where a gradient goes: the tensor, and whether the kernel writes (0) or adds (1). */
-export interface Sink {
-  readonly tensor: Tensor;
-  readonly accumulate: 0 | 1;
-}
-
 /** What a gradient rule sees of one forward node. */
 export interface GradientContext {
   readonly b: GraphBuilder;
@@ -34,9 +28,35 @@ export interface GradientContext {
   dout(name: string): Tensor | null;
   /** Whether the loss's gradient with respect to this tensor is wanted. */
   needs(t: Tensor | null): boolean;
-  /** Sinks for some tensors that one kernel fills together, so all write or all add. */
+  /**
+   * Where the gradients of some tensors go that one kernel fills together, so all write (0) or all add (1). A tensor that
+   * needs none gets a temporary; one that comes twice gets one too, and both are added.
+   */
   sinks(tensors: readonly Tensor[]): { tensors: Tensor[]; accumulate: 0 | 1 };
+  /**
+   * For a kernel that can only write: `write` gets the gradient's own tensor, or a temporary that is then added. Like
+   * `handOn` it does nothing where no gradient is needed.
+   */
+  pass(t: Tensor, write: (dx: Tensor) => void): void;
+  /** The gradient of `t` is `dy` itself: without a copy, where nothing else is added and nobody reads `dy` any more. */
+  handOn(dy: Tensor, t: Tensor): void;
+  /** Inputs through which this rule has already differentiated (packed weights, batch statistics). */
+  covers(...names: string[]): void;
 }
+
+/** Appends a node's backward kernels. It has to ask for every output's gradient and to serve every input that needs one. */
+export type GradientRule = (g: GradientContext) => void;
+
+/** Instead of a rule: why no gradient passes. Differentiation refuses where one would have to. */
+export interface NoGradient {
+  readonly none: string;
+}
+export const none = (reason: string): NoGradient => ({ none: reason });
+/** Of backward kernels. */
+export const noSecond = none('second derivatives are not supported');
+
+/** The rule of what passes no gradient on purpose: its result counts as a constant. */
+export const stop: GradientRule = () => undefined;
 
 export interface KernelDef {
   readonly name: string;
@@ -51,15 +71,16 @@ export interface KernelDef {
   readonly accumulates: Readonly<Record<string, readonly string[]>>;
   /** Output may lie where input lay: the kernel reads each element before it writes it, and no other's. */
   readonly inPlace?: readonly [output: string, input: string];
-  readonly gradient?: (g: GradientContext) => void;
+  readonly gradient: GradientRule | NoGradient;
   /** Name of the backward kernel and of the fused one, for losses. */
   readonly lossGrad?: { readonly bwd: string; readonly fused: string };
   readonly flops?: (node: Node) => number;
 }
 
-export type KernelOptions = Partial<Pick<KernelDef, 'accumulates' | 'inPlace' | 'gradient' | 'lossGrad' | 'flops'>> & {
-  inout?: readonly string[];
-};
+export type KernelOptions = Pick<KernelDef, 'gradient'> &
+  Partial<Pick<KernelDef, 'accumulates' | 'inPlace' | 'lossGrad' | 'flops'>> & {
+    inout?: readonly string[];
+  };
 
 const registry = new Map<string, KernelDef>();
 
@@ -72,7 +93,7 @@ function ports(text: string): Port[] {
 }
 
 /** Adds a kernel; `tensors` as "x wp b? > y ws?", `attrs` as "i64 kd;f64 eps;". */
-export function defineKernel(name: string, tensors: string, attrs: string, options: KernelOptions = {}): KernelDef {
+export function defineKernel(name: string, tensors: string, attrs: string, options: KernelOptions): KernelDef {
   if (registry.has(name)) throw new MaclError('program', `kernel ${name} is defined twice`);
   const [ins = '', outs = ''] = tensors.split('>');
   const def: KernelDef = {

@@ -46,6 +46,8 @@ export interface Tensor {
 
 export type AttrValue = number;
 export interface Node {
+  /** Unlike every other node's of its graph; a pass that changes a node keeps it. */
+  readonly id: number;
   readonly kernel: string;
   readonly attrs: Readonly<Record<string, AttrValue>>;
   /** By position, in the kernel's signature order; null where an optional one is absent. */
@@ -55,6 +57,8 @@ export interface Node {
   readonly commit: boolean;
   /** Where it comes from, for the text form: e.g. `encoder.blocks.0.conv1`. */
   readonly scope: string;
+  /** Backward nodes: the node that they differentiate. */
+  readonly forward?: Node;
 }
 
 export interface Graph {

@@ -1,10 +1,10 @@
 /** avgpool: the mean over D, H, W. Equation: native/ops/pool.h. */
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
-import { defineKernel, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
 
 defineKernel('avgpool_fwd', 'x > y ws?', 'i64 accumulate;', { gradient });
-defineKernel('avgpool_bwd', 'dy > dx', 'i64 accumulate;', { accumulates: { accumulate: ['dx'] } });
+defineKernel('avgpool_bwd', 'dy > dx', 'i64 accumulate;', { gradient: noSecond, accumulates: { accumulate: ['dx'] } });
 
 /** @returns [N, 1, 1, 1, C] */
 export function avgpool(b: GraphBuilder, x: Tensor): Tensor {

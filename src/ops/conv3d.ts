@@ -3,7 +3,7 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Node, Shape, Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { defineKernel, required, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, none, noSecond, required, type GradientContext } from '../graph/kernel.js';
 
 export interface Conv3dOptions {
   /** Stride of [D, H, W]; 1 by default. */
@@ -12,7 +12,9 @@ export interface Conv3dOptions {
   activation?: { slope: number };
 }
 
-defineKernel('conv3d_pack', 'w > wp', 'i64 mode;i64 sd;i64 sh;i64 sw;');
+defineKernel('conv3d_pack', 'w > wp', 'i64 mode;i64 sd;i64 sh;i64 sw;', {
+  gradient: none('the convolution differentiates through it'),
+});
 defineKernel(
   'conv3d_fwd',
   'x wp b? > y mean? var? ws?',
@@ -23,13 +25,13 @@ defineKernel(
   'conv3d_bwd_x',
   'dy wp > dx ws?',
   'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
-  { accumulates: { accumulate: ['dx'] }, flops: (n) => macs(n, 'dy', 'dx') * 2 },
+  { gradient: noSecond, accumulates: { accumulate: ['dx'] }, flops: (n) => macs(n, 'dy', 'dx') * 2 },
 );
 defineKernel(
   'conv3d_bwd_w',
   'x dy > dw db? ws?',
   'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
-  { accumulates: { accumulate: ['dw', 'db'] }, flops: (n) => macs(n, 'dy', 'x') * 2 },
+  { gradient: noSecond, accumulates: { accumulate: ['dw', 'db'] }, flops: (n) => macs(n, 'dy', 'x') * 2 },
 );
 
 /**
@@ -74,8 +76,9 @@ function gradient(g: GradientContext): void {
   if (node.attrs['act'] === 1) throw new MaclError('program', 'conv3d: an activation in the epilogue has no gradient');
   const [x, bias] = [g.input('x'), g.optional('b')];
   const w = required(b.producer(g.input('wp')) as Node, 'w');
+  g.covers('wp');
   const { sd = 1, sh = 1, sw = 1 } = node.attrs;
-  if (g.needs(w)) {
+  if (g.needs(w) || g.needs(bias)) {
     const sinks = g.sinks(bias && g.needs(bias) ? [w, bias] : [w]);
     const [dw, db] = sinks.tensors;
     b.emit('conv3d_bwd_w', { ...node.attrs, accumulate: sinks.accumulate }, { x, dy }, { dw, db, ws: b.opaque('ws') });

@@ -2,7 +2,7 @@
 import { checkClasses } from '../config/limits.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
-import { defineKernel, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
 import { IGNORE_LABEL } from './softmaxce.js';
 
 const ATTRS = 'i64 ignore;i64 perSample;f64 smooth;i64 accumulate;';
@@ -10,8 +10,11 @@ defineKernel('dice_fwd', 'x y > loss sums ws?', ATTRS, {
   gradient,
   lossGrad: { bwd: 'dice_bwd', fused: 'dice_fwdbwd' },
 });
-defineKernel('dice_bwd', 'x y sums dloss > dx', ATTRS, { accumulates: { accumulate: ['dx'] } });
-defineKernel('dice_fwdbwd', 'x y dloss > loss sums dx ws?', ATTRS, { accumulates: { accumulate: ['dx'] } });
+defineKernel('dice_bwd', 'x y sums dloss > dx', ATTRS, { gradient: noSecond, accumulates: { accumulate: ['dx'] } });
+defineKernel('dice_fwdbwd', 'x y dloss > loss sums dx ws?', ATTRS, {
+  gradient: noSecond,
+  accumulates: { accumulate: ['dx'] },
+});
 
 /**
  * @param x logits [N, D, H, W, K]

@@ -2,16 +2,35 @@
 import { MaclError } from '../errors.js';
 import { withChannels, type GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
-import { showShape } from '../graph/shape.js';
-import { defineKernel, type GradientContext } from '../graph/kernel.js';
+import { sameShape, showShape } from '../graph/shape.js';
+import { defineKernel, none, noSecond, type GradientContext } from '../graph/kernel.js';
 
-defineKernel('add_fwd', 'a b > y', 'i64 unused;', { inPlace: ['y', 'a'] });
-defineKernel('copy_fwd', 'x > y', 'i64 accumulate;', { accumulates: { accumulate: ['y'] } });
+defineKernel('add_fwd', 'a b > y', 'i64 unused;', { gradient: addGradient, inPlace: ['y', 'a'] });
+defineKernel('copy_fwd', 'x > y', 'i64 accumulate;', {
+  gradient: copyGradient,
+  accumulates: { accumulate: ['y'] },
+});
 defineKernel('concat_fwd', 'a b > y', 'i64 unused;', { gradient: concatGradient });
-defineKernel('concat_bwd', 'dy > da db', 'i64 unused;');
-defineKernel('fill_fwd', '> y', 'f64 value;');
+defineKernel('concat_bwd', 'dy > da db', 'i64 unused;', { gradient: noSecond });
+defineKernel('fill_fwd', '> y', 'f64 value;', { gradient: none('a constant depends on nothing') });
 defineKernel('wsum_fwd', 's0 s1? s2? s3? > total', 'f64 w0;f64 w1;f64 w2;f64 w3;', { gradient: wsumGradient });
-defineKernel('scale_fwd', 'x > y', 'f64 factor;');
+defineKernel('scale_fwd', 'x > y', 'f64 factor;', { gradient: scaleGradient });
+
+/** a + b of one shape, for example a residual. */
+export function add(b: GraphBuilder, x: Tensor, y: Tensor): Tensor {
+  if (!sameShape(x.shape, y.shape))
+    throw new MaclError('config', `add: shapes differ: ${showShape(x.shape)} and ${showShape(y.shape)}`);
+  const out = b.tensor('add', x.shape, x.dtype);
+  b.emit('add_fwd', { unused: 0 }, { a: x, b: y }, { y: out });
+  return out;
+}
+
+/** factor · x of a float64 scalar. */
+export function scale(b: GraphBuilder, x: Tensor, factor: number): Tensor {
+  const y = b.scalar('scale');
+  b.emit('scale_fwd', { factor }, { x }, { y });
+  return y;
+}
 
 /** [a, b] along the channels; the grids must be the same. */
 export function concat(b: GraphBuilder, x: Tensor, y: Tensor): Tensor {
@@ -39,6 +58,22 @@ export function wsum(b: GraphBuilder, terms: readonly { weight: number; value: T
   return total;
 }
 
+function addGradient(g: GradientContext): void {
+  const dy = g.dout('y');
+  const [a, c] = [g.input('a'), g.input('b')];
+  if (!dy) return;
+  if (g.needs(a) && g.needs(c)) {
+    const { tensors, accumulate } = g.sinks([a]);
+    g.b.emit('copy_fwd', { accumulate }, { x: dy }, { y: tensors[0] });
+  } else g.handOn(dy, a);
+  g.handOn(dy, c);
+}
+
+function copyGradient(g: GradientContext): void {
+  const dy = g.dout('y');
+  if (dy) g.handOn(dy, g.input('x'));
+}
+
 function concatGradient(g: GradientContext): void {
   const dy = g.dout('y');
   const [a, c] = [g.input('a'), g.input('b')];
@@ -61,9 +96,15 @@ function wsumGradient(g: GradientContext): void {
   if (!dtotal) return;
   for (const i of [0, 1, 2, 3]) {
     const s = g.optional(`s${i}`);
-    if (!s || !g.needs(s)) continue;
-    const { tensors, accumulate } = g.sinks([s]);
-    if (accumulate) throw new MaclError('program', 'wsum: a scalar that is used twice has no gradient rule');
-    g.b.emit('scale_fwd', { factor: g.node.attrs[`w${i}`] ?? 0 }, { x: dtotal }, { y: tensors[0] });
+    if (s) scaled(g, dtotal, s, g.node.attrs[`w${i}`] ?? 0);
   }
+}
+
+function scaleGradient(g: GradientContext): void {
+  const dy = g.dout('y');
+  if (dy) scaled(g, dy, g.input('x'), g.node.attrs['factor'] ?? 0);
+}
+
+function scaled(g: GradientContext, dy: Tensor, t: Tensor, factor: number): void {
+  g.pass(t, (y) => g.b.emit('scale_fwd', { factor }, { x: dy }, { y }));
 }

@@ -3,15 +3,19 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { sameShape, showShape } from '../graph/shape.js';
-import { defineKernel, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 relative;i64 accumulate;';
 defineKernel('l1_fwd', 'a b > loss sums meansq? ws?', ATTRS, {
   gradient,
   lossGrad: { bwd: 'l1_bwd', fused: 'l1_fwdbwd' },
 });
-defineKernel('l1_bwd', 'a b sums dloss > da db', ATTRS, { accumulates: { accumulate: ['da', 'db'] } });
+defineKernel('l1_bwd', 'a b sums dloss > da db', ATTRS, {
+  gradient: noSecond,
+  accumulates: { accumulate: ['da', 'db'] },
+});
 defineKernel('l1_fwdbwd', 'a b dloss > loss sums meansq? da db ws?', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['da', 'db'] },
 });
 

@@ -3,7 +3,7 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { defineKernel, required, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, noSecond, required, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 accumulate;';
 defineKernel('linear_fwd', 'x w b? > y', ATTRS, {
@@ -11,10 +11,12 @@ defineKernel('linear_fwd', 'x w b? > y', ATTRS, {
   flops: (n) => 2 * sizeOf(required(n, 'y').shape) * required(n, 'x').shape[4],
 });
 defineKernel('linear_bwd_x', 'dy w > dx', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
   flops: (n) => 2 * sizeOf(required(n, 'dy').shape) * required(n, 'dx').shape[4],
 });
 defineKernel('linear_bwd_w', 'x dy > dw db?', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['dw', 'db'] },
   flops: (n) => 2 * sizeOf(required(n, 'dy').shape) * required(n, 'x').shape[4],
 });
@@ -36,7 +38,7 @@ function gradient(g: GradientContext): void {
   const dy = g.dout('y');
   if (!dy) return;
   const [x, w, bias] = [g.input('x'), g.input('w'), g.optional('b')];
-  if (g.needs(w)) {
+  if (g.needs(w) || g.needs(bias)) {
     const { tensors, accumulate } = g.sinks(bias && g.needs(bias) ? [w, bias] : [w]);
     g.b.emit('linear_bwd_w', { accumulate }, { x, dy }, { dw: tensors[0], db: tensors[1] });
   }

@@ -2,11 +2,12 @@
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { defineKernel, required, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, noSecond, required, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 sd;i64 sh;i64 sw;i64 accumulate;';
 defineKernel('maxpool3d_fwd', 'x > y', ATTRS, { gradient, flops: (n) => sizeOf(required(n, 'x').shape) });
 defineKernel('maxpool3d_bwd', 'x dy > dx', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
   flops: (n) => sizeOf(required(n, 'x').shape),
 });

@@ -3,21 +3,28 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { defineKernel, required, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, none, noSecond, port, required, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 norm;f64 eps;f64 slope;i64 sd;i64 sh;i64 sw;i64 accumulate;i64 accumulateX;';
-defineKernel('normact_stats', 'x > mean var ws?', 'i64 unused;', { flops: (n) => 3 * sizeOf(required(n, 'x').shape) });
+defineKernel('normact_stats', 'x > mean var ws?', 'i64 unused;', {
+  gradient: none('only the norm that they belong to differentiates through batch statistics'),
+  flops: (n) => 3 * sizeOf(required(n, 'x').shape),
+});
 defineKernel('normact_fwd', 'x mean? var? gamma? beta? > y pooled?', ATTRS, {
   gradient,
   inPlace: ['y', 'x'],
   flops: (n) => 3 * sizeOf(required(n, 'x').shape),
 });
 defineKernel('normact_bwd', 'dy x mean? var? gamma? beta? > dx dgamma? dbeta? ws?', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['dgamma', 'dbeta'], accumulateX: ['dx'] },
   inPlace: ['dx', 'dy'],
   flops: (n) => 10 * sizeOf(required(n, 'x').shape),
 });
-defineKernel('normact_running', 'mean var > rm rv', 'f64 momentum;f64 count;', { inout: ['rm', 'rv'] });
+defineKernel('normact_running', 'mean var > rm rv', 'f64 momentum;f64 count;', {
+  gradient: none('it updates the state'),
+  inout: ['rm', 'rv'],
+});
 
 export interface BatchNorm {
   readonly gamma: Tensor;
@@ -82,11 +89,25 @@ function apply(b: GraphBuilder, x: Tensor, n: BatchNorm, mean: Tensor, variance:
   return y;
 }
 
+/** normact_bwd differentiates through the statistics as those of its own x: any others would get a wrong gradient. */
+function holdBatchStatistics(g: GradientContext, x: Tensor, mean: Tensor): void {
+  const maker = g.b.producer(mean);
+  if (maker?.kernel !== 'normact_stats' || required(maker, 'x') !== x || port(maker, 'var') !== g.optional('var'))
+    throw new MaclError('program', `${g.node.scope}: the gradient of a norm with given statistics is not defined`, {
+      field: 'normact_fwd',
+      expected: 'mean and var of normact_stats of the same x',
+      found: mean.name,
+    });
+  g.covers('mean', 'var');
+}
+
 function gradient(g: GradientContext): void {
   const dy = g.dout('y');
   const x = g.input('x');
-  if (!dy || !g.needs(x)) return;
-  const [mean, variance, gamma, beta] = ['mean', 'var', 'gamma', 'beta'].map((p) => g.optional(p));
+  if (!dy) return;
+  const [mean = null, variance, gamma = null, beta = null] = ['mean', 'var', 'gamma', 'beta'].map((p) => g.optional(p));
+  if (mean) holdBatchStatistics(g, x, mean);
+  if (![x, gamma, beta].some((t) => g.needs(t))) return;
   const toX = g.sinks([x]);
   const toParams = gamma && beta ? g.sinks([gamma, beta]) : { tensors: [], accumulate: 0 as const };
   const [dgamma, dbeta] = toParams.tensors;

@@ -1,11 +1,16 @@
 /** gradnorm, sgd, adam: over the flat range of all parameters. Equations: native/ops/optim.h. */
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
-import { defineKernel } from '../graph/kernel.js';
+import { defineKernel, none } from '../graph/kernel.js';
 
-defineKernel('gradnorm_fwd', 'g loss > norm clip guard ws?', 'f64 maxNorm;');
-defineKernel('sgd_step', 'g lr clip > w m', 'f64 momentum;f64 weightDecay;', { inout: ['w', 'm'] });
+const update = none('it updates the state');
+
+defineKernel('gradnorm_fwd', 'g loss > norm clip guard ws?', 'f64 maxNorm;', {
+  gradient: none('it judges gradients'),
+});
+defineKernel('sgd_step', 'g lr clip > w m', 'f64 momentum;f64 weightDecay;', { gradient: update, inout: ['w', 'm'] });
 defineKernel('adam_step', 'g lr clip > w m v t', 'f64 beta1;f64 beta2;f64 eps;f64 weightDecay;i64 decoupled;', {
+  gradient: update,
   inout: ['w', 'm', 'v', 't'],
 });
 

@@ -1,10 +1,10 @@
 /** resize3d: trilinear with aligned corners. Equation: native/ops/resize3d.h. */
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
-import { defineKernel, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
 
 defineKernel('resize3d_fwd', 'x > y', 'i64 accumulate;', { gradient });
-defineKernel('resize3d_bwd', 'dy > dx', 'i64 accumulate;', { accumulates: { accumulate: ['dx'] } });
+defineKernel('resize3d_bwd', 'dy > dx', 'i64 accumulate;', { gradient: noSecond, accumulates: { accumulate: ['dx'] } });
 
 /** @param size [D', H', W'] @returns [N, D', H', W', C]; x itself where the size is the same */
 export function resize3d(b: GraphBuilder, x: Tensor, size: readonly [number, number, number]): Tensor {

@@ -2,15 +2,21 @@
 import { checkClasses } from '../config/limits.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
-import { defineKernel, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 ignore;i64 accumulate;';
 defineKernel('softmaxce_fwd', 'x y cw? > loss count ws?', ATTRS, {
   gradient,
   lossGrad: { bwd: 'softmaxce_bwd', fused: 'softmaxce_fwdbwd' },
 });
-defineKernel('softmaxce_bwd', 'x y cw? count dloss > dx', ATTRS, { accumulates: { accumulate: ['dx'] } });
-defineKernel('softmaxce_fwdbwd', 'x y cw? dloss > loss count dx ws?', ATTRS, { accumulates: { accumulate: ['dx'] } });
+defineKernel('softmaxce_bwd', 'x y cw? count dloss > dx', ATTRS, {
+  gradient: noSecond,
+  accumulates: { accumulate: ['dx'] },
+});
+defineKernel('softmaxce_fwdbwd', 'x y cw? dloss > loss count dx ws?', ATTRS, {
+  gradient: noSecond,
+  accumulates: { accumulate: ['dx'] },
+});
 
 /** The label value that no loss sees. */
 export const IGNORE_LABEL = 255;

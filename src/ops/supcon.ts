@@ -7,7 +7,7 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { sameShape, showShape, sizeOf } from '../graph/shape.js';
-import { defineKernel, required, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, noSecond, required, type GradientContext } from '../graph/kernel.js';
 import type { Node } from '../graph/types.js';
 
 const ATTRS = 'f64 tau;f64 scale;f64 threshold0;f64 threshold1;f64 threshold2;i64 accumulate;';
@@ -18,10 +18,12 @@ defineKernel('supcon_fwd', 'z1 z2 pos > loss cosine ws?', ATTRS, {
   flops: gram,
 });
 defineKernel('supcon_bwd', 'z1 z2 pos dloss > dz1 dz2 ws?', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['dz1', 'dz2'] },
   flops: (n) => 2 * gram(n),
 });
 defineKernel('supcon_fwdbwd', 'z1 z2 pos dloss > loss cosine dz1 dz2 ws?', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['dz1', 'dz2'] },
   flops: (n) => 2 * gram(n),
 });

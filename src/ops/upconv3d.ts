@@ -3,19 +3,21 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Node, Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { defineKernel, required, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, none, noSecond, required, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 sd;i64 sh;i64 sw;i64 accumulate;';
-defineKernel('upconv3d_pack', 'w > wp', 'i64 mode;');
+defineKernel('upconv3d_pack', 'w > wp', 'i64 mode;', { gradient: none('the convolution differentiates through it') });
 defineKernel('upconv3d_fwd', 'x wp b? > y ws?', ATTRS, {
   gradient,
   flops: (n) => 2 * sizeOf(required(n, 'y').shape) * required(n, 'x').shape[4],
 });
 defineKernel('upconv3d_bwd_x', 'dy wp > dx ws?', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
   flops: (n) => 2 * sizeOf(required(n, 'dy').shape) * required(n, 'dx').shape[4],
 });
 defineKernel('upconv3d_bwd_w', 'x dy > dw db? ws?', ATTRS, {
+  gradient: noSecond,
   accumulates: { accumulate: ['dw', 'db'] },
   flops: (n) => 2 * sizeOf(required(n, 'dy').shape) * required(n, 'x').shape[4],
 });
@@ -44,7 +46,8 @@ function gradient(g: GradientContext): void {
   if (!dy) return;
   const [x, bias] = [g.input('x'), g.optional('b')];
   const w = required(b.producer(g.input('wp')) as Node, 'w');
-  if (g.needs(w)) {
+  g.covers('wp');
+  if (g.needs(w) || g.needs(bias)) {
     const { tensors, accumulate } = g.sinks(bias && g.needs(bias) ? [w, bias] : [w]);
     const [dw, db] = tensors;
     b.emit('upconv3d_bwd_w', { ...node.attrs, accumulate }, { x, dy }, { dw, db, ws: b.opaque('ws') });

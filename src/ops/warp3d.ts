@@ -6,9 +6,12 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import { DTYPES, type DType, type Shape, type Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { defineKernel, required } from '../graph/kernel.js';
+import { defineKernel, none, required } from '../graph/kernel.js';
 
-defineKernel('warp3d_fwd', 'desc > y', 'i64 interp;', { flops: (n) => 30 * sizeOf(required(n, 'y').shape) });
+defineKernel('warp3d_fwd', 'desc > y', 'i64 interp;', {
+  gradient: none('it is where data enters'),
+  flops: (n) => 30 * sizeOf(required(n, 'y').shape),
+});
 
 /** float64 words a descriptor. */
 export const WARP_WORDS = 40;

@@ -5,7 +5,7 @@
 import type { Backend, Fusion, Session } from '../../src/backend/types.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { compile, type CompiledProgram, type IoSlot } from '../../src/graph/compile.js';
-import { kernelDef, port, required } from '../../src/graph/kernel.js';
+import { differentiateNode } from '../../src/graph/differentiate.js';
 import type { DType, Shape, Tensor } from '../../src/graph/types.js';
 import '../../src/ops/index.js';
 
@@ -58,8 +58,7 @@ export class Rig {
   ): void {
     const { b } = this;
     const node = b.producer(y);
-    const rule = node && kernelDef(node.kernel).gradient;
-    if (!node || !rule) throw new Error(`${node?.kernel ?? y.name} has no gradient rule`);
+    if (!node) throw new Error(`nothing makes ${y.name}`);
     const sinks = new Map<Tensor, Tensor>();
     for (const [name, t] of Object.entries(targets)) {
       if (!t) continue;
@@ -67,19 +66,7 @@ export class Rig {
       if (options.addTo !== undefined) b.emit('fill_fwd', { value: options.addTo }, {}, { y: d });
       sinks.set(t, d);
     }
-    rule({
-      b,
-      node,
-      input: (name) => required(node, name),
-      optional: (name) => port(node, name),
-      output: (name) => required(node, name),
-      dout: (name) => (port(node, name) === y ? dy : null),
-      needs: (t) => t !== null && sinks.has(t),
-      sinks: (tensors) => ({
-        tensors: tensors.map((t) => sinks.get(t) ?? b.tensor(`d.${t.name}`, t.shape, t.dtype)),
-        accumulate: options.addTo === undefined ? 0 : 1,
-      }),
-    });
+    differentiateNode(b, node, new Map([[y, dy]]), sinks, options.addTo !== undefined);
   }
 
   /** A float64 scalar constant: the upstream gradient of a loss. */
