@@ -26,9 +26,9 @@ export type {
   PretrainLossConfig,
   ResolvedConfig,
   TrainConfig,
-} from './config/types.js';
+} from './settings/types.js';
 export type { ResolveOptions } from './config/resolve.js';
-export type { JsonSchema } from './config/validate.js';
+export type { JsonSchema } from './settings/json-schema.js';
 export { configSchema, PRESETS } from './config/index.js';
 
 export { pretrain, type PretrainOptions } from './train/pretrain.js';

@@ -1,6 +1,6 @@
 /** What the library is built of and others can use: NIfTI files, orientation, metrics, configurations. Options are checked. */
 import { resolveConfig as resolve, type ResolveOptions } from '../config/resolve.js';
-import type { ResolvedConfig } from '../config/types.js';
+import type { ResolvedConfig } from '../settings/types.js';
 import * as nifti from '../data/nifti/index.js';
 import type { NiftiImage, ReadNiftiOptions, WriteNiftiOptions, Orientation } from '../data/nifti/index.js';
 import type { Triple, Volume, VoxelArray } from '../volume.js';

@@ -1,7 +1,7 @@
 /** From --config, --preset, --set and the other flags to one partial configuration, checked before anything is opened. */
 import { mergeConfig } from '../config/merge.js';
 import { readConfig } from '../config/resolve.js';
-import type { ConfigInput, Task } from '../config/types.js';
+import type { ConfigInput, Task } from '../settings/types.js';
 import { parseJson } from '../data/json.js';
 import { MaclError } from '../errors.js';
 import { readConfigFile } from '../model/config-file.js';

@@ -5,7 +5,7 @@
 import type { Options } from 'yargs';
 import { MaclError } from '../errors.js';
 import { DEVICES } from '../backend/types.js';
-import type { Triple } from '../config/types.js';
+import type { Triple } from '../settings/types.js';
 import { ofKind } from './help.js';
 
 export function usage(message: string): MaclError {

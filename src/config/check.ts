@@ -3,9 +3,9 @@
  * for. Each error names both sides and, for sizes, the nearest that fit. No data is looked at.
  */
 import { MaclError } from '../errors.js';
-import { mapTriple } from './fingerprint.js';
-import { checkClasses, checkContrasted } from './limits.js';
-import type { ConfigInput, ModelConfig, ResolvedConfig, Task, Triple } from './types.js';
+import { mapTriple } from '../settings/fingerprint.js';
+import { checkClasses, checkContrasted } from '../settings/limits.js';
+import type { ConfigInput, ModelConfig, ResolvedConfig, Task, Triple } from '../settings/types.js';
 
 const AXES = ['D', 'H', 'W'] as const;
 

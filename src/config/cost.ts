@@ -4,7 +4,7 @@
  * cores with AVX-512, so that a plan does not depend on the machine that makes it.
  */
 import { lambdaOf } from './check.js';
-import type { ModelConfig, Task, Triple } from './types.js';
+import type { ModelConfig, Task, Triple } from '../settings/types.js';
 
 const volume = (size: Triple): number => size[0] * size[1] * size[2];
 

@@ -1,7 +1,7 @@
 /** A plan in words, one line a matter: what the commands print before they train. */
 import { percent, type Plan } from './plan.js';
 import { presetLacks } from './presets.js';
-import type { Triple } from './types.js';
+import type { Triple } from '../settings/types.js';
 import { counted } from '../words.js';
 
 const by = (t: Triple): string => t.join('×');

@@ -8,10 +8,10 @@ export {
   type ChannelKind,
   type Fingerprint,
   type IntensityFingerprint,
-} from './fingerprint.js';
+} from '../settings/fingerprint.js';
 export { planData, planFinetune, planPretrain, type Plan, type PlanOptions } from './plan.js';
 export { positiveShare } from './positives.js';
 export { PRESETS, presetInput, presetLacks } from './presets.js';
 export { meaningOf, readConfig, resolveConfig } from './resolve.js';
 export { checkSchema, configSchema, settingPaths } from './schema.js';
-export type * from './types.js';
+export type * from '../settings/types.js';

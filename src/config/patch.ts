@@ -2,9 +2,9 @@
  * Sizes of patches. Fine-tuning takes the whole volume where it can; a pre-training patch leaves room to move, because
  * the position of the centre is what is learned from. Pure arithmetic.
  */
-import { mapTriple, quantile } from './fingerprint.js';
+import { mapTriple, quantile } from '../settings/fingerprint.js';
 import { positiveShare, type SharePlan } from './positives.js';
-import type { Triple } from './types.js';
+import type { Triple } from '../settings/types.js';
 
 /** Voxels of a patch in 3-D. Fine-tuning: a step of two patches stays near a second and a half on two cores. */
 export const MOST_VOXELS = { finetune: 64 ** 3, pretrain: 48 * 48 * 32 } as const;

@@ -3,9 +3,9 @@
  * what it refuses because a flag says otherwise. Patch and batch are planned anew.
  */
 import { MaclError } from '../errors.js';
-import type { Fingerprint } from './fingerprint.js';
+import type { Fingerprint } from '../settings/fingerprint.js';
 import { mergeConfig } from './merge.js';
-import type { FinetuneConfigInput, NormalizeKind, ResolvedConfig } from './types.js';
+import type { FinetuneConfigInput, NormalizeKind, ResolvedConfig } from '../settings/types.js';
 
 /** The pre-trained run's own configuration. */
 export type InitModel = Pick<ResolvedConfig, 'model' | 'data'>;

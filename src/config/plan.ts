@@ -6,7 +6,7 @@
 import { MaclError, memoryError } from '../errors.js';
 import { checkModel, lambdaOf, patchUnit } from './check.js';
 import { estimateBytes, estimateStepSeconds } from './cost.js';
-import { mapTriple, shapeAt, targetSpacingMm, type ChannelKind, type Fingerprint } from './fingerprint.js';
+import { mapTriple, shapeAt, targetSpacingMm, type ChannelKind, type Fingerprint } from '../settings/fingerprint.js';
 import { mergeConfig } from './merge.js';
 import { choosePretrainPatch, MOST_POSITIVE, MOST_VOXELS, roundToUnit, wantedSize } from './patch.js';
 import { positiveShare } from './positives.js';
@@ -25,7 +25,7 @@ import type {
   PretrainConfigInput,
   ResolvedConfig,
   Triple,
-} from './types.js';
+} from '../settings/types.js';
 
 export interface PlanOptions {
   /** The file or flag that the configuration came from, for errors. */

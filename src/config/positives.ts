@@ -3,8 +3,8 @@
  * nothing is told apart is seen before it is trained. Exact over all pairs of cases and of places in them; a sample's own
  * other view does not count.
  */
-import { mapTriple } from './fingerprint.js';
-import type { DataConfig, Triple } from './types.js';
+import { mapTriple } from '../settings/fingerprint.js';
+import type { DataConfig, Triple } from '../settings/types.js';
 
 /** Shapes that are told apart; more are thinned out evenly, in the order of their voxels. */
 const MOST_SHAPES = 1500;

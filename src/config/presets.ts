@@ -3,7 +3,7 @@
  * `code-2d` the released code's; both are 2-D. `default` is empty: the defaults and the planner say everything.
  */
 import { mergeConfig } from './merge.js';
-import type { ConfigInput, PresetName, Task } from './types.js';
+import type { ConfigInput, PresetName, Task } from '../settings/types.js';
 
 export const PRESETS: readonly PresetName[] = ['default', 'paper-2d', 'code-2d'];
 

@@ -22,7 +22,7 @@ import type {
   ResolvedConfig,
   TrainConfig,
   Triple,
-} from './types.js';
+} from '../settings/types.js';
 
 export interface ResolveOptions {
   /** The file or flag that the input came from, for errors. */

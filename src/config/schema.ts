@@ -5,48 +5,19 @@
 import { MaclError } from '../errors.js';
 import { showValue } from '../options.js';
 import { didYouMean } from '../suggest.js';
-import type { ConfigInput } from './types.js';
-import { violations, type JsonSchema, type Violation } from './validate.js';
-
-const object = (description: string, properties: Record<string, JsonSchema>, required: string[] = []): JsonSchema => ({
-  type: 'object',
-  description,
-  additionalProperties: false,
-  ...(required.length > 0 ? { required } : {}),
-  properties,
-});
-const oneOf = (description: string, ...values: (string | number | boolean)[]): JsonSchema => ({
-  enum: values,
-  description,
-});
-const integer = (minimum: number, maximum: number, description: string): JsonSchema => ({
-  type: 'integer',
-  minimum,
-  maximum,
-  description,
-});
-const number = (minimum: number, maximum: number, description: string): JsonSchema => ({
-  type: 'number',
-  minimum,
-  maximum,
-  description,
-});
-const positive = (description: string): JsonSchema => ({
-  type: 'number',
-  exclusiveMinimum: 0,
-  maximum: 1e6,
-  description,
-});
-const list = (items: JsonSchema, minItems: number, maxItems: number, description: string): JsonSchema => ({
-  type: 'array',
-  items,
-  minItems,
-  maxItems,
-  description,
-});
-const either = (description: string, ...anyOf: JsonSchema[]): JsonSchema => ({ description, anyOf });
-const orNull = (schema: JsonSchema): JsonSchema =>
-  either(`${String(schema.description)}, or null`, schema, { type: 'null' });
+import type { ConfigInput } from '../settings/types.js';
+import {
+  either,
+  integer,
+  list,
+  number,
+  object,
+  oneOf,
+  orNull,
+  positive,
+  type JsonSchema,
+} from '../settings/json-schema.js';
+import { violations, type Violation } from './validate.js';
 
 const axisList = (items: JsonSchema, description: string) => list(items, 3, 3, `${description}: a list of D, H, W`);
 const MOST_LEVELS = 8;

@@ -4,8 +4,8 @@
  */
 import { MaclError } from '../errors.js';
 import { nearestSizes } from './check.js';
-import { mapTriple } from './fingerprint.js';
-import type { ModelConfig, Task, Triple } from './types.js';
+import { mapTriple } from '../settings/fingerprint.js';
+import type { ModelConfig, Task, Triple } from '../settings/types.js';
 
 /** An axis counts as coarse while its voxels are more than this much longer than the finest. */
 const COARSE = 2;

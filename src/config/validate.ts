@@ -2,9 +2,7 @@
  * A value held against a JSON schema: the keywords that `schema.ts` uses, with errors as ajv reports them (a test holds the
  * two together). Compiling the schema with ajv took a quarter of a second of every start, in which nothing else could run.
  */
-
-/** A JSON schema: plain data. */
-export type JsonSchema = { readonly [key: string]: unknown };
+import type { JsonSchema } from '../settings/json-schema.js';
 
 export interface Violation {
   /** A JSON pointer. */

@@ -5,7 +5,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { type ChannelKind } from '../config/fingerprint.js';
+import { type ChannelKind } from '../settings/fingerprint.js';
 import { MaclError } from '../errors.js';
 import { type DatasetClass } from './layouts/dataset-json.js';
 import { asFileError } from './files.js';

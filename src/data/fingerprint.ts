@@ -4,7 +4,7 @@
  * all. Node only.
  */
 import { createHash } from 'node:crypto';
-import { type Fingerprint as PlannerFingerprint } from '../config/fingerprint.js';
+import { type Fingerprint as PlannerFingerprint } from '../settings/fingerprint.js';
 import { type MaclError } from '../errors.js';
 import { Breather } from '../breathe.js';
 import { asCaseError, Cache, stampFiles } from './cache.js';

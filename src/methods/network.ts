@@ -4,7 +4,8 @@
  */
 import { MaclError } from '../errors.js';
 import type { DType } from '../graph/types.js';
-import type { Conv, Triple } from '../nn/layers.js';
+import type { Conv } from '../nn/layers.js';
+import type { Triple } from '../volume.js';
 import {
   declareImageProjector,
   declarePixelProjector,

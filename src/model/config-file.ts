@@ -1,5 +1,5 @@
 /** Reads a configuration's file. What it says is checked by `config/schema.ts`. */
-import type { ConfigInput } from '../config/types.js';
+import type { ConfigInput } from '../settings/types.js';
 import { readTextFile } from '../data/files.js';
 import { parseJson } from '../data/json.js';
 import { MaclError } from '../errors.js';

@@ -5,7 +5,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { meaningOf, resolveConfig } from '../config/index.js';
-import type { ChannelNormalization, FinetuneConfig, Planned, ResolvedConfig } from '../config/types.js';
+import type { ChannelNormalization, FinetuneConfig, Planned, ResolvedConfig } from '../settings/types.js';
 import { asFileError, readSafetensorsFile, systemCode } from '../data/files.js';
 import { parseJson } from '../data/json.js';
 import type { RawTensor, Safetensors } from '../data/safetensors.js';

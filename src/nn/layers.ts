@@ -14,9 +14,9 @@ import {
   type BatchNorm,
   type PassStatistics,
 } from '../ops/index.js';
+import type { Triple } from '../volume.js';
 import type { Init, StateBuilder } from './state.js';
 
-export type Triple = readonly [number, number, number];
 export const LEAKY_SLOPE = 0.01;
 const BATCHNORM_EPS = 1e-5;
 

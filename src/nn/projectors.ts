@@ -10,8 +10,8 @@ import {
   type Conv,
   type NormedConv,
   type PassMode,
-  type Triple,
 } from './layers.js';
+import type { Triple } from '../volume.js';
 import type { StateBuilder } from './state.js';
 
 /** Width of the image-level projections. */

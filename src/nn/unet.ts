@@ -16,8 +16,8 @@ import {
   type Conv,
   type NormedConv,
   type PassMode,
-  type Triple,
 } from './layers.js';
+import type { Triple } from '../volume.js';
 import type { StateBuilder } from './state.js';
 
 export interface UnetShape {

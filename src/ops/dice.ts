@@ -1,5 +1,5 @@
 /** dice: soft Dice loss over the foreground classes, per batch or per sample. Equation: native/ops/losses.h. */
-import { checkClasses } from '../config/limits.js';
+import { checkClasses } from '../settings/limits.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';

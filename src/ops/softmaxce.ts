@@ -1,5 +1,5 @@
 /** softmaxce: cross-entropy over voxels with class weights and an ignored label. Equation: native/ops/losses.h. */
-import { checkClasses } from '../config/limits.js';
+import { checkClasses } from '../settings/limits.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';

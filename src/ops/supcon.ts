@@ -2,7 +2,7 @@
  * supcon: the position-aware contrastive loss, image-level (one vector a sample). densesupcon.ts is the same kernel at
  * every position of a grid. Equation: native/ops/supcon.h (MACL's L_g; the published code's L_d in a Python loop).
  */
-import { checkContrasted } from '../config/limits.js';
+import { checkContrasted } from '../settings/limits.js';
 import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';

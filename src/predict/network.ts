@@ -3,7 +3,7 @@
  * say of one volume, and who comes first, is `predictor.ts`'s.
  */
 import type { Backend } from '../backend/types.js';
-import type { FinetuneConfig } from '../config/types.js';
+import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
 import { axisOrder, permuteTriple, prepareVolume } from '../data/prepare/steps.js';
 import { resampledShape } from '../data/prepare/resample.js';

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { lstat, open, realpath, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { FinetuneConfig } from '../config/types.js';
+import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
 import { asFileError, makeFolder, systemCode, temporaryName } from '../data/files.js';
 import { readSeal } from '../data/nifti/read-seal.js';

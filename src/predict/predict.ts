@@ -1,6 +1,6 @@
 /** `macl predict`: files or a folder in, label volumes on their own grids out. */
 import type { Backend } from '../backend/types.js';
-import type { FinetuneConfig } from '../config/types.js';
+import type { FinetuneConfig } from '../settings/types.js';
 import { resolveCases } from '../data/lists.js';
 import { badCasesError } from '../data/prepare/dataset.js';
 import { writeNifti } from '../data/nifti/index.js';

@@ -5,7 +5,7 @@
  */
 import { freeBytes } from '../backend/limits-node.js';
 import type { Backend } from '../backend/types.js';
-import type { FinetuneConfig } from '../config/types.js';
+import type { FinetuneConfig } from '../settings/types.js';
 import { Breather, throwIfAborted } from '../breathe.js';
 import { LARGEST, NOT_FINITE } from '../data/nifti/index.js';
 import { axisOrder, permuteVoxels } from '../data/prepare/steps.js';

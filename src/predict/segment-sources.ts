@@ -1,6 +1,6 @@
 /** One volume from its files (or bytes of files) to labels in the first file's own order of voxels, ready to be written. */
 import { freeBytes } from '../backend/limits-node.js';
-import type { FinetuneConfig } from '../config/types.js';
+import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
 import { readImages } from '../data/case-io.js';
 import {

@@ -3,7 +3,7 @@
  * fine-tunings get the same network, labels and seed; two get the same steps and differ in their first weights alone, the
  * third begins from scratch and gets the time of pre-training as well. Steps are fixed: no clock decides a result.
  */
-import type { FinetuneConfigInput, PretrainConfigInput, Triple } from '../config/types.js';
+import type { FinetuneConfigInput, PretrainConfigInput, Triple } from '../settings/types.js';
 import type { OptionKinds } from '../options.js';
 
 /** How much of everything; tests take less. */

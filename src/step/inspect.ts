@@ -2,7 +2,7 @@
 import { reportBackends } from '../backend/choose.js';
 import type { BackendReport } from '../backend/types.js';
 import { resolveConfig } from '../config/index.js';
-import type { ResolvedConfig } from '../config/types.js';
+import type { ResolvedConfig } from '../settings/types.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { GraphBuilder } from '../graph/builder.js';

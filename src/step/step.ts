@@ -5,7 +5,7 @@
 import type { Backend } from '../backend/types.js';
 import { asFloat64, asInt32, rawTensor, type RawTensor } from '../data/safetensors.js';
 import { checkPatch } from '../config/index.js';
-import type { ResolvedConfig } from '../config/types.js';
+import type { ResolvedConfig } from '../settings/types.js';
 import { MaclError } from '../errors.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram } from '../graph/compile.js';

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import type { Backend } from '../backend/types.js';
 import { describePlan, type Plan } from '../config/index.js';
-import type { ChannelNormalization, FinetuneConfig, FinetuneConfigInput } from '../config/types.js';
+import type { ChannelNormalization, FinetuneConfig, FinetuneConfigInput } from '../settings/types.js';
 import type { Dataset } from '../data/dataset.js';
 import { checkSomethingCounts, labelFindings, twinsOf } from '../data/findings.js';
 import type { PreparedDataset } from '../data/prepare/dataset.js';

@@ -4,7 +4,7 @@
  */
 import type { BackendInfo } from '../backend/types.js';
 import { estimateStepSeconds } from '../config/cost.js';
-import type { ResolvedConfig, Triple } from '../config/types.js';
+import type { ResolvedConfig, Triple } from '../settings/types.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import { MaclError } from '../errors.js';
 import { tileStarts } from '../segment/sliding-geometry.js';

@@ -1,6 +1,6 @@
 /** `macl prepare`: checks every case of a dataset and fills the cache that training reads. */
 import { resolve } from 'node:path';
-import type { PretrainConfigInput } from '../config/types.js';
+import type { PretrainConfigInput } from '../settings/types.js';
 import { planData } from '../config/index.js';
 import { defaultCacheDir } from '../data/cache.js';
 import { makeFolder } from '../data/files.js';

@@ -1,5 +1,5 @@
 /** Pre-training: from a raw dataset to a network that `finetune` starts from. */
-import type { PretrainConfig, PretrainConfigInput } from '../config/types.js';
+import type { PretrainConfig, PretrainConfigInput } from '../settings/types.js';
 import { describePlan } from '../config/index.js';
 import type { Dataset } from '../data/dataset.js';
 import { samplerFor } from '../data/sampling/sampler.js';

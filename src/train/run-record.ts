@@ -6,7 +6,7 @@ import type { PreparedCase } from '../data/prepare/prepared-case.js';
 import { fileError, MaclError } from '../errors.js';
 import { resolveConfig } from '../config/index.js';
 import { mergeConfig } from '../config/merge.js';
-import type { ConfigInput, ResolvedConfig } from '../config/types.js';
+import type { ConfigInput, ResolvedConfig } from '../settings/types.js';
 import type { CaseSplit } from './cases.js';
 import { isRecord } from '../model/config-file.js';
 import { checkDescription, type ModelDescription } from '../model/model-file.js';

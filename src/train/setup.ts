@@ -3,7 +3,7 @@
  * Bad cases are all named before anything is thrown.
  */
 import { planFinetune, planPretrain, type Fingerprint as PlanFingerprint, type Plan } from '../config/index.js';
-import type { FinetuneConfig, FinetuneConfigInput, PretrainConfig, PretrainConfigInput } from '../config/types.js';
+import type { FinetuneConfig, FinetuneConfigInput, PretrainConfig, PretrainConfigInput } from '../settings/types.js';
 import { openDataset, type Dataset } from '../data/dataset.js';
 import { fingerprint, plannerFingerprint, type Fingerprint } from '../data/fingerprint.js';
 import { defaultCacheDir } from '../data/cache.js';

@@ -2,7 +2,7 @@
  * Which axis 2-D slices are taken along where nobody says: the thin one of the volumes, whichever it is. Slices across it
  * would be stacks of edges. Reads headers alone.
  */
-import type { ConfigInput } from '../config/types.js';
+import type { ConfigInput } from '../settings/types.js';
 import { readConfig } from '../config/resolve.js';
 import type { Dataset } from '../data/dataset.js';
 import { orientationOf, rasGrid, readNiftiHeader } from '../data/nifti/index.js';

@@ -5,7 +5,7 @@
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
 import type { Backend } from '../backend/types.js';
 import { settingPaths } from '../config/index.js';
-import type { ConfigInput, ResolvedConfig } from '../config/types.js';
+import type { ConfigInput, ResolvedConfig } from '../settings/types.js';
 import type { Dataset } from '../data/dataset.js';
 import type { OpenSafetensors } from '../data/files.js';
 import type { PreparedCase } from '../data/prepare/prepared-case.js';

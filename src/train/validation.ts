@@ -3,7 +3,7 @@
  * prepared grid; the best weights so far are kept in `checkpoints/best.safetensors`.
  */
 import { Breather } from '../breathe.js';
-import type { FinetuneConfig } from '../config/types.js';
+import type { FinetuneConfig } from '../settings/types.js';
 import { isDamage, systemCode, withSafetensors, writeSafetensorsFile } from '../data/files.js';
 import { fromHalf } from '../half.js';
 import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';

@@ -3,7 +3,7 @@
  * is read from disk into a slot of its own for the step. The program cannot tell the difference: it sees descriptors.
  */
 import type { Session } from '../backend/types.js';
-import type { AugmentConfig } from '../config/types.js';
+import type { AugmentConfig } from '../settings/types.js';
 import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';
 import { boxOf, TAPS } from '../data/sampling/affine.js';
 import type { Triple } from '../volume.js';

@@ -8,7 +8,7 @@ import {
   resolveConfig,
   type ResolvedConfig,
 } from '../../src/config/index.js';
-import type { FinetuneConfig, PretrainConfig } from '../../src/config/types.js';
+import type { FinetuneConfig, PretrainConfig } from '../../src/settings/types.js';
 import { MaclError } from '../../src/errors.js';
 import { fingerprintOf } from './fingerprints.js';
 

@@ -2,7 +2,7 @@
 import { Ajv } from 'ajv';
 import { expect, it } from 'vitest';
 import { configSchema, resolveConfig } from '../../src/config/index.js';
-import type { JsonSchema } from '../../src/config/validate.js';
+import type { JsonSchema } from '../../src/settings/json-schema.js';
 import { violations } from '../../src/config/validate.js';
 import { Draws } from '../../src/philox.js';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../src/config/index.js';
-import type { FinetuneConfig, PretrainConfig } from '../../src/config/types.js';
+import type { FinetuneConfig, PretrainConfig } from '../../src/settings/types.js';
 import { applyAffine, boxOf, patchAffine, relativeTo } from '../../src/data/sampling/affine.js';
 import { positionOf, samplerFor, type SamplerCase } from '../../src/data/sampling/sampler.js';
 import { distinctShapes, positiveShare } from '../../src/config/positives.js';

@@ -15,7 +15,7 @@ import {
 } from '../../src/methods/network.js';
 import { buildFinetuneStep } from '../../src/methods/segment.js';
 import { GRADIENTS } from '../../src/methods/update.js';
-import type { Triple } from '../../src/nn/layers.js';
+import type { Triple } from '../../src/volume.js';
 import { addressOfEntry, type StateEntry, type StateTable } from '../../src/nn/state.js';
 import type { Golden } from './fixtures.js';
 import { decode, encode } from './rig.js';

@@ -1,6 +1,6 @@
 /** What may stand where a configuration is asked for. */
 import { describe, expect, it } from 'vitest';
-import type { FinetuneConfigInput, PretrainConfigInput } from '../../src/config/types.js';
+import type { FinetuneConfigInput, PretrainConfigInput } from '../../src/settings/types.js';
 import { MaclError } from '../../src/errors.js';
 import { configFor, readConfigFile } from '../../src/model/config-file.js';
 

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../src/config/index.js';
-import type { FinetuneConfig, Planned, PretrainConfig } from '../../src/config/types.js';
+import type { FinetuneConfig, Planned, PretrainConfig } from '../../src/settings/types.js';
 import { writeSafetensorsFile } from '../../src/data/files.js';
 import { MaclError } from '../../src/errors.js';
 import { describeModel, loadSegmentModel, modelMetadata, type ModelDescription } from '../../src/model/model-file.js';

@@ -1,7 +1,7 @@
 /** Weights by name into a network's state: what has to be there, and what is known before memory is taken. */
 import { afterAll, describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../src/config/index.js';
-import type { PretrainConfig, ResolvedConfig } from '../../src/config/types.js';
+import type { PretrainConfig, ResolvedConfig } from '../../src/settings/types.js';
 import { rawTensor, type RawTensor } from '../../src/data/safetensors.js';
 import { MaclError } from '../../src/errors.js';
 import { declarePretrainNetwork, declareSegmentNetwork } from '../../src/methods/network.js';

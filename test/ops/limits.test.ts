@@ -1,7 +1,7 @@
 /** What the kernels hold at most is refused by the operations themselves, with a name for it. */
 import { describe, expect, it } from 'vitest';
 import { readFileSync } from 'node:fs';
-import { MOST_CLASSES, MOST_CONTRASTED } from '../../src/config/limits.js';
+import { MOST_CLASSES, MOST_CONTRASTED } from '../../src/settings/limits.js';
 import { MaclError } from '../../src/errors.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { densesupcon, dice, softmaxce, supcon } from '../../src/ops/index.js';

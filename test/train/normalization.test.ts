@@ -1,7 +1,7 @@
 /** Whose normalisation a fine-tuned model has: the pre-trained run's, unless another kind is asked for. */
 import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
-import type { FinetuneConfigInput } from '../../src/config/types.js';
+import type { FinetuneConfigInput } from '../../src/settings/types.js';
 import { readNifti, writeNifti } from '../../src/data/nifti/index.js';
 import { finetune } from '../../src/train/finetune.js';
 import { loadModel } from '../../src/model/model-file.js';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { reportCpu } from '../../src/backend/cpu.js';
-import type { FinetuneConfigInput, PretrainConfigInput } from '../../src/config/types.js';
+import type { FinetuneConfigInput, PretrainConfigInput } from '../../src/settings/types.js';
 import { writeNifti } from '../../src/data/nifti/index.js';
 import { Draws } from '../../src/philox.js';
 import type { Triple } from '../../src/volume.js';

@@ -1,5 +1,5 @@
 /** macl finetune: labelled cases (and a pre-trained run, or none) → a segmentation model. */
-import type { FinetuneConfigInput } from '../../config/types.js';
+import type { FinetuneConfigInput } from '../../settings/types.js';
 import { text, trainingFlags } from '../flags.js';
 import { configOf } from '../config-flags.js';
 import { runTraining } from './training.js';

@@ -1,5 +1,5 @@
 /** macl prepare: checks and prepares every case, so that training finds it ready. */
-import type { PretrainConfigInput } from '../../config/types.js';
+import type { PretrainConfigInput } from '../../settings/types.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
 import { configOf } from '../config-flags.js';

@@ -1,5 +1,5 @@
 /** macl pretrain: a dataset without labels → a network that fine-tuning starts from. */
-import type { PretrainConfigInput } from '../../config/types.js';
+import type { PretrainConfigInput } from '../../settings/types.js';
 import { choice, text, trainingFlags } from '../flags.js';
 import { configOf } from '../config-flags.js';
 import { runTraining } from './training.js';

@@ -8,9 +8,9 @@
 import { type Breather } from '../../breathe.js';
 import { orderStatistics } from './order-statistics.js';
 import { type VoxelArray } from '../../volume.js';
-import { type ChannelNormalization } from '../../config/types.js';
+import { type ChannelNormalization } from '../../settings/types.js';
 
-export type { ChannelNormalization } from '../../config/types.js';
+export type { ChannelNormalization } from '../../settings/types.js';
 
 /** What was done to one channel of one case: value = (clip(v, low, high) − mean) / std. */
 export interface AppliedNormalization {

@@ -4,7 +4,7 @@
  *
  * Cases are taken without replacement within an epoch: the n-th sample of a run takes place n mod C of the epoch's order.
  */
-import type { FinetuneConfig, IntensityConfig, PretrainConfig } from '../../config/types.js';
+import type { FinetuneConfig, IntensityConfig, PretrainConfig } from '../../settings/types.js';
 import type { WarpParams } from '../../ops/warp3d.js';
 import { Draws, PURPOSE } from '../../philox.js';
 import { NO_CHANGE, patchAffine, type SpatialChange } from './affine.js';

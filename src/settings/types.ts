@@ -3,7 +3,9 @@
  * (`ConfigInput`, nearly everything optional) and what a run works with (`ResolvedConfig`, everything there). Lists by
  * axis are D, H, W; in 2-D, D is the slice axis.
  */
-export type Triple = readonly [number, number, number];
+import type { Triple } from '../volume.js';
+export type { Triple } from '../volume.js';
+
 export type Task = 'pretrain' | 'finetune';
 export type PresetName = 'default' | 'paper-2d' | 'code-2d';
 
