@@ -5,7 +5,8 @@
 import { MaclError } from '../errors.js';
 import { kernelDef } from './kernel.js';
 import type { DType, Graph, Node, SegmentName, Shape, Tensor, View } from './types.js';
-import { sizeOf } from './shape.js';
+import { showShape, sizeOf } from './shape.js';
+import { encodeValues } from './values.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 export type NamedTensors = Readonly<Record<string, Tensor | null | undefined>>;
@@ -85,14 +86,59 @@ export class GraphBuilder {
 
   /** An input that the host writes before the program runs. */
   input(name: string, shape: Shape, dtype: DType = this.real): Tensor {
-    return this.tensor(name, shape, dtype, { segment: 'io' });
+    const t = this.tensor(name, shape, dtype, { segment: 'io' });
+    t.given = 'input';
+    return t;
+  }
+
+  /**
+   * Numbers that the program carries: a tensor in io that whoever runs the program writes with the step's input
+   * (`CompiledProgram.constants`).
+   * @param shape the numbers in a row where absent
+   */
+  constant(name: string, values: ArrayLike<number>, dtype: DType = 'f64', shape?: Shape): Tensor {
+    const t = this.tensor(name, shape ?? [values.length, 1, 1, 1, 1], dtype, { segment: 'io' });
+    if (sizeOf(t.shape) !== values.length)
+      throw new MaclError('program', `${name}: ${values.length} numbers for ${showShape(t.shape)}`);
+    t.given = 'constant';
+    t.constant = encodeValues(name, values, dtype);
+    return t;
+  }
+
+  /**
+   * Lays tensors that nothing else lies in yet side by side in one flat tensor, of which they become dense views.
+   * @returns the flat tensor, [Σ sizes, 1, 1, 1, 1], in the order of `tensors`
+   */
+  sideBySide(name: string, tensors: readonly Tensor[]): Tensor {
+    const [first] = tensors;
+    if (!first) throw new MaclError('program', `${name}: nothing to lay side by side`);
+    const inside = new Set(this.tensors.map((t) => t.view?.of));
+    tensors.forEach((t, i) => {
+      const free = t.segment === 'scratch' && !t.view && !t.keep && !t.opaque && !inside.has(t);
+      if (!free || t.dtype !== first.dtype || tensors.indexOf(t) !== i)
+        throw new MaclError('program', `${name}: ${t.name} cannot lie in it`, {
+          field: t.name,
+          expected: `scratch of ${first.dtype} that is no view, has none and comes once`,
+          found: `${t.segment} of ${t.dtype}`,
+        });
+    });
+    const total = tensors.reduce((sum, t) => sum + sizeOf(t.shape), 0);
+    const flat = this.tensor(name, [total, 1, 1, 1, 1], first.dtype);
+    let offset = 0;
+    for (const t of tensors) {
+      t.view = { of: flat, offset, dense: true };
+      offset += sizeOf(t.shape);
+    }
+    return flat;
   }
 
   /** Makes a tensor a result: it lies in io under this name, and the host reads it afterwards. */
   output(t: Tensor, name: string): Tensor {
     const m = t as Mutable<Tensor>;
-    if (t.view || t.segment === 'state' || t.segment === 'store')
-      throw new MaclError('program', `${name}: a view or persistent tensor cannot be an output`);
+    if (t.view || t.segment === 'state' || t.segment === 'store' || t.given)
+      throw new MaclError('program', `${name}: an input, a view or a persistent tensor cannot be an output`);
+    if (t.segment === 'io' && t.name !== name)
+      throw new MaclError('program', `${name}: the tensor is the result ${t.name} already`);
     m.segment = 'io';
     m.name = name;
     return t;

@@ -2,21 +2,25 @@
  * The whole pipeline from a finished graph to a program that a backend can load: fuse → ask for the sizes of opaque
  * tensors → share in place → plan memory → encode.
  */
-import type { Backend, Fusion, TensorInfo } from '../backend/types.js';
+import type { Backend, Fusion, Session, TensorInfo } from '../backend/types.js';
 import { MaclError, memoryError } from '../errors.js';
 import { fuse } from './fuse.js';
 import { encodeAttrs, kernelDef } from './kernel.js';
-import { planMemory, shareInPlace, type MemoryPlan } from './plan.js';
+import { planMemory, shareInPlace, type MemoryPlan, type Range } from './plan.js';
 import { costsOf, encodeProgram, programText, type KernelCost } from './program.js';
 import { bytesOf, placeOf, showShape } from './shape.js';
 import type { DType, Graph, Node, SegmentSizes, Shape, Tensor } from './types.js';
 
-/** Where the host finds an input or result of a program. */
-export interface IoSlot {
+export interface KeptSlot {
   readonly offset: number;
   readonly shape: Shape;
   readonly dtype: DType;
   readonly bytes: number;
+}
+
+/** Where the host finds an input or result of a program. */
+export interface IoSlot extends KeptSlot {
+  readonly role: 'input' | 'constant' | 'result';
 }
 
 export interface CompiledProgram {
@@ -25,8 +29,13 @@ export interface CompiledProgram {
   readonly sizes: SegmentSizes;
   /** By name: the step's input and its results. */
   readonly io: ReadonlyMap<string, IoSlot>;
+  /** Where all inputs and constants lie together, and all results: one write and one read a step suffice. */
+  readonly ioInput: Range;
+  readonly ioResults: Range;
+  /** By name in `io`: bytes that whoever runs the program writes before each run (`writeConstants`). */
+  readonly constants: ReadonlyMap<string, Uint8Array>;
   /** By name: scratch that stays readable until the next run (gradients). */
-  readonly kept: ReadonlyMap<string, IoSlot>;
+  readonly kept: ReadonlyMap<string, KeptSlot>;
   readonly scratchBytesWithoutReuse: number;
   readonly graph: Graph;
   readonly plan: MemoryPlan;
@@ -53,20 +62,25 @@ export function compile(
   const plan = planMemory(fused, state.offsets);
   const sizes = { state: state.bytes, scratch: plan.scratchBytes, io: plan.ioBytes, store: storeBytes };
   const io = new Map<string, IoSlot>();
-  const kept = new Map<string, IoSlot>();
+  const kept = new Map<string, KeptSlot>();
+  const constants = new Map<string, Uint8Array>();
   for (const t of fused.tensors) {
     const offset = plan.offsets.get(t);
     if (t.view || offset === undefined) continue;
     const slot = { offset, shape: t.shape, dtype: t.dtype, bytes: bytesOf(t) };
     if (t.segment === 'io') {
       if (io.has(t.name)) throw new MaclError('program', `two inputs or results are named ${t.name}`);
-      io.set(t.name, slot);
+      io.set(t.name, { ...slot, role: t.given ?? 'result' });
+      if (t.constant) constants.set(t.name, t.constant);
     } else if (t.keep) kept.set(t.name, slot);
   }
   return {
     bytes: encodeProgram(fused, plan, sizes),
     sizes,
     io,
+    ioInput: plan.ioInput,
+    ioResults: plan.ioResults,
+    constants,
     kept,
     scratchBytesWithoutReuse: plan.scratchBytesWithoutReuse,
     graph: fused,
@@ -105,6 +119,11 @@ function askSizes(graph: Graph, backend: Describe): Graph {
     return { ...node, outputs };
   });
   return { ...graph, nodes };
+}
+
+/** Writes what a program carries; before each run, because programs share a session's io. */
+export function writeConstants(session: Pick<Session, 'write'>, program: CompiledProgram): void {
+  for (const [name, bytes] of program.constants) session.write('io', (program.io.get(name) as IoSlot).offset, bytes);
 }
 
 /** Sizes of one session that runs all of these programs. */

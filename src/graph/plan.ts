@@ -1,6 +1,6 @@
 /**
  * The memory plan: where every scratch tensor lies. Two tensors share bytes only if their lives do not overlap. Pure:
- * needs no device. `io` is laid out in order and never overlaid; `state` and `store` keep their places.
+ * needs no device. `io` is laid out in order, inputs first, and never overlaid; `state` and `store` keep their places.
  */
 import { MaclError } from '../errors.js';
 import { kernelDef, readsOutput } from './kernel.js';
@@ -17,6 +17,11 @@ export interface Life {
   last: number;
 }
 
+export interface Range {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
 export interface MemoryPlan {
   /** Byte offset of every owning tensor in its segment. */
   readonly offsets: ReadonlyMap<Tensor, number>;
@@ -24,6 +29,9 @@ export interface MemoryPlan {
   /** What scratch would take if nothing were shared. */
   readonly scratchBytesWithoutReuse: number;
   readonly ioBytes: number;
+  /** Inputs and constants, which lie first in io, and results, which follow. */
+  readonly ioInput: Range;
+  readonly ioResults: Range;
   readonly lives: readonly Life[];
 }
 
@@ -77,12 +85,18 @@ export function shareInPlace(graph: Graph): void {
 
 export function planMemory(graph: Graph, stateOffsets: ReadonlyMap<Tensor, number>): MemoryPlan {
   const offsets = new Map<Tensor, number>(stateOffsets);
+  const io = graph.tensors.filter((t) => !t.view && t.segment === 'io');
   let ioBytes = 0;
-  for (const t of graph.tensors) {
-    if (t.view || t.segment !== 'io') continue;
-    offsets.set(t, ioBytes);
-    ioBytes += align(bytesOf(t));
-  }
+  const lay = (tensors: readonly Tensor[]): Range => {
+    const offset = ioBytes;
+    for (const t of tensors) {
+      offsets.set(t, ioBytes);
+      ioBytes += align(bytesOf(t));
+    }
+    return { offset, bytes: ioBytes - offset };
+  };
+  const ioInput = lay(io.filter((t) => t.given));
+  const ioResults = lay(io.filter((t) => !t.given));
   const lives = livesOf(graph.nodes);
   const bySize = [...lives].sort((a, c) => bytesOf(c.tensor) - bytesOf(a.tensor) || a.tensor.id - c.tensor.id);
   const placed: { life: Life; start: number; end: number }[] = [];
@@ -102,7 +116,7 @@ export function planMemory(graph: Graph, stateOffsets: ReadonlyMap<Tensor, numbe
     scratchBytes = Math.max(scratchBytes, start + bytes);
   }
   const scratchBytesWithoutReuse = lives.reduce((sum, l) => sum + align(bytesOf(l.tensor)), 0);
-  return { offsets, scratchBytes, scratchBytesWithoutReuse, ioBytes, lives };
+  return { offsets, scratchBytes, scratchBytesWithoutReuse, ioBytes, ioInput, ioResults, lives };
 }
 
 /** Byte offset and stride of any tensor, views included. */

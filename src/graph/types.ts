@@ -40,6 +40,9 @@ export interface Tensor {
   view?: View;
   /** Scratch that is read from outside after the program has run (results, gradients): never overlaid. */
   keep?: boolean;
+  /** In io: written from outside before each run, by the step's caller or (`constant`) with these bytes. */
+  given?: 'input' | 'constant';
+  constant?: Uint8Array;
   /** Bytes of an opaque tensor, once the backend has been asked. */
   bytes?: number;
 }

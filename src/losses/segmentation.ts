@@ -1,7 +1,7 @@
 /** Losses of fine-tuning: cross-entropy, or cross-entropy + soft Dice. */
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
-import { dice, fill, softmaxce, wsum } from '../ops/index.js';
+import { dice, softmaxce, wsum } from '../ops/index.js';
 
 export interface SegmentationLoss {
   readonly name: 'ce' | 'ce+dice';
@@ -26,7 +26,7 @@ export function segmentationLosses(
   labels: Tensor,
   o: SegmentationLoss,
 ): SegmentationLosses {
-  const weights = o.classWeights ? classWeightTensor(b, o.classWeights) : null;
+  const weights = o.classWeights ? b.constant('classWeights', o.classWeights) : null;
   const ce = b.within('loss.ce', () => softmaxce(b, logits, labels, weights));
   if (o.name === 'ce') return { total: b.within('loss', () => wsum(b, [{ weight: 1, value: ce }])), ce, dice: null };
   const overlap = b.within('loss.dice', () => dice(b, logits, labels, { perSample: o.dicePer === 'sample' }));
@@ -37,17 +37,4 @@ export function segmentationLosses(
     ]),
   );
   return { total, ce, dice: overlap };
-}
-
-/** Constants enter a program as fills of single elements of one small tensor. */
-function classWeightTensor(b: GraphBuilder, weights: readonly number[]): Tensor {
-  const all = b.tensor('classWeights', [weights.length, 1, 1, 1, 1], 'f64');
-  weights.forEach((value, k) => {
-    fill(
-      b,
-      b.tensor(`classWeights.${k}`, [1, 1, 1, 1, 1], 'f64', { view: { of: all, offset: k, dense: true } }),
-      value,
-    );
-  });
-  return all;
 }

@@ -5,7 +5,7 @@
 import type { Backend, LoadedProgram, RunOptions, Session } from '../backend/types.js';
 import type { Breather } from '../breathe.js';
 import { MaclError } from '../errors.js';
-import { sessionSizes, type CompiledProgram, type IoSlot } from '../graph/compile.js';
+import { sessionSizes, writeConstants, type CompiledProgram, type IoSlot } from '../graph/compile.js';
 import { DTYPE_BYTES, type DType } from '../graph/types.js';
 import { isArrayOf } from '../realm.js';
 
@@ -124,6 +124,7 @@ export class Executor {
   async run(program: CompiledProgram, options?: RunOptions): Promise<boolean> {
     const loaded = this.loaded.get(program);
     if (!loaded) throw new MaclError('program', 'this program was not loaded into the session');
+    writeConstants(this.session, program);
     return (await this.session.run(loaded, options)).committed;
   }
 

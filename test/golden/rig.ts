@@ -4,7 +4,7 @@
  */
 import type { Backend, Fusion, Session } from '../../src/backend/types.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
-import { compile, type CompiledProgram, type IoSlot } from '../../src/graph/compile.js';
+import { compile, writeConstants, type CompiledProgram, type IoSlot } from '../../src/graph/compile.js';
 import { differentiateNode } from '../../src/graph/differentiate.js';
 import type { DType, Shape, Tensor } from '../../src/graph/types.js';
 import '../../src/ops/index.js';
@@ -115,6 +115,7 @@ export class Ready {
   }
 
   async run(): Promise<void> {
+    writeConstants(this.session, this.program);
     await this.session.run(this.loaded);
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Backend, Fusion, Session } from '../../src/backend/types.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
-import { compile, type CompiledProgram } from '../../src/graph/compile.js';
+import { compile, writeConstants, type CompiledProgram } from '../../src/graph/compile.js';
 import type { Graph } from '../../src/graph/types.js';
 import { buildPretrainStep } from '../../src/methods/macl.js';
 import {
@@ -153,6 +153,7 @@ export class StepRun {
   }
 
   async step(): Promise<boolean> {
+    writeConstants(this.session, this.program);
     return (await this.session.run(this.loaded)).committed;
   }
 
