@@ -1,21 +1,17 @@
-/**
- * Cases of conv3d. One list an op drives golden values, parity, gradient checks, and benchmarks. The lists are plain
- * literals because tools/goldens/cases.py reads them too.
- */
-import type { Shape, Triple } from './types.js';
+/** Cases of conv3d: strides, kernels and channels of every blocking, with and without the statistics of a norm behind it. */
+import * as ops from '../../src/ops/index.js';
+import { finish, pad, take } from './build.js';
+import { opCases, type Case, type Shape, type Triple } from './types.js';
 
-export interface Conv3dCase {
-  readonly name: string;
+interface Conv3dCase extends Case {
   /** [N, D, H, W, C] */
   readonly x: Shape;
   readonly out: number;
   readonly kernel: Triple;
   readonly stride: Triple;
   readonly bias: boolean;
-  /** Whether test/fixtures/ops-conv3d.safetensors has it (the others are held against the reference alone). */
-  readonly golden: boolean;
-  /** Small enough for finite differences. */
-  readonly gradcheck: boolean;
+  /** Mean and variance of the result too, which the fused kernel writes itself. */
+  readonly stats?: boolean;
 }
 
 export const cases: readonly Conv3dCase[] = [
@@ -120,6 +116,17 @@ export const cases: readonly Conv3dCase[] = [
     gradcheck: true,
   },
   {
+    name: 'stats',
+    x: [2, 3, 4, 5, 3],
+    out: 5,
+    kernel: [3, 3, 3],
+    stride: [1, 1, 1],
+    bias: true,
+    stats: true,
+    golden: true,
+    gradcheck: true,
+  },
+  {
     name: 'c16',
     x: [1, 4, 5, 29, 16],
     out: 16,
@@ -156,6 +163,17 @@ export const cases: readonly Conv3dCase[] = [
     kernel: [3, 3, 3],
     stride: [1, 1, 1],
     bias: true,
+    golden: false,
+    gradcheck: false,
+  },
+  {
+    name: 'largeStats',
+    x: [2, 9, 13, 19, 16],
+    out: 24,
+    kernel: [3, 3, 3],
+    stride: [1, 2, 1],
+    bias: true,
+    stats: true,
     golden: false,
     gradcheck: false,
   },
@@ -261,9 +279,35 @@ export const cases: readonly Conv3dCase[] = [
   },
 ];
 
-/** Sizes whose speed is reported: [N, D, H, W, C] → the same number of channels, 3×3×3. */
-export const benchSizes: readonly Shape[] = [
-  [1, 48, 64, 48, 16],
-  [1, 24, 32, 24, 32],
-  [1, 12, 16, 12, 64],
-];
+const timed = (x: Shape, out: number, kernel: Triple = [3, 3, 3]): Conv3dCase => ({
+  name: `${x.join('×')} → ${out}, kernel ${kernel.join('×')}`,
+  x,
+  out,
+  kernel,
+  stride: [1, 1, 1],
+  bias: true,
+  golden: false,
+  gradcheck: false,
+});
+
+export const conv3d = opCases<Conv3dCase>({
+  op: 'conv3d',
+  cases,
+  build(rig, c, inputs, mode) {
+    const x = take(rig, inputs, 'x', c.x);
+    const w = take(rig, inputs, 'w', [c.out, c.x[4], ...c.kernel]);
+    const b = c.bias ? take(rig, inputs, 'b', [c.out]) : null;
+    const y = ops.conv3d(rig.b, x, w, b, { stride: c.stride });
+    if (!c.stats) return finish(rig, y, inputs, mode, { x, w, b });
+    const mean = rig.result('mean', rig.b.tensor('mean', pad([c.out])));
+    const variance = rig.result('var', rig.b.tensor('var', pad([c.out])));
+    rig.b.emit('normact_stats', { unused: 0 }, { x: y }, { mean, var: variance, ws: rig.b.opaque('ws') });
+    return finish(rig, y, inputs, mode, { x, w, b }, ['mean', 'var']);
+  },
+  timing: [
+    timed([1, 48, 64, 48, 16], 16),
+    timed([1, 24, 32, 24, 32], 32),
+    timed([1, 12, 16, 12, 64], 64),
+    timed([4, 1, 128, 128, 32], 32, [1, 3, 3]),
+  ],
+});

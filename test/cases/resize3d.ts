@@ -1,12 +1,11 @@
 /** Cases of resize3d: linear with aligned corners. */
-import type { Shape, Triple } from './types.js';
+import * as ops from '../../src/ops/index.js';
+import { finish, take } from './build.js';
+import { opCases, type Case, type Shape, type Triple } from './types.js';
 
-export interface Resize3dCase {
-  readonly name: string;
+interface Resize3dCase extends Case {
   readonly x: Shape;
   readonly to: Triple;
-  readonly golden: boolean;
-  readonly gradcheck: boolean;
 }
 
 export const cases: readonly Resize3dCase[] = [
@@ -19,3 +18,18 @@ export const cases: readonly Resize3dCase[] = [
   { name: 'large', x: [2, 24, 16, 32, 3], to: [12, 8, 16], golden: false, gradcheck: false },
   { name: 'largeQuarter2d', x: [3, 1, 64, 96, 1], to: [1, 16, 24], golden: false, gradcheck: false },
 ];
+
+export const resize3d = opCases<Resize3dCase>({
+  op: 'resize3d',
+  cases,
+  build(rig, c, inputs, mode) {
+    const x = take(rig, inputs, 'x', c.x);
+    let y = ops.resize3d(rig.b, x, c.to);
+    if (y === x) {
+      // The op leaves equal sizes out; the kernel has to copy them all the same.
+      y = rig.b.tensor('resize', x.shape);
+      rig.b.emit('resize3d_fwd', { accumulate: 0 }, { x }, { y });
+    }
+    return finish(rig, y, inputs, mode, { x });
+  },
+});

@@ -2,16 +2,16 @@
  * Cases of supcon (one position: the image-level loss) and densesupcon (several). z1 (dominant) and z2 (auxiliary) are
  * [B, D, H, W, C]; `threshold` has one number an axis of the positions, pos [B, P]; P is its length.
  */
-import type { Shape } from './types.js';
+import * as ops from '../../src/ops/index.js';
+import { normal } from '../golden/random.js';
+import { count, finishLoss, take } from './build.js';
+import { opCases, type Case, type Shape } from './types.js';
 
-export interface SupconCase {
-  readonly name: string;
+interface SupconCase extends Case {
   readonly z: Shape;
   readonly tau: number;
   readonly threshold: readonly number[];
   readonly scale: number;
-  readonly golden: boolean;
-  readonly gradcheck: boolean;
 }
 
 export const cases: readonly SupconCase[] = [
@@ -32,3 +32,20 @@ export const cases: readonly SupconCase[] = [
     gradcheck: false,
   },
 ];
+
+export const supcon = opCases<SupconCase>({
+  op: 'supcon',
+  cases,
+  loss: true,
+  build(rig, c, inputs, mode) {
+    const [z1, z2] = [take(rig, inputs, 'z1', c.z), take(rig, inputs, 'z2', c.z)];
+    const n = c.z[0] * c.threshold.length;
+    const pos = rig.input('pos', [c.z[0], c.threshold.length, 1, 1, 1], inputs('pos', n), 'f64');
+    const op = count(c.z.slice(1, 4)) === 1 ? ops.supcon : ops.densesupcon;
+    const options = { temperature: c.tau, threshold: c.threshold, scale: c.scale };
+    const { loss, cosine } = op(rig.b, z1, z2, pos, options);
+    rig.result('cosine', cosine);
+    return finishLoss(rig, loss, mode, { z1, z2 }, ['cosine']);
+  },
+  random: (_, name, next) => (name === 'pos' ? 0.2 + 0.8 * next() : normal(next)),
+});

@@ -1,14 +1,13 @@
-/** Cases of upconv3d (see conv3d.ts on how the lists are used). Kernel = stride. */
-import type { Shape, Triple } from './types.js';
+/** Cases of upconv3d. Kernel = stride. */
+import * as ops from '../../src/ops/index.js';
+import { finish, take } from './build.js';
+import { opCases, type Case, type Shape, type Triple } from './types.js';
 
-export interface Upconv3dCase {
-  readonly name: string;
+interface Upconv3dCase extends Case {
   readonly x: Shape;
   readonly out: number;
   readonly stride: Triple;
   readonly bias: boolean;
-  readonly golden: boolean;
-  readonly gradcheck: boolean;
 }
 
 export const cases: readonly Upconv3dCase[] = [
@@ -21,3 +20,14 @@ export const cases: readonly Upconv3dCase[] = [
   { name: 'c33to20', x: [2, 3, 2, 7, 33], out: 20, stride: [2, 2, 1], bias: true, golden: false, gradcheck: false },
   { name: 'large', x: [1, 9, 14, 17, 32], out: 16, stride: [2, 2, 2], bias: true, golden: false, gradcheck: false },
 ];
+
+export const upconv3d = opCases<Upconv3dCase>({
+  op: 'upconv3d',
+  cases,
+  build(rig, c, inputs, mode) {
+    const x = take(rig, inputs, 'x', c.x);
+    const w = take(rig, inputs, 'w', [c.x[4], c.out, ...c.stride]);
+    const b = c.bias ? take(rig, inputs, 'b', [c.out]) : null;
+    return finish(rig, ops.upconv3d(rig.b, x, w, b), inputs, mode, { x, w, b });
+  },
+});

@@ -2,10 +2,14 @@
  * Cases of warp3d: a volume [C, D, H, W] of some dtype in the store, an affine output voxel → volume voxel a sample.
  * `kind` names the affine: identity, mirror (W), shift (by a fraction), oblique (rotation, scale, shift).
  */
-import type { Triple } from './types.js';
+import { toHalf } from '../../src/half.js';
+import { DTYPE_BYTES, type Shape } from '../../src/graph/types.js';
+import { WARP_WORDS, warp3d as warp, writeDescriptor } from '../../src/ops/index.js';
+import { normal } from '../golden/random.js';
+import { count, results } from './build.js';
+import { opCases, type Case, type Inputs, type Kind, type Triple } from './types.js';
 
-export interface Warp3dCase {
-  readonly name: string;
+export interface Warp3dCase extends Case {
   readonly interp: 'nearest' | 'linear' | 'cubic';
   readonly kind: 'identity' | 'mirror' | 'shift' | 'oblique';
   readonly dtype: 'f32' | 'f16' | 'i16' | 'u8';
@@ -34,6 +38,8 @@ export const cases: readonly Warp3dCase[] = [
     offset: 0,
     fill: -1.5,
     noise: 0,
+    golden: true,
+    gradcheck: false,
   },
   {
     name: 'mirrorLabels',
@@ -48,6 +54,8 @@ export const cases: readonly Warp3dCase[] = [
     offset: 0,
     fill: 255,
     noise: 0,
+    golden: true,
+    gradcheck: false,
   },
   {
     name: 'labels',
@@ -62,6 +70,8 @@ export const cases: readonly Warp3dCase[] = [
     offset: 0,
     fill: 0,
     noise: 0,
+    golden: true,
+    gradcheck: false,
   },
   {
     name: 'linear',
@@ -76,6 +86,8 @@ export const cases: readonly Warp3dCase[] = [
     offset: -3.5,
     fill: 0.5,
     noise: 0,
+    golden: true,
+    gradcheck: false,
   },
   {
     name: 'half',
@@ -90,6 +102,8 @@ export const cases: readonly Warp3dCase[] = [
     offset: 0.25,
     fill: 0,
     noise: 0,
+    golden: true,
+    gradcheck: false,
   },
   {
     name: 'cubic',
@@ -104,6 +118,8 @@ export const cases: readonly Warp3dCase[] = [
     offset: 0,
     fill: 0.75,
     noise: 0,
+    golden: true,
+    gradcheck: false,
   },
   {
     name: 'cubicFlat2d',
@@ -118,6 +134,8 @@ export const cases: readonly Warp3dCase[] = [
     offset: 1,
     fill: 0,
     noise: 0,
+    golden: true,
+    gradcheck: false,
   },
   {
     name: 'noise',
@@ -132,5 +150,114 @@ export const cases: readonly Warp3dCase[] = [
     offset: 0,
     fill: 0,
     noise: 0.3,
+    golden: true,
+    gradcheck: false,
+  },
+  {
+    name: 'large',
+    interp: 'cubic',
+    kind: 'oblique',
+    dtype: 'i16',
+    volume: [19, 23, 31],
+    out: [13, 21, 37],
+    samples: 3,
+    channels: 2,
+    scale: 0.01,
+    offset: 0,
+    fill: 0,
+    noise: 0.2,
+    golden: false,
+    gradcheck: false,
   },
 ];
+
+/** A volume in the store: row by row, or with its axes the other way round, behind some unrelated bytes. */
+export interface Stored {
+  readonly bytes: Uint8Array;
+  /** Byte offset of every channel. */
+  readonly bases: readonly number[];
+  /** Elements from one voxel to the next along D, H, W. */
+  readonly strides: Triple;
+}
+
+const LEAD = 64;
+
+function encoded(values: ArrayLike<number>, dtype: Warp3dCase['dtype']): Uint8Array {
+  if (dtype === 'f16') return new Uint8Array(toHalf(Float32Array.from(values)).buffer);
+  const kinds = { f32: Float32Array, i16: Int16Array, u8: Uint8Array };
+  return new Uint8Array(kinds[dtype].from(values).buffer);
+}
+
+/** @param at byte offset in the store where this one begins */
+function stored(c: Warp3dCase, values: ArrayLike<number>, at: number, turned: boolean): Stored {
+  const raw = encoded(values, c.dtype);
+  const size = DTYPE_BYTES[c.dtype];
+  const [d, h, w] = c.volume;
+  const voxels = d * h * w;
+  const bytes = new Uint8Array(Math.ceil((LEAD + raw.length) / 64) * 64).fill(0x7f);
+  const strides: Triple = turned ? [1, d, d * h] : [h * w, w, 1];
+  for (let ch = 0; ch < c.channels; ch++)
+    for (let i = 0; i < d; i++)
+      for (let j = 0; j < h; j++)
+        for (let k = 0; k < w; k++) {
+          const from = (ch * voxels + (i * h + j) * w + k) * size;
+          const to = LEAD + (ch * voxels + i * strides[0] + j * strides[1] + k * strides[2]) * size;
+          bytes.set(raw.subarray(from, from + size), to);
+        }
+  const bases = Array.from({ length: c.channels }, (_, ch) => at + LEAD + ch * voxels * size);
+  return { bytes, bases, strides };
+}
+
+function descriptors(c: Warp3dCase, inputs: Inputs, from: Stored): Float64Array {
+  const each = c.samples * c.channels;
+  const [matrix, gain] = [inputs('matrix', c.samples * 12), inputs('gain', each)];
+  const [bias, seeds] = [inputs('bias', each), inputs('seeds', 2 * each)];
+  const words = new Float64Array(each * WARP_WORDS);
+  for (let i = 0; i < each; i++) {
+    const [n, ch] = [Math.floor(i / c.channels), i % c.channels];
+    const { scale, offset, dtype, fill } = c;
+    const base = from.bases[ch] as number;
+    writeDescriptor(
+      words,
+      i,
+      { base, shape: c.volume, strides: from.strides, dtype, scale, offset },
+      {
+        affine: Array.from({ length: 12 }, (_, k) => matrix[n * 12 + k] as number),
+        gain: gain[i] as number,
+        bias: bias[i] as number,
+        noiseSd: c.noise,
+        noiseSeed: [seeds[2 * i] as number, seeds[2 * i + 1] as number],
+        fill,
+      },
+    );
+  }
+  return words;
+}
+
+const TOLERANCE: Readonly<Record<Kind, number>> = { f64: 1e-12, f32: 1e-6, tf32: 1e-6 };
+
+/** Results y, and yTurned of the same volume with its axes in another order: the same values. */
+export const warp3d = opCases<Warp3dCase>({
+  op: 'warp3d',
+  cases,
+  build(rig, c, inputs) {
+    const values = inputs('volume', c.channels * count(c.volume));
+    const straight = stored(c, values, 0, false);
+    const turned = stored(c, values, straight.bytes.length, true);
+    rig.store(new Uint8Array([...straight.bytes, ...turned.bytes]));
+    const shape: Shape = [c.samples, ...c.out, c.channels];
+    const dtype = c.interp === 'nearest' ? 'i32' : rig.b.real;
+    for (const [name, from] of [['y', straight] as const, ['yTurned', turned] as const]) {
+      rig.result(name, warp(rig.b, `${name}.desc`, shape, c.interp, dtype));
+      rig.give(`${name}.desc`, descriptors(c, inputs, from), 'f64');
+    }
+    return results('y', 'yTurned');
+  },
+  expected: (_, name, value) => value(name === 'yTurned' ? 'y' : name),
+  tolerance: (c, kind) => (c.interp === 'nearest' ? 0 : TOLERANCE[kind]),
+  random(c, name, next) {
+    if (name === 'volume') return c.dtype === 'i16' ? Math.round(300 * normal(next)) : normal(next);
+    if (name === 'seeds') return Math.floor(next() * 2 ** 32);
+    return name === 'matrix' ? 2 * normal(next) : 0.5 + next();
+  },
+});

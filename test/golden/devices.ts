@@ -6,6 +6,7 @@
 import { openBackend } from '../../src/backend/choose.js';
 import type { Backend, BackendName } from '../../src/backend/types.js';
 import { enableRelaxedSimd } from '../../src/backend/wasm-platform-node.js';
+import type { Kind, OpCases } from '../cases/types.js';
 
 export interface Device {
   /** `reference`, `cpu avx2`, `wasm simd128`, … */
@@ -69,4 +70,17 @@ export async function openDevice(label: string, threads: number): Promise<Device
 
 export async function openReference(): Promise<Backend> {
   return openBackend('reference', { threads: 1 });
+}
+
+/** What a device's results are held to. */
+export function kindOf({ backend }: Device): Kind {
+  if (backend?.info.isa === 'tf32') return 'tf32';
+  return backend?.info.real === 'f64' ? 'f64' : 'f32';
+}
+
+/** Why a device does not have an operation, where a list says so. */
+export function lackOf({ backend, label }: Device, list: OpCases): string | undefined {
+  const reason = backend ? list.lacks?.[backend.info.name] : undefined;
+  if (reason) process.stderr.write(`skipped: ${list.op} on ${label}: ${reason}\n`);
+  return reason;
 }

@@ -1,14 +1,19 @@
 /**
- * Every fused program against the unfused one: each fusion alone and all together, on every device present. Losses,
- * gradients, parameters and running statistics after the step.
+ * Every fused program against the unfused one: each fusion alone and all together, on every device present. The cases of
+ * the operations, and losses, gradients, parameters and running statistics of whole steps.
  */
 import { afterAll, describe, expect, test } from 'vitest';
 import { FUSIONS, type Backend, type Fusion } from '../../src/backend/types.js';
-import { openDevices } from './devices.js';
+import { OPS } from '../cases/index.js';
+import { kindOf, lackOf, openDevices } from './devices.js';
 import { largest, readGolden, relativeError } from './fixtures.js';
+import { randomInputs } from './random.js';
+import { runCase } from './run-case.js';
 import { stepData, StepRun, type StepMeta } from './steprun.js';
 
 const FIXTURES = ['pretrain-2d', 'pretrain-anisotropic', 'finetune-3d'];
+/** A case's fused kernel adds in another order, over sums of up to 1,800 terms. */
+const OP_TOLERANCE = { f64: 1e-12, f32: 4e-6 } as const;
 /** A fused kernel may add in another order. In fp32 a rounding can flip a ReLU: hence the bound on a gradient. */
 const TOLERANCE = { f64: 1e-10, f32: 1e-2 } as const;
 /** Parameters after Adam's step: it turns the rounding of a gradient that is truly zero into a part of a step. */
@@ -38,6 +43,31 @@ function scaleOf(values: ReadonlyMap<string, Float64Array>, name: string): numbe
 
 describe.each(devices)('$label', (device) => {
   const run = device.backend ? test : test.skip;
+  run('operations: fused as unfused, and each fusion has a case', async () => {
+    const backend = device.backend;
+    if (!backend) return;
+    const kind = kindOf(device) === 'f64' ? 'f64' : 'f32';
+    const sets = [...FUSIONS.map((f) => new Set([f])), new Set(FUSIONS)];
+    const seen = new Set<string>();
+    for (const list of OPS.filter((one) => !lackOf(device, one))) {
+      for (const c of list.cases.filter((one) => one.golden || !device.slow)) {
+        const inputs = randomInputs(7, list, c);
+        const plain = await runCase(backend, list, c, inputs, { dloss: 1 }, new Set());
+        for (const fusions of sets) {
+          const title = [...fusions].join('+');
+          const fused = await runCase(backend, list, c, inputs, { dloss: 1 }, fusions);
+          if (fused.text === plain.text) continue;
+          seen.add(title);
+          for (const [name, want] of plain.values) {
+            const error = relativeError(fused.values.get(name) ?? [], want, largest(want) || 1);
+            const tolerance = list.tolerance?.(c, kind) ?? OP_TOLERANCE[kind];
+            expect(error, `${title}: ${list.op} ${c.name} ${name}: error ${error}`).toBeLessThanOrEqual(tolerance);
+          }
+        }
+      }
+    }
+    expect(seen).toEqual(new Set(sets.map((s) => [...s].join('+'))));
+  });
   for (const stem of FIXTURES) {
     run(`${stem}: fused as unfused`, async () => {
       const backend = device.backend;

@@ -1,5 +1,5 @@
 /** Pseudo-random inputs for tests without golden values: the same for every run and machine, exact in fp32. */
-import type { Inputs } from './drivers.js';
+import type { Case, Inputs, OpCases } from '../cases/types.js';
 
 /** Mulberry32. */
 export function uniform(seed: number): () => number {
@@ -16,12 +16,13 @@ export function normal(next: () => number): number {
   return Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
 }
 
-/** Inputs of a case: normal values, but positions and running variances in (0, 1) and labels 0 … classes − 1. */
-export function randomInputs(seed: number, classes = 2): Inputs {
+/** Inputs of a case, as its list draws them. */
+export function randomInputs(seed: number, list: OpCases, c: Case): Inputs {
   return (name, count) => {
-    const next = uniform(seed * 1009 + [...name].reduce((h, c) => (h * 31 + c.charCodeAt(0)) >>> 0, 7));
-    if (name === 'y') return Int32Array.from({ length: count }, () => Math.floor(next() * classes));
-    if (name === 'pos' || name === 'rv') return Float32Array.from({ length: count }, () => 0.2 + 0.8 * next());
-    return Float32Array.from({ length: count }, () => normal(next));
+    const next = uniform(seed * 1009 + [...name].reduce((h, ch) => (h * 31 + ch.charCodeAt(0)) >>> 0, 7));
+    return Float64Array.from({ length: count }, () => {
+      const value = list.random ? list.random(c, name, next) : normal(next);
+      return Number.isInteger(value) ? value : Math.fround(value);
+    });
   };
 }

@@ -33,14 +33,25 @@ export interface GradientOptions {
 export class Rig {
   readonly b: GraphBuilder;
   private readonly given = new Map<string, Uint8Array>();
+  private stored: Uint8Array = new Uint8Array(0);
 
   constructor(readonly backend: Backend) {
     this.b = new GraphBuilder(backend.info.real);
   }
 
   input(name: string, shape: Shape, values: ArrayLike<number>, dtype: DType = this.backend.info.real): Tensor {
-    this.given.set(name, encode(values, dtype));
+    this.give(name, values, dtype);
     return this.b.input(name, shape, dtype);
+  }
+
+  /** Values of an input that an operation has declared itself. */
+  give(name: string, values: ArrayLike<number>, dtype: DType): void {
+    this.given.set(name, encode(values, dtype));
+  }
+
+  /** The store segment, for operations that read volumes. */
+  store(bytes: Uint8Array): void {
+    this.stored = bytes;
   }
 
   result(name: string, t: Tensor): Tensor {
@@ -48,7 +59,8 @@ export class Rig {
   }
 
   /**
-   * Applies the gradient rule of the node that wrote `y`. `dy` is its upstream gradient; results are named d<name>.
+   * Applies the gradient rule of the node that wrote `y`. `dy` is its upstream gradient; results are named d<name>, and are
+   * copies: the gradients themselves lie in scratch, as in a network, so that every fusion can take them.
    */
   gradients(
     y: Tensor,
@@ -62,11 +74,17 @@ export class Rig {
     const sinks = new Map<Tensor, Tensor>();
     for (const [name, t] of Object.entries(targets)) {
       if (!t) continue;
-      const d = this.result(`d${name}`, b.tensor(`d${name}`, t.shape, t.dtype));
+      const d = b.tensor(`d.${name}`, t.shape, t.dtype);
       if (options.addTo !== undefined) b.emit('fill_fwd', { value: options.addTo }, {}, { y: d });
       sinks.set(t, d);
     }
     differentiateNode(b, node, new Map([[y, dy]]), sinks, options.addTo !== undefined);
+    for (const [name, t] of Object.entries(targets)) {
+      const d = t && sinks.get(t);
+      if (!d) continue;
+      const y = this.result(`d${name}`, b.tensor(`d${name}`, d.shape, d.dtype));
+      b.emit('copy_fwd', { accumulate: 0 }, { x: d }, { y });
+    }
   }
 
   /** A float64 scalar constant: the upstream gradient of a loss. */
@@ -76,11 +94,15 @@ export class Rig {
     return t;
   }
 
-  async ready(fusions?: ReadonlySet<Fusion>, store?: Uint8Array): Promise<Ready> {
+  compiled(fusions?: ReadonlySet<Fusion>): CompiledProgram {
     const state = { offsets: new Map<Tensor, number>(), bytes: 0 };
-    const program = compile(this.b.finish(), this.backend, state, store?.length ?? 0, fusions);
+    return compile(this.b.finish(), this.backend, state, this.stored.length, fusions);
+  }
+
+  async ready(fusions?: ReadonlySet<Fusion>): Promise<Ready> {
+    const program = this.compiled(fusions);
     const session = await this.backend.createSession(program.sizes);
-    if (store) session.write('store', 0, store);
+    if (this.stored.length > 0) session.write('store', 0, this.stored);
     const ready = new Ready(session, program);
     for (const [name, bytes] of this.given) ready.setBytes(name, bytes);
     return ready;

@@ -65,7 +65,9 @@ def conv3d(c, s):
     y = last(F.conv3d(first(x), w, b if c["bias"] else None, c["stride"], pad))
     dy = s.normal(*y.shape)
     leaves = {"x": x, "w": w} | ({"b": b} if c["bias"] else {})
-    return leaves | {"y": y, "dy": dy} | backward(y, dy, **leaves)
+    flat = y.detach().reshape(-1, c["out"])
+    stats = {"mean": flat.mean(0), "var": flat.var(0, correction=0)} if c.get("stats") else {}
+    return leaves | {"y": y, "dy": dy} | stats | backward(y, dy, **leaves)
 
 
 def upconv3d(c, s):
@@ -182,6 +184,48 @@ def dice(c, s):
     return {"x": x, "y": y.int().unsqueeze(-1), "loss": loss} | backward(loss, None, x=x)
 
 
+def add(c, s):
+    a, b = s.normal(*c["x"]), s.normal(*c["x"])
+    return {"a": a, "b": b, "y": a + b}
+
+
+def copy(c, s):
+    def values(*shape):
+        return s.labels(5, *shape).int() if c["labels"] else s.normal(*shape).detach()
+
+    x, before = values(*c["x"]), values(*c["x"][:4], c["of"])
+    part = x[..., c["from"] : c["from"] + c["channels"]]
+    y = before.clone()
+    there = y[..., c["to"] : c["to"] + c["channels"]]
+    there.copy_(there + part if c["accumulate"] else part)
+    return {"x": x, "before": before, "y": y}
+
+
+def concat(c, s):
+    a, b = s.normal(*c["a"]), s.normal(*c["a"][:4], c["more"])
+    y = torch.cat([a, b], -1)
+    dy = s.normal(*y.shape)
+    return {"a": a, "b": b, "y": y, "dy": dy} | backward(y, dy, a=a, b=b)
+
+
+def fill(c, s):
+    before = s.labels(5, *c["y"]).int() if c["dtype"] == "i32" else s.normal(*c["y"]).detach()
+    y = before.clone()
+    y[..., c["from"] : c["from"] + c["channels"]] = c["value"]
+    return {"before": before, "y": y}
+
+
+def wsum(c, s):
+    terms = {f"s{i}": s.normal(1) for i in range(len(c["weights"]))}
+    loss = sum(w * t for w, t in zip(c["weights"], terms.values()))
+    return terms | {"loss": loss} | backward(loss, torch.ones(1, dtype=torch.float64), **terms)
+
+
+def scale(c, s):
+    x = s.normal(1)
+    return {"x": x, "y": c["factor"] * x}
+
+
 def optim(c, s):
     w = s.normal(c["n"])
     g = s.normal(3, c["n"]).detach()
@@ -203,21 +247,27 @@ def optim(c, s):
 
 
 OPS = {
-    "conv3d": (conv3d, "conv3d", "cases"),
-    "upconv3d": (upconv3d, "upconv3d", "cases"),
-    "normact": (normact, "normact", "cases"),
-    "maxpool3d": (maxpool3d, "pool", "cases"),
-    "avgpool": (avgpool, "pool", "cases"),
-    "resize3d": (resize3d, "resize3d", "cases"),
-    "linear": (linear, "linear", "cases"),
-    "supcon": (supcon_case, "supcon", "cases"),
-    "l1": (l1, "losses", "l1Cases"),
-    "softmaxce": (softmaxce, "losses", "segmentCases"),
-    "dice": (dice, "losses", "segmentCases"),
-    "warp3d": (warp_case, "warp3d", "cases"),
-    "optim": (optim, "optim", "cases"),
+    "add": add,
+    "avgpool": avgpool,
+    "concat": concat,
+    "conv3d": conv3d,
+    "copy": copy,
+    "dice": dice,
+    "fill": fill,
+    "l1": l1,
+    "linear": linear,
+    "maxpool3d": maxpool3d,
+    "normact": normact,
+    "optim": optim,
+    "resize3d": resize3d,
+    "scale": scale,
+    "softmaxce": softmaxce,
+    "supcon": supcon_case,
+    "upconv3d": upconv3d,
+    "warp3d": warp_case,
+    "wsum": wsum,
 }
-INPUTS = {"x", "w", "b", "dy", "a", "z1", "z2", "pos", "gamma", "beta", "rm", "rv", "g"}
+INPUTS = {"x", "w", "b", "dy", "a", "z1", "z2", "pos", "gamma", "beta", "rm", "rv", "g", "before"}
 
 
 def stored(name, t):
@@ -235,8 +285,8 @@ def main():
     torch.set_num_threads(1)
     FIXTURES.mkdir(parents=True, exist_ok=True)
     for op in sys.argv[1:] or OPS:
-        make, stem, constant = OPS[op]
-        cases = [c for c in read_cases(stem, constant) if c.get("golden", True)]
+        make = OPS[op]
+        cases = [c for c in read_cases(op) if c["golden"]]
         tensors = {}
         for index, c in enumerate(cases):
             source = np.random.default_rng([SEED, index]) if op == "warp3d" else Source(SEED + index)

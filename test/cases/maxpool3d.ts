@@ -1,13 +1,11 @@
-/** Cases of maxpool3d (kernel = stride, floor sizes) and of avgpool (global). */
-import type { Shape, Triple } from './types.js';
+/** Cases of maxpool3d: kernel = stride, floor sizes. */
+import * as ops from '../../src/ops/index.js';
+import { finish, take } from './build.js';
+import { opCases, type Case, type Shape, type Triple } from './types.js';
 
-export interface PoolCase {
-  readonly name: string;
+interface PoolCase extends Case {
   readonly x: Shape;
-  /** The stride of maxpool3d; avgpool has none. */
   readonly stride: Triple;
-  readonly golden: boolean;
-  readonly gradcheck: boolean;
 }
 
 export const cases: readonly PoolCase[] = [
@@ -18,3 +16,12 @@ export const cases: readonly PoolCase[] = [
   { name: 'none', x: [1, 2, 3, 2, 3], stride: [1, 1, 1], golden: true, gradcheck: true },
   { name: 'large', x: [2, 13, 22, 19, 16], stride: [2, 2, 2], golden: false, gradcheck: false },
 ];
+
+export const maxpool3d = opCases<PoolCase>({
+  op: 'maxpool3d',
+  cases,
+  build(rig, c, inputs, mode) {
+    const x = take(rig, inputs, 'x', c.x);
+    return finish(rig, ops.maxpool3d(rig.b, x, c.stride), inputs, mode, { x });
+  },
+});

@@ -1,0 +1,32 @@
+/** One case of an operation on a backend: everything that its program gives back. */
+import type { Backend, Fusion } from '../../src/backend/types.js';
+import type { Built, Case, Inputs, Mode, OpCases } from '../cases/types.js';
+import { Rig } from './rig.js';
+
+export interface CaseRun {
+  readonly built: Built;
+  /** Results and gradients by name. */
+  readonly values: ReadonlyMap<string, Float64Array>;
+  /** The program in words: whether two runs were of the same one. */
+  readonly text: string;
+}
+
+export async function runCase(
+  backend: Backend,
+  list: OpCases,
+  c: Case,
+  inputs: Inputs,
+  mode: Mode,
+  fusions: ReadonlySet<Fusion>,
+): Promise<CaseRun> {
+  const rig = new Rig(backend);
+  const built = list.build(rig, c, inputs, mode);
+  const ready = await rig.ready(fusions);
+  try {
+    await ready.run();
+    const values = new Map([...built.results, ...built.gradients].map((name) => [name, ready.read(name)]));
+    return { built, values, text: ready.program.text() };
+  } finally {
+    await ready.close();
+  }
+}
