@@ -157,4 +157,16 @@ export const normact = opCases<NormactCase>({
   expected: (_, name, value) => value(({ rm: 'new_rm', rv: 'new_rv' } as Record<string, string>)[name] ?? name),
   // fp32 has 2⁻²⁴ of a mean 200 times the deviation to lose.
   tolerance: (c, kind) => (c.name === 'offset' && kind === 'f32' ? 1e-4 : undefined),
+  timing: [
+    {
+      name: '2×48×64×48×16, pooled',
+      x: [2, 48, 64, 48, 16],
+      norm: true,
+      training: true,
+      slope: 0.01,
+      pool: [2, 2, 2],
+      golden: false,
+      gradcheck: false,
+    },
+  ],
 });

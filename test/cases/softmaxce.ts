@@ -81,4 +81,7 @@ export const softmaxce = opCases<SoftmaxceCase>({
     return finishLoss(rig, ops.softmaxce(rig.b, x, y, cw), mode, { x });
   },
   random: (c, name, next) => (name === 'y' ? Math.floor(next() * c.x[4]) : normal(next)),
+  timing: [
+    { name: '2×48×64×48×3', x: [2, 48, 64, 48, 3], classWeights: null, ignored: 0, golden: false, gradcheck: false },
+  ],
 });

@@ -48,4 +48,15 @@ export const supcon = opCases<SupconCase>({
     return finishLoss(rig, loss, mode, { z1, z2 }, ['cosine']);
   },
   random: (_, name, next) => (name === 'pos' ? 0.2 + 0.8 * next() : normal(next)),
+  timing: [
+    {
+      name: '16×8×16×8×128',
+      z: [16, 8, 16, 8, 128],
+      tau: 0.1,
+      threshold: [0.1, 0.1, 0.1],
+      scale: 1,
+      golden: false,
+      gradcheck: false,
+    },
+  ],
 });

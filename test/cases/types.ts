@@ -45,8 +45,6 @@ export interface OpCases<C extends Case = Case> {
   readonly cases: readonly C[];
   /** A loss: its gradients scale with `dloss`, and there is no dy. */
   readonly loss?: boolean;
-  /** False: its gradient rule writes and cannot add. */
-  readonly adds?: false;
   /** Inputs and results have the names of tools/goldens/ops.py. */
   build(rig: Rig, c: C, inputs: Inputs, mode: Mode): Built;
   /** One value of an input where there are no golden ones; normal without it. */

@@ -30,4 +30,15 @@ export const upconv3d = opCases<Upconv3dCase>({
     const b = c.bias ? take(rig, inputs, 'b', [c.out]) : null;
     return finish(rig, ops.upconv3d(rig.b, x, w, b), inputs, mode, { x, w, b });
   },
+  timing: [
+    {
+      name: '2×24×32×24×32 → 16',
+      x: [2, 24, 32, 24, 32],
+      out: 16,
+      stride: [2, 2, 2],
+      bias: true,
+      golden: false,
+      gradcheck: false,
+    },
+  ],
 });

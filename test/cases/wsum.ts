@@ -17,7 +17,6 @@ export const wsum = opCases<WsumCase>({
   op: 'wsum',
   cases,
   loss: true,
-  adds: false,
   build(rig, c, inputs, mode) {
     const terms = c.weights.map((weight, i) => ({ weight, value: takeScalar(rig, inputs, `s${i}`) }));
     const targets = Object.fromEntries(terms.map((t, i) => [`s${i}`, t.value]));

@@ -30,15 +30,6 @@ const MODES: readonly { title: string; mode: Mode; fused: boolean }[] = [
   { title: 'fused, gradients added', mode: { dloss: 0.5, addTo: 0.25 }, fused: true },
 ];
 
-function modesOf(list: OpCases): typeof MODES {
-  if (list.adds !== false) return MODES;
-  return MODES.map(({ mode, fused }) => ({
-    title: fused ? 'fused' : 'unfused',
-    mode: { dloss: mode.dloss },
-    fused,
-  }));
-}
-
 async function run(device: Device, list: OpCases, c: Case, inputs: Inputs, mode: Mode, fused: boolean) {
   if (!device.backend) throw new Error(device.reason);
   return runCase(device.backend, list, c, inputs, mode, fused ? device.backend.info.fusions : new Set<Fusion>());
@@ -96,7 +87,7 @@ for (const { list, golden, cases } of LISTS) {
 describe.each(devices)('$label', (device) => {
   for (const { list, golden, cases, others } of LISTS) {
     const on = device.backend && !lackOf(device, list) ? test : test.skip;
-    for (const { title, mode, fused } of modesOf(list)) {
+    for (const { title, mode, fused } of MODES) {
       on(`${list.op}: PyTorch's values, ${title}`, async () => {
         for (const c of cases) {
           const value = (name: string) => golden.values(`${c.name}.${name}`);

@@ -186,7 +186,11 @@ def dice(c, s):
 
 def add(c, s):
     a, b = s.normal(*c["x"]), s.normal(*c["x"])
-    return {"a": a, "b": b, "y": a + b}
+    y = a + b
+    if c["inPlace"]:
+        return {"a": a, "b": b, "y": y}
+    dy = s.normal(*y.shape)
+    return {"a": a, "b": b, "y": y, "dy": dy} | backward(y, dy, a=a, b=b)
 
 
 def copy(c, s):
@@ -198,7 +202,10 @@ def copy(c, s):
     y = before.clone()
     there = y[..., c["to"] : c["to"] + c["channels"]]
     there.copy_(there + part if c["accumulate"] else part)
-    return {"x": x, "before": before, "y": y}
+    if c["labels"] or c["of"] != c["x"][4]:
+        return {"x": x, "before": before, "y": y}
+    dy = s.normal(*y.shape)
+    return {"x": x, "y": y, "dy": dy, "dx": dy}
 
 
 def concat(c, s):
@@ -223,7 +230,8 @@ def wsum(c, s):
 
 def scale(c, s):
     x = s.normal(1)
-    return {"x": x, "y": c["factor"] * x}
+    loss = c["factor"] * x
+    return {"x": x, "loss": loss} | backward(loss, torch.ones(1, dtype=torch.float64), x=x)
 
 
 def optim(c, s):
