@@ -153,7 +153,7 @@ const rows = [];
 for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
   report.measureCeiling();
   const { program, state } = work.build(backend);
-  const executor = await Executor.open(backend, [program], initialState(state, 1));
+  const executor = await Executor.open(backend, [program], initialState(state, 1, backend.info));
   fillInputs(executor, program);
   const timing = await timeOf(work.name, Number(options.runs), () => executor.run(program));
   const loss = program.io.has('loss') ? executor.scalar(program, 'loss') : null;

@@ -3,7 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { resolveConfig } from '../src/config/index.js';
 import { asFloat32, rawTensor, readSafetensors, writeSafetensors } from '../src/data/safetensors.js';
-import { loadModel, modelMetadata } from '../src/model/model-file.js';
+import { modelMetadata } from '../src/model/description.js';
+import { loadModel } from '../src/model/model-file.js';
 import { mutateBytes, mutateJson, Random } from './random.js';
 import type { Target } from './target.js';
 

@@ -7,6 +7,12 @@ export type Triple = readonly [number, number, number];
 export type VoxelArray =
   Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array;
 
+/**
+ * What of a volume's voxels is refused, or replaced under `nonFinite: 'zero'`: beyond `FLOAT32_MAX` nothing survives
+ * normalisation, and its square is beyond float64 soon after.
+ */
+export const NOT_FINITE = 'NaN, infinite or beyond the range of float32';
+
 /** Where voxels lie in the world. */
 export interface Grid {
   /** [D, H, W] in voxels. */

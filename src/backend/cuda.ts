@@ -95,6 +95,7 @@ export function openCuda(kind: Kind, index: number, options: BackendOptions = {}
     unit: index,
     fusions: new Set(options.fusions ?? FUSIONS),
     freeBytes: kind === 'cuda' ? () => freeOn(addon, index) : freeBytes,
+    hostFreeBytes: freeBytes,
   });
 }
 

@@ -59,6 +59,8 @@ export interface NativeOptions {
   readonly fusions: ReadonlySet<Fusion>;
   /** Of the memory that sessions lie in. */
   readonly freeBytes: () => number;
+  /** Of this machine's own memory; as `freeBytes` where sessions lie there. */
+  readonly hostFreeBytes?: () => number;
 }
 
 export class NativeBackend implements Backend {
@@ -69,7 +71,7 @@ export class NativeBackend implements Backend {
   private readonly table: AddonTable;
 
   constructor(private readonly options: NativeOptions) {
-    const { name, device, table, threads, fusions, freeBytes } = options;
+    const { name, device, table, threads, fusions, freeBytes, hostFreeBytes = freeBytes } = options;
     this.addon = options.addon;
     this.table = table;
     this.info = {
@@ -82,6 +84,9 @@ export class NativeBackend implements Backend {
       kernels: table.kernels,
       get maxBytes() {
         return freeBytes();
+      },
+      get hostFreeBytes() {
+        return hostFreeBytes();
       },
     };
   }

@@ -47,9 +47,14 @@ export interface BackendInfo {
   readonly kernels: readonly KernelInfo[];
   /** Most bytes that a session's segments may take together, from what is free now. */
   readonly maxBytes: number;
+  /** Bytes of this machine's own memory that the process may still take now; a card's is not among them. */
+  readonly hostFreeBytes: number;
   /** Why this backend and not another, where `auto` chose it. */
   readonly why?: string;
 }
+
+/** The machine that a backend's caller runs on, of which memory outside any session is taken. */
+export type Host = Pick<BackendInfo, 'hostFreeBytes'>;
 
 export interface BackendOptions {
   readonly threads?: number;

@@ -92,6 +92,9 @@ export class WasmBackend implements Backend {
       get maxBytes() {
         return maxSegmentBytes(platform, threads);
       },
+      get hostFreeBytes() {
+        return platform.freeBytes();
+      },
     };
   }
 

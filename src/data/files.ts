@@ -13,6 +13,7 @@ import { throwIfAborted } from '../breathe.js';
 import {
   headerLength,
   parseSafetensorsHeader,
+  PIECE_BYTES,
   type RawTensor,
   type Safetensors,
   type SafetensorsHeader,
@@ -23,8 +24,6 @@ import {
 } from './safetensors.js';
 
 const CHUNK_BYTES = 8 * 1024 * 1024;
-/** Of tensors that pass through memory in pieces; a multiple of every element size. */
-export const PIECE_BYTES = 2 * 1024 * 1024;
 
 /** The system's error code (ENOENT, ENOSPC, …) or undefined. */
 export function systemCode(error: unknown): string | undefined {

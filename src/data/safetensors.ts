@@ -3,8 +3,9 @@
  * bytes without gap or overlap. Bytes only: files are in `files.ts`, so that this part runs in a browser.
  */
 import { fileError, MaclError } from '../errors.js';
+import { decode } from '../graph/codec.js';
+import type { DType } from '../graph/types.js';
 import { type ArrayKind, arrayKind, isMap } from '../realm.js';
-import { fromBfloat, fromHalf } from '../half.js';
 import { parseStrictJson } from './json.js';
 
 export type SafetensorsDtype =
@@ -42,6 +43,24 @@ export const DTYPE_BYTES: Readonly<Record<SafetensorsDtype, number>> = {
   U8: 1,
   BOOL: 1,
 };
+
+/** A program's dtypes as the format names them. */
+export const SAFETENSORS_DTYPES = {
+  f32: 'F32',
+  f64: 'F64',
+  i32: 'I32',
+  i16: 'I16',
+  f16: 'F16',
+  bf16: 'BF16',
+  u8: 'U8',
+} as const satisfies Readonly<Record<DType, SafetensorsDtype>>;
+
+const PROGRAM_DTYPES: Readonly<Partial<Record<SafetensorsDtype, DType>>> = Object.fromEntries(
+  Object.entries(SAFETENSORS_DTYPES).map(([dtype, name]) => [name, dtype as DType]),
+);
+
+/** Of tensors that pass through memory in pieces; a multiple of every element size. */
+export const PIECE_BYTES = 2 * 1024 * 1024;
 
 /** One tensor; `bytes` is a view into the file's bytes, little endian, row-major. */
 export interface RawTensor {
@@ -286,7 +305,7 @@ const dtypeOf = (values: TensorArray): SafetensorsDtype => DTYPES[arrayKind(valu
 
 type ArrayOf<T> = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => T;
 
-/** A typed view of the bytes, or of a copy where they are not aligned. */
+/** A typed view of the bytes, or of a copy where they are not aligned: for dtypes that no program has. */
 function viewAs<T>(bytes: Uint8Array, type: ArrayOf<T>, size: number): T {
   const source = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
   return new type(source.buffer, source.byteOffset, source.byteLength / size);
@@ -294,45 +313,29 @@ function viewAs<T>(bytes: Uint8Array, type: ArrayOf<T>, size: number): T {
 
 /** The values as float32: a view where the tensor is F32 and aligned, else a copy. Throws for a dtype that is no number. */
 export function asFloat32(tensor: RawTensor, name = 'tensor'): Float32Array {
-  switch (tensor.dtype) {
-    case 'F32':
-      return viewAs<Float32Array>(tensor.bytes, Float32Array, 4);
-    case 'F16':
-      return fromHalf(viewAs<Uint16Array>(tensor.bytes, Uint16Array, 2));
-    case 'BF16':
-      return fromBfloat(viewAs<Uint16Array>(tensor.bytes, Uint16Array, 2));
-    default:
-      return Float32Array.from(asFloat64(tensor, name));
-  }
+  const { dtype, bytes } = tensor;
+  if (dtype === 'F32' || dtype === 'F16' || dtype === 'BF16')
+    return decode(PROGRAM_DTYPES[dtype]!, bytes) as Float32Array;
+  return Float32Array.from(asFloat64(tensor, name));
 }
 
 /** The values as float64: a view where the tensor is F64 and aligned, else a copy. */
 export function asFloat64(tensor: RawTensor, name = 'tensor'): Float64Array {
   const { bytes, dtype } = tensor;
+  const known = dtype === 'BOOL' ? 'u8' : PROGRAM_DTYPES[dtype];
+  if (known === 'f64') return decode(known, bytes) as Float64Array;
+  if (known) return Float64Array.from(decode(known, bytes));
   switch (dtype) {
-    case 'F64':
-      return viewAs<Float64Array>(bytes, Float64Array, 8);
-    case 'F32':
-    case 'F16':
-    case 'BF16':
-      return Float64Array.from(asFloat32(tensor, name));
     case 'I64':
       return Float64Array.from(viewAs<BigInt64Array>(bytes, BigInt64Array, 8), (v) => exactInteger(v, name));
     case 'U64':
       return Float64Array.from(viewAs<BigUint64Array>(bytes, BigUint64Array, 8), (v) => exactInteger(v, name));
-    case 'I32':
-      return Float64Array.from(viewAs<Int32Array>(bytes, Int32Array, 4));
     case 'U32':
       return Float64Array.from(viewAs<Uint32Array>(bytes, Uint32Array, 4));
-    case 'I16':
-      return Float64Array.from(viewAs<Int16Array>(bytes, Int16Array, 2));
     case 'U16':
       return Float64Array.from(viewAs<Uint16Array>(bytes, Uint16Array, 2));
     case 'I8':
       return Float64Array.from(viewAs<Int8Array>(bytes, Int8Array, 1));
-    case 'U8':
-    case 'BOOL':
-      return Float64Array.from(bytes);
     default:
       throw new MaclError('weights', `${name}: values of dtype ${dtype} are not read`, {
         tensors: [name],
@@ -354,7 +357,7 @@ function exactInteger(value: bigint, name: string): number {
 
 /** The values as int32: a view where the tensor is I32 and aligned, else a copy; anything that is not whole is refused. */
 export function asInt32(tensor: RawTensor, name = 'tensor'): Int32Array {
-  if (tensor.dtype === 'I32') return viewAs<Int32Array>(tensor.bytes, Int32Array, 4);
+  if (tensor.dtype === 'I32') return decode('i32', tensor.bytes) as Int32Array;
   const wide = asFloat64(tensor, name);
   const out = new Int32Array(wide.length);
   for (let i = 0; i < wide.length; i++) {

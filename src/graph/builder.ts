@@ -6,7 +6,7 @@ import { MaclError } from '../errors.js';
 import { kernelDef } from './kernel.js';
 import type { DType, Graph, Node, SegmentName, Shape, Tensor, View } from './types.js';
 import { showShape, sizeOf } from './shape.js';
-import { encodeValues } from './values.js';
+import { encode } from './codec.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 export type NamedTensors = Readonly<Record<string, Tensor | null | undefined>>;
@@ -101,7 +101,8 @@ export class GraphBuilder {
     if (sizeOf(t.shape) !== values.length)
       throw new MaclError('program', `${name}: ${values.length} numbers for ${showShape(t.shape)}`);
     t.given = 'constant';
-    t.constant = encodeValues(name, values, dtype);
+    // Bytes of the program's own, whatever becomes of the values.
+    t.constant = encode(dtype, values, name).slice();
     return t;
   }
 

@@ -1,58 +1,29 @@
 /**
- * Runs compiled programs over one state: loads them into a session, writes inputs and reads results by name. It knows
- * names and shapes, not what they mean.
+ * Runs compiled programs over one state: loads them into a session, takes inputs and gives results by name. It knows names
+ * and shapes, not what they mean. Input is gathered on the host and written when its program runs, in one piece, and results
+ * are read in one piece then: the next step's input can be given while one runs.
  */
 import type { Backend, LoadedProgram, RunOptions, Session } from '../backend/types.js';
 import type { Breather } from '../breathe.js';
 import { MaclError } from '../errors.js';
-import { sessionSizes, writeConstants, type CompiledProgram, type IoSlot } from '../graph/compile.js';
-import { DTYPE_BYTES, type DType } from '../graph/types.js';
-import { isArrayOf } from '../realm.js';
-
-type Numbers = ArrayLike<number>;
+import { checkCount, decode, encode, encodeInto, type Numbers, type Values } from '../graph/codec.js';
+import { sessionSizes, type CompiledProgram, type IoSlot } from '../graph/compile.js';
+import { DTYPE_BYTES } from '../graph/types.js';
+import { Staging, type StoreBytes } from './staging.js';
 
 /** Numbers that are copied at once: well below a millisecond. */
 const PART = 1 << 17;
 
-function slotOf(program: CompiledProgram, name: string): IoSlot {
-  const slot = program.io.get(name);
-  if (!slot) throw new MaclError('program', `the program has no input or result ${name}`);
-  return slot;
-}
-
-function checkCount(slot: IoSlot, name: string, found: number): void {
-  const count = slot.bytes / DTYPE_BYTES[slot.dtype];
-  if (found !== count) throw new MaclError('program', `${name}: expected ${count} numbers, found ${found}`);
-}
-
-function encode(dtype: DType, values: Numbers): Uint8Array {
-  const direct =
-    (dtype === 'f32' && isArrayOf(values, 'Float32Array')) ||
-    (dtype === 'f64' && isArrayOf(values, 'Float64Array')) ||
-    (dtype === 'i32' && isArrayOf(values, 'Int32Array'));
-  const typed = direct
-    ? values
-    : dtype === 'f64'
-      ? Float64Array.from(values)
-      : dtype === 'i32'
-        ? Int32Array.from(values)
-        : Float32Array.from(values);
-  return new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength);
-}
-
-function decode(dtype: DType, bytes: Uint8Array): Float32Array | Float64Array | Int32Array {
-  const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
-  const count = bytes.length / DTYPE_BYTES[dtype];
-  if (dtype === 'f64') return new Float64Array(aligned.buffer, aligned.byteOffset, count);
-  if (dtype === 'i32') return new Int32Array(aligned.buffer, aligned.byteOffset, count);
-  return new Float32Array(aligned.buffer, aligned.byteOffset, count);
+interface Loaded {
+  readonly program: LoadedProgram;
+  readonly staging: Staging;
 }
 
 export class Executor {
   private constructor(
     readonly backend: Backend,
     readonly session: Session,
-    private readonly loaded: ReadonlyMap<CompiledProgram, LoadedProgram>,
+    private readonly loaded: ReadonlyMap<CompiledProgram, Loaded>,
     private readonly stateBytes: number,
   ) {}
 
@@ -66,7 +37,7 @@ export class Executor {
     const sizes = sessionSizes(programs);
     const session = await backend.createSession({ ...sizes, store: Math.max(sizes.store, storeBytes) });
     try {
-      const loaded = new Map(programs.map((p) => [p, session.load(p.bytes)]));
+      const loaded = new Map(programs.map((p) => [p, { program: session.load(p.bytes), staging: new Staging(p) }]));
       session.write('state', 0, state);
       return new Executor(backend, session, loaded, state.length);
     } catch (error) {
@@ -75,33 +46,66 @@ export class Executor {
     }
   }
 
-  set(program: CompiledProgram, name: string, values: Numbers): void {
-    const slot = slotOf(program, name);
-    checkCount(slot, name, values.length);
-    this.session.write('io', slot.offset, encode(slot.dtype, values));
+  private of(program: CompiledProgram): Loaded {
+    const loaded = this.loaded.get(program);
+    if (!loaded) throw new MaclError('program', 'this program was not loaded into the session');
+    return loaded;
   }
 
-  get(program: CompiledProgram, name: string): Float32Array | Float64Array | Int32Array {
-    const slot = slotOf(program, name);
+  /**
+   * An input of the program's next runs, encoded as the program has it. While something runs only inputs of up to 1 MiB can
+   * be given; a larger one has no copy here and goes to the session at once, where the next run of another program may
+   * write over it.
+   */
+  set(program: CompiledProgram, name: string, values: Numbers): void {
+    const { staging } = this.of(program);
+    const slot = inputOf(staging, name);
+    if (staging.isStaged(slot)) return encodeInto(staging.inputBytes(slot), slot.dtype, values, name);
+    checkCount(slot.dtype, slot.bytes, values.length, name);
+    this.session.write('io', slot.offset, encode(slot.dtype, values, name));
+  }
+
+  /**
+   * Bytes that the store holds when the program runs, in place of those given before. They are not copied: until the next
+   * run of the program has begun they stay as they are.
+   */
+  setStore(program: CompiledProgram, bytes: readonly StoreBytes[]): void {
+    this.of(program).staging.store = bytes;
+  }
+
+  /** A result of the program's last run, or an input as it was given. */
+  get(program: CompiledProgram, name: string): Values {
+    const { staging } = this.of(program);
+    const slot = staging.slot(name);
+    const isResult = slot.role === 'result';
+    if (staging.isStaged(slot))
+      return decode(slot.dtype, isResult ? staging.resultBytes(slot, name) : staging.inputBytes(slot).slice());
+    if (isResult) staging.mustHaveRun(name);
     return decode(slot.dtype, this.session.read('io', slot.offset, slot.bytes));
   }
 
   /** As `set`, part by part: a large input takes longer than the event loop may wait. Nothing may run meanwhile. */
   async setSlowly(program: CompiledProgram, name: string, values: Float32Array, breath: Breather): Promise<void> {
-    const slot = slotOf(program, name);
+    const { staging } = this.of(program);
+    const slot = inputOf(staging, name);
+    if (staging.isStaged(slot)) return this.set(program, name, values);
+    checkCount(slot.dtype, slot.bytes, values.length, name);
     const size = DTYPE_BYTES[slot.dtype];
-    checkCount(slot, name, values.length);
     for (let at = 0; at < values.length; at += PART) {
-      this.session.write('io', slot.offset + at * size, encode(slot.dtype, values.subarray(at, at + PART)));
+      const part = encode(slot.dtype, values.subarray(at, at + PART), name);
+      this.session.write('io', slot.offset + at * size, part);
       if (breath.due()) await breath.breathe();
     }
   }
 
   /** As `get`, part by part, into an array of the caller's. Nothing may run meanwhile. */
   async getSlowly(program: CompiledProgram, name: string, out: Float32Array, breath: Breather): Promise<void> {
-    const slot = slotOf(program, name);
+    const { staging } = this.of(program);
+    const slot = staging.slot(name);
+    checkCount(slot.dtype, slot.bytes, out.length, name);
+    if (staging.isStaged(slot)) return out.set(this.get(program, name));
+    if (slot.role === 'result') staging.mustHaveRun(name);
     const size = DTYPE_BYTES[slot.dtype];
-    checkCount(slot, name, out.length);
     for (let at = 0; at < out.length; at += PART) {
       const count = Math.min(PART, out.length - at);
       out.set(decode(slot.dtype, this.session.read('io', slot.offset + at * size, count * size)), at);
@@ -120,12 +124,19 @@ export class Executor {
     return this.session.read('scratch', slot.offset, slot.bytes);
   }
 
-  /** @returns whether the commit phase ran */
+  /**
+   * Writes the program's input, runs it, reads its results. What is set after the call, before it has ended, is input of the
+   * next run.
+   * @returns whether the commit phase ran
+   */
   async run(program: CompiledProgram, options?: RunOptions): Promise<boolean> {
-    const loaded = this.loaded.get(program);
-    if (!loaded) throw new MaclError('program', 'this program was not loaded into the session');
-    writeConstants(this.session, program);
-    return (await this.session.run(loaded, options)).committed;
+    const { program: loaded, staging } = this.of(program);
+    for (const { offset, bytes } of staging.input) this.session.write('io', offset, bytes);
+    for (const { offset, bytes } of staging.store) this.session.write('store', offset, bytes);
+    staging.began();
+    const { committed } = await this.session.run(loaded, options);
+    staging.ended(staging.resultStretches.map(({ offset, bytes }) => this.session.read('io', offset, bytes)));
+    return committed;
   }
 
   /** Bytes of the state from where the session keeps it. */
@@ -145,4 +156,10 @@ export class Executor {
   close(): Promise<void> {
     return this.session.close();
   }
+}
+
+function inputOf(staging: Staging, name: string): IoSlot {
+  const slot = staging.slot(name);
+  if (slot.role === 'input') return slot;
+  throw new MaclError('program', `${name} is a ${slot.role} of the program, no input`, { field: name });
 }

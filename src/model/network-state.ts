@@ -1,13 +1,15 @@
 /**
- * State by name: initial values, and the way between a session's `state` segment and safetensors (PyTorch's layouts on
- * both sides, so it is a copy).
+ * State by name: initial values, and the way between a session's `state` segment and safetensors tensors (PyTorch's layouts
+ * on both sides, so it is a copy). No Node modules; files are `state-files.ts`'s.
  */
-import { freeBytes } from '../backend/limits-node.js';
+import type { Host } from '../backend/types.js';
 import { Breather } from '../breathe.js';
+import { FLOAT32_MAX } from '../half.js';
 import { Draws, PURPOSE } from '../philox.js';
-import { PIECE_BYTES, type OpenSafetensors } from '../data/files.js';
-import { asFloat32, asFloat64, type RawTensor, type TensorEntry, type TensorStream } from '../data/safetensors.js';
-import { fileError, MaclError, memoryError } from '../errors.js';
+import { asFloat32, asFloat64, SAFETENSORS_DTYPES, type RawTensor } from '../data/safetensors.js';
+import { MaclError, memoryError } from '../errors.js';
+import { encodeInto, viewOf, type Values } from '../graph/codec.js';
+import { DTYPE_BYTES } from '../graph/types.js';
 import { addressOfEntry, type StateEntry, type StateTable } from '../nn/state.js';
 import { counted } from '../words.js';
 
@@ -18,19 +20,20 @@ export const CHECKPOINT_ROLES = ['parameter', 'statistic', 'moment', 'counter'] 
 export const MODEL_ROLES = ['parameter', 'statistic'] as const satisfies readonly StateRole[];
 const KAIMING_SLOPE = 0.01;
 
-/** Typed view of an entry in the state's bytes. */
-function viewOf(table: StateTable, entry: StateEntry, state: Uint8Array): Float32Array | Float64Array {
+/** An entry's bytes in the state's. */
+function bytesOf(table: StateTable, entry: StateEntry, state: Uint8Array): Uint8Array {
   const { offset, bytes } = addressOfEntry(table, entry);
-  const at = state.byteOffset + offset;
-  return entry.tensor.dtype === 'f64'
-    ? new Float64Array(state.buffer, at, bytes / 8)
-    : new Float32Array(state.buffer, at, bytes / 4);
+  return state.subarray(offset, offset + bytes);
 }
 
-/** The whole state segment, all zero. @throws MaclError `memory` where it does not fit */
-export function emptyState({ bytes }: Pick<StateTable, 'bytes'>): Uint8Array {
+/** Typed view of an entry in the state's bytes. */
+export const viewOfEntry = (table: StateTable, entry: StateEntry, state: Uint8Array): Values =>
+  viewOf(entry.tensor.dtype, bytesOf(table, entry, state));
+
+/** The whole state segment, all zero, in the host's memory. @throws MaclError `memory` where it does not fit */
+export function emptyState({ bytes }: Pick<StateTable, 'bytes'>, host: Host): Uint8Array {
   const what = "the network's weights and optimiser state";
-  const free = freeBytes();
+  const free = host.hostFreeBytes;
   if (bytes > free) throw memoryError(what, bytes, free);
   try {
     return new Uint8Array(bytes);
@@ -40,10 +43,10 @@ export function emptyState({ bytes }: Pick<StateTable, 'bytes'>): Uint8Array {
 }
 
 /** The whole state segment at step 0: Kaiming normal with a = 0.01 and so on, from counter-based draws of the seed. */
-export function initialState(table: StateTable, seed: number): Uint8Array {
-  const state = emptyState(table);
+export function initialState(table: StateTable, seed: number, host: Host): Uint8Array {
+  const state = emptyState(table, host);
   table.entries.forEach((entry, index) => {
-    const values = viewOf(table, entry, state);
+    const values = viewOfEntry(table, entry, state);
     const draws = new Draws(seed, 0, index, PURPOSE.weights);
     const { init } = entry;
     if (init.kind === 'constant') values.fill(init.value);
@@ -66,100 +69,10 @@ export function stateTensors(
   const out = new Map<string, RawTensor>();
   for (const entry of table.entries) {
     if (!roles.includes(entry.role)) continue;
-    const { offset, bytes } = addressOfEntry(table, entry);
-    const dtype = entry.tensor.dtype === 'f64' ? 'F64' : 'F32';
-    out.set(entry.name, { dtype, shape: [...entry.shape], bytes: state.slice(offset, offset + bytes) });
+    const dtype = SAFETENSORS_DTYPES[entry.tensor.dtype];
+    out.set(entry.name, { dtype, shape: [...entry.shape], bytes: bytesOf(table, entry, state).slice() });
   }
   return out;
-}
-
-/** Reads bytes of a session's state. */
-export type ReadState = (offset: number, bytes: number) => Uint8Array;
-
-const isFiniteIn = (piece: Uint8Array, dtype: RawTensor['dtype']): boolean => {
-  const aligned = piece.byteOffset % 8 === 0 ? piece : piece.slice();
-  const { buffer, byteOffset, byteLength } = aligned;
-  const values =
-    dtype === 'F64'
-      ? new Float64Array(buffer, byteOffset, byteLength / 8)
-      : new Float32Array(buffer, byteOffset, byteLength / 4);
-  return values.every(Number.isFinite);
-};
-
-/**
- * Entries of some roles as tensors that are read from the session piece by piece while they are written: saving takes no
- * memory that the plan does not know of. Throws `nonfinite` while writing, so that nothing of it is kept.
- */
-export function stateStreams(
-  table: StateTable,
-  read: ReadState,
-  roles: readonly StateRole[],
-  when: string,
-): Map<string, TensorStream> {
-  const out = new Map<string, TensorStream>();
-  for (const entry of table.entries) {
-    if (!roles.includes(entry.role)) continue;
-    const { offset, bytes } = addressOfEntry(table, entry);
-    const dtype = entry.tensor.dtype === 'f64' ? 'F64' : 'F32';
-    const pieces = function* (): Iterable<Uint8Array> {
-      for (let at = 0; at < bytes; at += PIECE_BYTES) {
-        const piece = read(offset + at, Math.min(PIECE_BYTES, bytes - at));
-        if (!isFiniteIn(piece, dtype))
-          throw new MaclError('nonfinite', `${entry.name} is not finite ${when}: nothing was saved`);
-        yield piece;
-      }
-    };
-    out.set(entry.name, { dtype, shape: [...entry.shape], byteLength: bytes, pieces });
-  }
-  return out;
-}
-
-/** Tensors of a file that are copied piece by piece into another one. */
-export function fileStreams(
-  table: StateTable,
-  from: OpenSafetensors,
-  roles: readonly StateRole[],
-): Map<string, TensorStream> {
-  checkTensors(table, tensorsByName(from), roles, from.file);
-  return new Map(
-    from.entries.map((entry) => {
-      const { name, dtype, shape, start, end } = entry;
-      return [name, { dtype, shape, byteLength: end - start, pieces: () => from.pieces(entry) }];
-    }),
-  );
-}
-
-const tensorsByName = ({ entries }: OpenSafetensors) => new Map(entries.map((e) => [e.name, e]));
-
-/**
- * Reads every entry of some roles from a file of ours into the state, with no second copy of either. Throws `file` where
- * a value is not finite: nothing that was saved is.
- */
-export async function readStateFile(
-  table: StateTable,
-  state: Uint8Array,
-  from: OpenSafetensors,
-  roles: readonly StateRole[],
-): Promise<void> {
-  const found = tensorsByName(from);
-  checkTensors(table, found, roles, from.file);
-  for (const entry of table.entries) {
-    if (!roles.includes(entry.role)) continue;
-    const tensor = found.get(entry.name) as TensorEntry;
-    const { offset } = addressOfEntry(table, entry);
-    const dtype = entry.tensor.dtype === 'f64' ? 'F64' : 'F32';
-    // A run that goes on in the other precision converts a tensor at a time.
-    const same = tensor.dtype === dtype;
-    const target = same ? state.subarray(offset) : new Uint8Array(tensor.end - tensor.start);
-    let at = 0;
-    for await (const piece of from.pieces(tensor)) {
-      target.set(piece, at);
-      at += piece.length;
-    }
-    if (!same) setEntry(table, state, entry, { dtype: tensor.dtype, shape: tensor.shape, bytes: target });
-    if (!viewOf(table, entry, state).every(Number.isFinite))
-      throw fileError(from.file, entry.name, 'has values that are not finite');
-  }
 }
 
 /** Names that files from PyTorch may have and that mean nothing here. */
@@ -178,12 +91,12 @@ export function setEntry(table: StateTable, state: Uint8Array, entry: StateEntry
       },
     );
   }
+  const { dtype } = entry.tensor;
   // float32 stays as it is on the way; only a wider type is rounded.
-  viewOf(table, entry, state).set(entry.tensor.dtype === 'f64' ? asFloat64(tensor) : asFloat32(tensor));
+  const values = dtype === 'f32' ? asFloat32(tensor, entry.name) : asFloat64(tensor, entry.name);
+  encodeInto(bytesOf(table, entry, state), dtype, values, entry.name);
 }
 
-/** The largest number that the kernels compute with. */
-const FLOAT32_MAX = 3.4028234663852886e38;
 const BLOCK = 1 << 16;
 
 /**
@@ -252,10 +165,11 @@ export async function weightsState(
   table: StateTable,
   tensors: ReadonlyMap<string, RawTensor>,
   file: string,
+  host: Host,
 ): Promise<Uint8Array> {
   const roles: readonly StateRole[] = ['parameter', 'statistic'];
   checkTensors(table, tensors, roles, file);
-  const state = emptyState(table);
+  const state = emptyState(table, host);
   const breath = new Breather();
   for (const entry of table.entries) {
     if (!roles.includes(entry.role)) continue;
@@ -270,11 +184,12 @@ export function gradientTensors(table: StateTable, flat: Uint8Array): Map<string
   const out = new Map<string, RawTensor>();
   for (const entry of table.entries) {
     if (entry.role !== 'parameter') continue;
-    const size = entry.tensor.dtype === 'f64' ? 8 : 4;
+    const { dtype } = entry.tensor;
+    const size = DTYPE_BYTES[dtype];
     const start = (entry.tensor.view?.offset ?? 0) * size;
     const count = entry.shape.reduce((p, s) => p * s, 1);
     out.set(`grad.${entry.name}`, {
-      dtype: size === 8 ? 'F64' : 'F32',
+      dtype: SAFETENSORS_DTYPES[dtype],
       shape: [...entry.shape],
       bytes: flat.slice(start, start + count * size),
     });

@@ -5,7 +5,7 @@
 import { asFloat64, rawTensor, type RawTensor } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
 import type { StateEntry, StateTable } from '../nn/state.js';
-import type { LoadedModel } from './model-file.js';
+import type { LoadedModel } from './description.js';
 import { isIgnoredName, setEntry } from './network-state.js';
 import { counted } from '../words.js';
 

@@ -15,9 +15,9 @@ import { declareSegmentNetwork } from '../methods/network.js';
 import { buildInference } from '../methods/segment.js';
 import { predictVolume, predictVolumeBytes, spacingMap, type AxisMap } from '../segment/sliding.js';
 import { Executor } from '../model/executor.js';
-import { mirrorAxesOf, type LoadedModel } from '../model/model-file.js';
+import { mirrorAxesOf, type LoadedModel } from '../model/description.js';
 import { weightsState } from '../model/network-state.js';
-import { fillTile } from './tile.js';
+import { fillTile, runTile } from './tile.js';
 import type { Turns } from './turns.js';
 
 export interface WindowOptions {
@@ -47,7 +47,7 @@ export class Network {
     await breath.breathe();
     const program = compile(graph, backend, net.state, 0);
     await breath.breathe();
-    const state = await weightsState(net.state, model.tensors, model.file);
+    const state = await weightsState(net.state, model.tensors, model.file, backend.info);
     await breath.breathe();
     return new Network(model, await Executor.open(backend, [program], state), program, turns);
   }
@@ -78,7 +78,13 @@ export class Network {
     const { signal, name } = options;
     const { sliceAxis, spacingMm, patch: tile } = config.data;
     const rules = volume.channels === 1 ? normalization.slice(0, 1) : normalization;
-    const prepared = await prepareVolume(volume, { spacingMm, normalize: rules, sliceAxis }, name, signal);
+    const prepared = await prepareVolume(
+      volume,
+      { spacingMm, normalize: rules, sliceAxis },
+      name,
+      this.executor.backend.info.hostFreeBytes,
+      signal,
+    );
     for (const words of prepared.warnings) options.onWarning?.(words);
     const { original, shape } = prepared;
     const voxels = tile[0] * tile[1] * tile[2];
@@ -100,7 +106,7 @@ export class Network {
         runTile: async (start, mirrored) => {
           const { inChannels } = config.model;
           await fillTile(input, prepared.image, prepared.channels, inChannels, shape, tile, start, mirrored, breath);
-          await this.turns.take(signal, () => this.runTile(input, logits, signal, breath));
+          await this.turns.take(signal, () => runTile(this.executor, this.program, input, logits, breath, signal));
           return logits;
         },
         ...(options.onProgress ? { onProgress: options.onProgress } : {}),
@@ -112,12 +118,6 @@ export class Network {
       const words = `${name}: ${error.message}: its voxels, or the weights of ${file}, are beyond what float32 can multiply`;
       throw new MaclError('nonfinite', words, { ...error.details, file: name }, { cause: error });
     }
-  }
-
-  private async runTile(input: Float32Array, out: Float32Array, signal: AbortSignal, breath: Breather): Promise<void> {
-    await this.executor.setSlowly(this.program, 'x', input, breath);
-    await this.executor.run(this.program, { signal });
-    await this.executor.getSlowly(this.program, 'logits', out, breath);
   }
 
   close(): Promise<void> {

@@ -11,7 +11,7 @@ import { Breather } from '../breathe.js';
 import { asFileError, makeFolder, systemCode, temporaryName } from '../data/files.js';
 import { readSeal } from '../data/nifti/read-seal.js';
 import { MaclError } from '../errors.js';
-import { modelMetadata, type LoadedModel } from '../model/model-file.js';
+import { modelMetadata, type LoadedModel } from '../model/description.js';
 import { NIFTI, PROBABILITIES, type PredictCase } from './cases.js';
 
 /** A case and the files that come of it. */

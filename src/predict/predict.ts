@@ -6,7 +6,7 @@ import { badCasesError } from '../data/prepare/dataset.js';
 import { writeNifti } from '../data/nifti/index.js';
 import { MaclError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
-import { mirrorAxesOf, type LoadedModel } from '../model/model-file.js';
+import { mirrorAxesOf, type LoadedModel } from '../model/description.js';
 import { listCases, type PredictCase } from './cases.js';
 import { planOutputs, sealOf, type PlannedCase } from './outputs.js';
 import { Predictor } from './predictor.js';

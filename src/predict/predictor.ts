@@ -3,18 +3,17 @@
  * with every tile, so that a small volume does not wait behind a large one. Volumes are typed arrays with a grid; files are
  * in `predict.ts`.
  */
-import { freeBytes } from '../backend/limits-node.js';
-import type { Backend } from '../backend/types.js';
+import type { Backend, Host } from '../backend/types.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { Breather, throwIfAborted } from '../breathe.js';
-import { LARGEST, NOT_FINITE } from '../data/nifti/index.js';
 import { axisOrder, permuteVoxels } from '../data/prepare/steps.js';
-import type { Volume } from '../volume.js';
+import { FLOAT32_MAX } from '../half.js';
+import { NOT_FINITE, type Volume } from '../volume.js';
 import { MaclError, memoryError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import { isArrayOf } from '../realm.js';
 import { keepLargestComponents } from '../segment/components.js';
-import { mirrorAxesOf, type LoadedModel, type ModelClass } from '../model/model-file.js';
+import { mirrorAxesOf, type LoadedModel, type ModelClass } from '../model/description.js';
 import { Network, type WindowOptions } from './network.js';
 import { largestOf, RowMean } from './row-mean.js';
 import { Turns, untilAborted } from './turns.js';
@@ -96,6 +95,8 @@ export class Predictor {
   private constructor(
     private readonly networks: readonly Network[],
     private readonly maxQueue: number,
+    /** Of whose memory volumes, labels and probabilities are. */
+    readonly host: Host,
   ) {}
 
   /**
@@ -112,7 +113,7 @@ export class Predictor {
     const networks: Network[] = [];
     try {
       for (const model of models) networks.push(await Network.open(model, backend, turns));
-      return new Predictor(networks, maxQueue);
+      return new Predictor(networks, maxQueue, backend.info);
     } catch (error) {
       await Promise.allSettled(networks.map((n) => n.close()));
       throw error;
@@ -255,7 +256,7 @@ export class Predictor {
     for (;;) {
       const others = [...this.calls].filter((other) => other !== call && other.reservedBytes > 0);
       const reserved = others.reduce((sum, other) => sum + other.reservedBytes, 0);
-      const free = freeBytes();
+      const free = this.host.hostFreeBytes;
       if (needed + reserved <= free || (others.length === 0 && needed <= free)) break;
       if (others.length === 0) {
         const file = options.name;
@@ -279,7 +280,7 @@ export class Predictor {
       for (const call of this.calls)
         if (call.callbackSince !== null && performance.now() - call.callbackSince > CALLBACK_GRACE_MS)
           call.stop(new MaclError('aborted', 'it was closed while onProbabilities had not settled'));
-      let timer: NodeJS.Timeout | undefined;
+      let timer: ReturnType<typeof setTimeout> | undefined;
       const soon = new Promise<void>((resolve) => (timer = setTimeout(resolve, CALLBACK_GRACE_MS / 20)));
       await Promise.race([Promise.all([...this.calls].map((call) => call.done)), soon]);
       clearTimeout(timer);
@@ -319,7 +320,7 @@ async function finiteVolume(volume: Volume, rule: 'refuse' | 'zero', name: strin
   for (let start = 0; start < voxels.length; start += BLOCK) {
     const end = Math.min(start + BLOCK, voxels.length);
     for (let i = start; i < end; i++) {
-      if (Math.abs(voxels[i]!) <= LARGEST) continue;
+      if (Math.abs(voxels[i]!) <= FLOAT32_MAX) continue;
       found++;
       if (rule === 'zero') (zeroed ??= voxels.slice())[i] = 0;
     }

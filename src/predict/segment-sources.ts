@@ -1,5 +1,5 @@
 /** One volume from its files (or bytes of files) to labels in the first file's own order of voxels, ready to be written. */
-import { freeBytes } from '../backend/limits-node.js';
+import type { Host } from '../backend/types.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
 import { readImages } from '../data/case-io.js';
@@ -15,7 +15,7 @@ import {
 import type { Volume } from '../volume.js';
 import { memoryError } from '../errors.js';
 import { labelValues, type LabelArray } from '../segment/label-values.js';
-import type { LoadedModel } from '../model/model-file.js';
+import type { LoadedModel } from '../model/description.js';
 import type { Predictor, SegmentOptions } from './predictor.js';
 
 export interface SegmentSourcesOptions extends Omit<SegmentOptions, 'onProbabilities'> {
@@ -45,7 +45,9 @@ export function segmentSources(
     const { signal } = call;
     const { like, volume, orientation } = await readVolume(sources, { ...options, signal });
     const count = volume.grid.shape[0] * volume.grid.shape[1] * volume.grid.shape[2];
-    const out = options.probabilities ? probabilityVoxels(count * classes.length, options.name) : undefined;
+    const out = options.probabilities
+      ? probabilityVoxels(count * classes.length, options.name, predictor.host)
+      : undefined;
     const breath = new Breather(signal);
     const labels = await predictor.segmentIn(call, volume, {
       ...options,
@@ -59,8 +61,8 @@ export function segmentSources(
 }
 
 /** Two of these are held at once: as they are made, and turned to the file's order. */
-function probabilityVoxels(length: number, file: string): Float32Array {
-  const [needed, free] = [2 * 4 * length, freeBytes()];
+function probabilityVoxels(length: number, file: string, host: Host): Float32Array {
+  const [needed, free] = [2 * 4 * length, host.hostFreeBytes];
   if (needed > free) throw memoryError(`${file}: its probabilities`, needed, free, { file });
   return new Float32Array(length);
 }

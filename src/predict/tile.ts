@@ -1,6 +1,22 @@
-/** One tile of a prepared volume as a network's input. */
+/** One tile of a prepared volume as a network's input, and what the network says of it. */
 import type { Breather } from '../breathe.js';
+import type { CompiledProgram } from '../graph/compile.js';
+import type { Executor } from '../model/executor.js';
 import type { Triple } from '../volume.js';
+
+/** Fills `logits` [d, h, w, class] from `input` [d, h, w, C]; the event loop has its turns. Nothing else may run meanwhile. */
+export async function runTile(
+  executor: Executor,
+  inference: CompiledProgram,
+  input: Float32Array,
+  logits: Float32Array,
+  breath: Breather,
+  signal?: AbortSignal,
+): Promise<void> {
+  await executor.setSlowly(inference, 'x', input, breath);
+  await executor.run(inference, signal ? { signal } : {});
+  await executor.getSlowly(inference, 'logits', logits, breath);
+}
 
 /**
  * Copies one tile of [C, D, H, W] into [d, h, w, C], mirrored along some axes, zeros outside the volume. An image of one

@@ -36,7 +36,7 @@ export async function runStep(input: StepInput): Promise<Map<string, RawTensor>>
   const { config, backend } = input;
   const build = config.task === 'pretrain' ? pretrainProgram(input, config) : finetuneProgram(input, config);
   const { program, state, values } = build;
-  const segment = await weightsState(state, input.weights, input.files.weights);
+  const segment = await weightsState(state, input.weights, input.files.weights, backend.info);
   const executor = await Executor.open(backend, [program], segment);
   try {
     for (const [name, numbers] of values) executor.set(program, name, numbers);

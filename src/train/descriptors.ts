@@ -1,26 +1,39 @@
-/** Writes the descriptors of a step's samples: where each view's volume lies, and how it is warped. */
+/**
+ * Makes the samples of a step ready: descriptors that say where each view's volume lies and how it is warped, and the boxes
+ * of volumes that are not resident. Nothing of the session is touched, so another step may run meanwhile.
+ */
 import { relativeTo } from '../data/sampling/affine.js';
 import type { Triple } from '../volume.js';
 import { MaclError } from '../errors.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import { WARP_WORDS, writeDescriptor, type WarpParams } from '../ops/index.js';
 import type { Executor } from '../model/executor.js';
-import type { VolumeStore } from './volume-store.js';
+import type { StepBoxes, VolumeStore } from './volume-store.js';
 
 type NamedWarp = readonly [name: string, warp: WarpParams];
 
 export class DescriptorWriter {
   private readonly words = new Map<string, Float64Array>();
+  private readonly boxes: StepBoxes;
 
-  /** @param channels of the network; a volume with one channel serves them all */
+  /**
+   * Takes the memory of a step's boxes.
+   * @param channels of the network; a volume with one channel serves them all
+   * @throws MaclError `memory`
+   */
   constructor(
     private readonly executor: Executor,
     private readonly program: CompiledProgram,
     private readonly store: VolumeStore,
     private readonly channels: number,
-  ) {}
+  ) {
+    this.boxes = store.boxes(executor.backend.info.hostFreeBytes);
+  }
 
-  /** Views of sample n out of one case, and its labels where an input for them is named. */
+  /**
+   * Views of sample n out of one case, and its labels where an input for them is named. Once `flush` was called the program
+   * must have begun to run before the next step's samples come.
+   */
   async sample(
     n: number,
     caseIndex: number,
@@ -29,6 +42,7 @@ export class DescriptorWriter {
     labels?: NamedWarp,
   ): Promise<void> {
     const place = await this.store.place(
+      this.boxes,
       n,
       caseIndex,
       [...views, ...(labels ? [labels] : [])].map(([, w]) => w.affine),
@@ -56,7 +70,9 @@ export class DescriptorWriter {
     return words;
   }
 
+  /** Gives the samples to the executor: they are the input of the program's next run. */
   flush(): void {
     for (const [name, words] of this.words) this.executor.set(this.program, name, words);
+    this.executor.setStore(this.program, this.boxes.filled);
   }
 }

@@ -19,7 +19,8 @@ import { labelArrayType } from '../segment/label-values.js';
 import { checkSameCases, finetuneCases, withoutTwins } from './cases.js';
 import { configFor } from '../model/config-file.js';
 import { DescriptorWriter } from './descriptors.js';
-import { loadModel, type LoadedModel } from '../model/model-file.js';
+import type { LoadedModel } from '../model/description.js';
+import { loadModel } from '../model/model-file.js';
 import { initialState } from '../model/network-state.js';
 import type { RunRecord } from './run-record.js';
 import { finetunePlan, inspectCases, prepareCases, DATA_OPTIONS, type DataOptions } from './setup.js';
@@ -184,7 +185,7 @@ async function assemble(
     record,
     state: net.state,
     async begin() {
-      const state = initialState(net.state, seed);
+      const state = initialState(net.state, seed, backend.info);
       if (record.init !== null) {
         const init = await loadModel(record.init);
         const transfer = transferWeights(net.state, state, init);

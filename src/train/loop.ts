@@ -6,7 +6,9 @@ import { MaclError } from '../errors.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import type { Executor } from '../model/executor.js';
-import { CHECKPOINT_ROLES, stateStreams } from '../model/network-state.js';
+import { InputAhead } from './input-ahead.js';
+import { CHECKPOINT_ROLES } from '../model/network-state.js';
+import { stateStreams } from '../model/state-files.js';
 import { collapsedLevels, collapseWarning, REPRESENTATION_EVERY, type Representation } from './representation.js';
 import type { RunFolder } from './run-folder.js';
 import { learningRate, type Schedule } from './schedule.js';
@@ -52,9 +54,12 @@ export interface Loop {
   /** Steps skipped before this run went on. */
   readonly skipped?: number;
   readonly folder: RunFolder;
-  /** Writes the step's input (all but `lr`). */
-  writeInput(step: number): void | Promise<void>;
-  /** Looks at the features as the weights are now; called before some steps, and before their input is written. */
+  /**
+   * Makes a step's input ready (all but `lr`), for the program's next run. Called while the step before runs, so it touches
+   * nothing of the session but `Executor.set` and `setStore`; each step once, one after the other.
+   */
+  prepareInput(step: number): void | Promise<void>;
+  /** Looks at the features as the weights are now; called before some steps, while nothing else runs. */
   readonly represent?: (() => Promise<Representation>) | undefined;
   /** Called after every `validateEvery` steps and after the last, before the checkpoint of that step. */
   readonly validate?: ((step: number) => Promise<void>) | undefined;
@@ -74,7 +79,10 @@ export interface Represented {
   readonly last: Representation;
 }
 
-/** Runs to the last step. On an abort saves the last finished step and throws MaclError `aborted`. */
+/**
+ * Runs to the last step. On an abort saves the last finished step and throws MaclError `aborted`; likewise where a step's
+ * input cannot be had, with the error of that.
+ */
 export async function trainLoop(loop: Loop): Promise<{ skipped: number; represented: Represented | undefined }> {
   const { executor, program, schedule, folder } = loop;
   const watch = new Watchdog(loop.onWarning ?? (() => undefined), loop.firstBottleneck, loop.firstRepresentation);
@@ -93,6 +101,8 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
     saved = -1;
   };
   const pace = new Pace(loop.batch);
+  const ahead = new InputAhead((step) => loop.prepareInput(step));
+  let noInput: unknown = null;
   let saved = loop.startStep;
   try {
     // A run that was stopped inside a validation goes on with it.
@@ -102,9 +112,14 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
       const lr = learningRate(schedule, done);
       const look = done % REPRESENTATION_EVERY === 0 || done === schedule.steps - 1;
       const representation = look ? await loop.represent?.() : undefined;
-      await loop.writeInput(done);
+      await ahead.ready(done).catch((error: unknown) => {
+        noInput = error;
+        throw error;
+      });
       executor.set(program, 'lr', [lr]);
-      const committed = await executor.run(program, loop.signal ? { signal: loop.signal } : {});
+      const running = executor.run(program, loop.signal ? { signal: loop.signal } : {});
+      if (done + 1 < schedule.steps) ahead.begin(done + 1);
+      const committed = await running;
       done++;
       const results = Object.fromEntries(loop.results.map((name) => [name, executor.scalar(program, name)]));
       skippedInARow = committed ? 0 : skippedInARow + 1;
@@ -145,9 +160,12 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
     }
     return { skipped, represented: watch.represented };
   } catch (error) {
-    const keep = error instanceof MaclError && (error.code === 'aborted' || error.code === 'nonfinite');
+    // Reading ahead ends before the caller closes what it reads from.
+    await ahead.settle();
+    const stops = error instanceof MaclError && (error.code === 'aborted' || error.code === 'nonfinite');
+    const keep = stops || (noInput !== null && error === noInput);
     if (keep && saved !== done && done > 0) await save();
-    throw keep && error.code === 'aborted' ? stopped(done, error) : error;
+    throw stops && error.code === 'aborted' ? stopped(done, error) : error;
   } finally {
     await folder.flushLog();
   }

@@ -30,7 +30,8 @@ export interface PaceOptions {
   readonly inference: CompiledProgram | undefined;
   readonly config: ResolvedConfig;
   readonly startStep: number;
-  writeInput(step: number): void | Promise<void>;
+  /** As the loop's. */
+  prepareInput(step: number): void | Promise<void>;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -50,7 +51,7 @@ export async function measurePace(o: PaceOptions): Promise<Pace> {
     return (performance.now() - from) / 1000;
   };
   try {
-    await o.writeInput(startStep);
+    await o.prepareInput(startStep);
     executor.set(program, 'lr', [0]);
     let stepSeconds = await timed(program);
     // The first touches all memory for the first time.

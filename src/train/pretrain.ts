@@ -141,7 +141,7 @@ function assemble(
   return {
     record,
     state: net.state,
-    begin: () => initialState(net.state, seed),
+    begin: () => initialState(net.state, seed, backend.info),
     program,
     others: [probe],
     results: PRETRAIN_RESULTS.filter((n) => n !== 'guard'),

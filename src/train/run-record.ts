@@ -9,7 +9,7 @@ import { mergeConfig } from '../config/merge.js';
 import type { ConfigInput, ResolvedConfig } from '../settings/types.js';
 import type { CaseSplit } from './cases.js';
 import { isRecord } from '../model/config-file.js';
-import { checkDescription, type ModelDescription } from '../model/model-file.js';
+import { checkDescription, type ModelDescription } from '../model/description.js';
 
 export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends ModelDescription<C> {
   readonly format: 1;

@@ -12,7 +12,7 @@ import { badCasesError, prepareDataset, type PreparedDataset } from '../data/pre
 import { MaclError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import type { OnEvent } from './events.js';
-import type { LoadedModel, ModelDescription } from '../model/model-file.js';
+import type { LoadedModel, ModelDescription } from '../model/description.js';
 
 export interface DataOptions {
   /** Folder of a raw dataset, or a table of cases (.csv, .tsv). */

@@ -3,7 +3,7 @@
  * loop, the model at the end. The two differ in how a step is built, fed and validated: see `pretrain.ts`, `finetune.ts`.
  */
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
-import type { Backend } from '../backend/types.js';
+import type { Backend, Host } from '../backend/types.js';
 import { settingPaths } from '../config/index.js';
 import type { ConfigInput, ResolvedConfig } from '../settings/types.js';
 import type { Dataset } from '../data/dataset.js';
@@ -17,9 +17,10 @@ import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
 import { Executor } from '../model/executor.js';
 import { trainLoop, type Represented } from './loop.js';
-import { modelMetadata } from '../model/model-file.js';
+import { modelMetadata } from '../model/description.js';
 import { describeRepresentation, type Representation } from './representation.js';
-import { CHECKPOINT_ROLES, emptyState, MODEL_ROLES, readStateFile, stateStreams } from '../model/network-state.js';
+import { CHECKPOINT_ROLES, emptyState, MODEL_ROLES } from '../model/network-state.js';
+import { readStateFile, stateStreams } from '../model/state-files.js';
 import { RunFolder } from './run-folder.js';
 import { checkResume, checkSameVolumes, readRecord, volumesOf, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
@@ -72,7 +73,7 @@ export interface Training<C extends ResolvedConfig> {
   /** The cases that are held out for validation. */
   readonly heldCases: readonly PreparedCase[];
   readonly boxVoxels: StoreOptions['boxVoxels'];
-  /** Makes what writes each step's input. */
+  /** Makes what makes each step's input ready, while another step runs. */
   feed(executor: Executor, store: VolumeStore): (step: number) => void | Promise<void>;
   /** Makes what looks at the features; pre-training only. */
   represent?(executor: Executor, store: VolumeStore): () => Promise<Representation>;
@@ -169,14 +170,14 @@ async function train<C extends ResolvedConfig>(
   });
   if (!storePlan.resident)
     onEvent({ kind: 'note', message: `the volumes do not fit into memory: each step reads its boxes from disk` });
-  const { session, startStep, resumed } = await openState(t, folder, options, async (initial, from) => {
+  const { session, startStep, resumed } = await openState(t, backend.info, folder, options, async (initial, from) => {
     const opened = await Executor.open(backend, programs, initial, storePlan.bytes);
     try {
       const volumeStore = await VolumeStore.open(opened.session, t.cases, storePlan, options.signal);
       const feed = t.feed(opened, volumeStore);
       if (from < config.train.steps) {
         const [inference] = t.heldCases.length > 0 ? t.others : [];
-        const measure = { executor: opened, program, inference, config, startStep: from, writeInput: feed };
+        const measure = { executor: opened, program, inference, config, startStep: from, prepareInput: feed };
         const pace = await measurePace({ ...measure, signal: options.signal });
         opened.writeState(initial);
         const tiles = tilesOf(
@@ -226,7 +227,7 @@ async function train<C extends ResolvedConfig>(
           : (JSON.parse(resumed['firstRepresentation']) as Representation),
       folder,
       represent: t.represent?.(executor, store),
-      writeInput: feed,
+      prepareInput: feed,
       validate: validation ? (step) => validation.run(step) : undefined,
       ...(validation ? { validateEvery: config.train.valEvery > 0 ? config.train.valEvery : config.train.steps } : {}),
       validatedStep,
@@ -267,13 +268,16 @@ interface OpenedState<T> {
 /** The state at the beginning, or of the newest whole checkpoint, in a session. The copy outside it ends here. */
 async function openState<T>(
   t: Training<ResolvedConfig>,
+  host: Host,
   folder: RunFolder,
   { resume = false, onEvent }: RunOptions,
   open: (initial: Uint8Array, startStep: number) => Promise<T>,
 ): Promise<OpenedState<T>> {
   const damaged = (error: MaclError) =>
     onEvent?.({ kind: 'warning', message: `passed over a damaged checkpoint: ${error.message}` });
-  const checkpoint = resume ? await folder.newestCheckpoint(damaged, (file) => restore(t.record, t.state, file)) : null;
+  const checkpoint = resume
+    ? await folder.newestCheckpoint(damaged, (file) => restore(t.record, t.state, file, host))
+    : null;
   if (checkpoint) {
     const session = await open(checkpoint.contents, checkpoint.step);
     return { session, startStep: checkpoint.step, resumed: checkpoint.metadata };
@@ -283,11 +287,11 @@ async function openState<T>(
 }
 
 /** A checkpoint's state. Throws `config` for one of another run, `file` where it is damaged. */
-async function restore(record: RunRecord, state: StateTable, open: OpenSafetensors): Promise<Uint8Array> {
+async function restore(record: RunRecord, state: StateTable, open: OpenSafetensors, host: Host): Promise<Uint8Array> {
   const { file, metadata } = open;
   if (metadata['macl.config'] !== modelMetadata(record)['macl.config'])
     throw new MaclError('config', `${file}: was saved by a run of another configuration`, { file });
-  const bytes = emptyState(state);
+  const bytes = emptyState(state, host);
   await readStateFile(state, bytes, open, CHECKPOINT_ROLES);
   return bytes;
 }

@@ -9,15 +9,15 @@ import { fromHalf } from '../half.js';
 import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
-import { isArrayOf } from '../realm.js';
 import { predictVolume } from '../segment/sliding.js';
 import type { OnEvent } from './events.js';
 import type { Executor } from '../model/executor.js';
-import { modelMetadata } from '../model/model-file.js';
-import { fileStreams, MODEL_ROLES, stateStreams } from '../model/network-state.js';
+import { modelMetadata } from '../model/description.js';
+import { MODEL_ROLES } from '../model/network-state.js';
+import { fileStreams, stateStreams } from '../model/state-files.js';
 import type { RunFolder } from './run-folder.js';
 import type { RunRecord } from './run-record.js';
-import { fillTile } from '../predict/tile.js';
+import { fillTile, runTile } from '../predict/tile.js';
 import type { Validation } from './trainer.js';
 import { fileError, type MaclError } from '../errors.js';
 
@@ -111,17 +111,17 @@ async function segment(o: ValidationOptions, c: LoadedCase): Promise<Uint8Array>
   const image = c.dtype === 'fp16' ? fromHalf(c.image as Uint16Array) : Float32Array.from(c.image, (v) => v * c.scale);
   const tile = data.patch;
   const breath = new Breather(o.signal);
-  const input = new Float32Array(tile[0] * tile[1] * tile[2] * model.inChannels);
+  const voxels = tile[0] * tile[1] * tile[2];
+  const input = new Float32Array(voxels * model.inChannels);
+  const logits = new Float32Array(voxels * model.classes);
   return predictVolume({
     shape: c.shape,
     tile,
     classes: model.classes,
     runTile: async (start, mirrored) => {
       await fillTile(input, image, c.channels, model.inChannels, c.shape, tile, start, mirrored, breath);
-      o.executor.set(o.inference, 'x', input);
-      await o.executor.run(o.inference, o.signal ? { signal: o.signal } : {});
-      const logits = o.executor.get(o.inference, 'logits');
-      return isArrayOf(logits, 'Float32Array') ? logits : Float32Array.from(logits);
+      await runTile(o.executor, o.inference, input, logits, breath, o.signal);
+      return logits;
     },
     ...(o.signal ? { signal: o.signal } : {}),
   });

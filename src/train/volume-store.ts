@@ -1,15 +1,17 @@
 /**
  * Prepared volumes in a session's store segment. Where all fit they are resident; where they do not, each sample's box
- * is read from disk into a slot of its own for the step. The program cannot tell the difference: it sees descriptors.
+ * is read from disk for the step: into the host's memory first, which may be while another step runs, and from there into a
+ * slot of its own when the step begins. The program cannot tell the difference: it sees descriptors.
  */
 import type { Session } from '../backend/types.js';
 import type { AugmentConfig } from '../settings/types.js';
 import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';
 import { boxOf, TAPS } from '../data/sampling/affine.js';
 import type { Triple } from '../volume.js';
-import { MaclError } from '../errors.js';
+import { MaclError, memoryError } from '../errors.js';
 import { align } from '../graph/plan.js';
 import { DTYPE_BYTES, type DType } from '../graph/types.js';
+import type { StoreBytes } from '../model/staging.js';
 import type { VolumeDescriptor } from '../ops/index.js';
 
 const STORED: Readonly<Record<LoadedCase['dtype'], DType>> = { fp16: 'f16', fp32: 'f32', int16: 'i16' };
@@ -57,46 +59,85 @@ export function planStore(cases: readonly PreparedCase[], options: StoreOptions)
   return { resident: false, bytes: slotBytes * options.slots, slotBytes };
 }
 
+/** Memory of the host in which one step's boxes are gathered, a slot a sample as in the store; none where all are resident. */
+export class StepBoxes {
+  private readonly memory: Uint8Array;
+  private readonly taken = new Map<number, number>();
+
+  /** Takes the memory at once. Throws MaclError `memory`. */
+  constructor(
+    private readonly slotBytes: number,
+    bytes: number,
+    freeBytes: number,
+  ) {
+    const what = "a step's boxes, which are read ahead (a smaller --batch or --patch needs less)";
+    if (bytes > freeBytes) throw memoryError(what, bytes, freeBytes);
+    try {
+      this.memory = new Uint8Array(bytes);
+    } catch (cause) {
+      throw memoryError(what, bytes, freeBytes, {}, cause);
+    }
+  }
+
+  /** The memory of a slot's first `bytes`, to be filled. */
+  take(slot: number, bytes: number): Uint8Array {
+    const at = slot * this.slotBytes;
+    if (bytes > this.slotBytes || at + bytes > this.memory.length)
+      throw new MaclError('program', `slot ${slot}: ${bytes} bytes, it has ${this.slotBytes}`);
+    this.taken.set(slot, bytes);
+    return this.memory.subarray(at, at + bytes);
+  }
+
+  /** What was filled, as it has to lie in the store. */
+  get filled(): StoreBytes[] {
+    return [...this.taken].map(([slot, bytes]) => {
+      const offset = slot * this.slotBytes;
+      return { offset, bytes: this.memory.subarray(offset, offset + bytes) };
+    });
+  }
+}
+
 export class VolumeStore {
   private readonly bases: number[] = [];
 
   private constructor(
-    private readonly session: Session,
     private readonly cases: readonly PreparedCase[],
     private readonly plan: StorePlan,
+    private readonly signal: AbortSignal | undefined,
   ) {}
 
-  /** Loads resident volumes into the session. */
+  /** Loads resident volumes into the session. An abort of `signal` stops reading then and later. */
   static async open(
     session: Session,
     cases: readonly PreparedCase[],
     plan: StorePlan,
     signal?: AbortSignal,
   ): Promise<VolumeStore> {
-    const store = new VolumeStore(session, cases, plan);
+    const store = new VolumeStore(cases, plan, signal);
     if (!plan.resident) return store;
     let at = 0;
     for (const c of cases) {
       store.bases.push(at);
-      const loaded = await c.load(signal);
+      const { image, labels } = await c.load(signal);
       const bytes = volumeBytes(c.shape, c);
-      store.write(at, loaded, bytes.image);
+      session.write('store', at, new Uint8Array(image.buffer, image.byteOffset, image.byteLength));
+      if (labels) session.write('store', at + bytes.image, labels);
       at += bytes.image + bytes.labels;
     }
     return store;
   }
 
-  private write(at: number, loaded: LoadedCase, imageBytes: number): void {
-    const { image, labels } = loaded;
-    this.session.write('store', at, new Uint8Array(image.buffer, image.byteOffset, image.byteLength));
-    if (labels) this.session.write('store', at + imageBytes, labels);
+  /** What a step's boxes are gathered in. @param freeBytes of the host */
+  boxes(freeBytes: number): StepBoxes {
+    return new StepBoxes(this.plan.slotBytes, this.plan.resident ? 0 : this.plan.bytes, freeBytes);
   }
 
   /**
-   * Makes sure that the part of a case that some views sample lies in the store.
+   * Makes sure that the part of a case that some views sample is in the store, or in `boxes` for it. Touches no session.
    * @param affines 3×4 row-major, output voxel → voxel of the volume, one a view
    */
   async place(
+    boxes: StepBoxes,
     slot: number,
     caseIndex: number,
     affines: readonly (readonly number[])[],
@@ -105,16 +146,21 @@ export class VolumeStore {
     const c = this.cases[caseIndex];
     if (!c) throw new MaclError('program', `there is no case ${caseIndex}`);
     if (this.plan.resident) return placement(c, this.bases[caseIndex] as number, c.shape, [0, 0, 0]);
+    const { slotBytes } = this.plan;
     const { start, size } = boxOfAll(affines, patch, c.shape);
     const bytes = volumeBytes(size, c);
-    if (bytes.image + bytes.labels > this.plan.slotBytes)
+    if (bytes.image + bytes.labels > slotBytes)
       throw new MaclError(
         'program',
-        `${c.id}: a sample needs ${bytes.image + bytes.labels} bytes, its slot has ${this.plan.slotBytes}`,
+        `${c.id}: a sample needs ${bytes.image + bytes.labels} bytes, its slot has ${slotBytes}`,
       );
-    const at = slot * this.plan.slotBytes;
-    this.write(at, await c.readBox(start, size), bytes.image);
-    return placement(c, at, size, start);
+    const voxels = size[0] * size[1] * size[2];
+    const memory = boxes.take(slot, bytes.image + bytes.labels);
+    await c.readBox(start, size, this.signal, {
+      image: memory.subarray(0, voxels * c.channels * DTYPE_BYTES[STORED[c.dtype]]),
+      ...(c.hasLabels ? { labels: memory.subarray(bytes.image, bytes.image + voxels) } : {}),
+    });
+    return placement(c, slot * slotBytes, size, start);
   }
 }
 

@@ -4,26 +4,16 @@
  */
 import type { Backend, Fusion, Session } from '../../src/backend/types.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
+import * as codec from '../../src/graph/codec.js';
 import { compile, writeConstants, type CompiledProgram, type IoSlot } from '../../src/graph/compile.js';
 import { differentiateNode } from '../../src/graph/differentiate.js';
 import type { DType, Shape, Tensor } from '../../src/graph/types.js';
 import '../../src/ops/index.js';
 
-/** Values as the bytes of a dtype. */
-export function encode(values: ArrayLike<number>, dtype: DType): Uint8Array {
-  const typed =
-    dtype === 'f64' ? Float64Array.from(values) : dtype === 'f32' ? Float32Array.from(values) : Int32Array.from(values);
-  if (dtype !== 'f64' && dtype !== 'f32' && dtype !== 'i32') throw new Error(`no test writes ${dtype}`);
-  return new Uint8Array(typed.buffer);
-}
+/** Values as the bytes of a dtype, in memory of their own. */
+export const encode = (values: ArrayLike<number>, dtype: DType): Uint8Array => codec.encode(dtype, values).slice();
 
-export function decode(bytes: Uint8Array, dtype: DType): Float64Array {
-  const buffer = bytes.slice().buffer;
-  if (dtype === 'f64') return new Float64Array(buffer);
-  if (dtype === 'f32') return Float64Array.from(new Float32Array(buffer));
-  if (dtype === 'i32') return Float64Array.from(new Int32Array(buffer));
-  throw new Error(`no test reads ${dtype}`);
-}
+export const decode = (bytes: Uint8Array, dtype: DType): Float64Array => Float64Array.from(codec.decode(dtype, bytes));
 
 export interface GradientOptions {
   /** What the gradient tensors hold before; then the kernels are asked to add. Without it they write. */

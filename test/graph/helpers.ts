@@ -29,6 +29,7 @@ export const stubBackend: Describe = {
     fusions: ALL_FUSIONS,
     kernels: [],
     maxBytes: 2 ** 40,
+    hostFreeBytes: 2 ** 40,
   },
   opaqueBytes: () => 4096,
 };

@@ -5,7 +5,8 @@ import { resolveConfig } from '../../src/config/index.js';
 import type { FinetuneConfig, Planned, PretrainConfig } from '../../src/settings/types.js';
 import { writeSafetensorsFile } from '../../src/data/files.js';
 import { MaclError } from '../../src/errors.js';
-import { describeModel, loadSegmentModel, modelMetadata, type ModelDescription } from '../../src/model/model-file.js';
+import { describeModel, modelMetadata, type ModelDescription } from '../../src/model/description.js';
+import { loadSegmentModel } from '../../src/model/model-file.js';
 import { scratchFolder } from '../train/toy.js';
 
 const root = scratchFolder();

@@ -7,7 +7,7 @@ import type { RawTensor } from '../../src/data/safetensors.js';
 import type { MaclError } from '../../src/errors.js';
 import { predict } from '../../src/index.js';
 import { finetune, type FinetuneOptions } from '../../src/train/finetune.js';
-import { describeModel } from '../../src/model/model-file.js';
+import { describeModel } from '../../src/model/description.js';
 import { pretrain } from '../../src/train/pretrain.js';
 import {
   device,

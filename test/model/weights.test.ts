@@ -5,7 +5,7 @@ import type { PretrainConfig, ResolvedConfig } from '../../src/settings/types.js
 import { rawTensor, type RawTensor } from '../../src/data/safetensors.js';
 import { MaclError } from '../../src/errors.js';
 import { declarePretrainNetwork, declareSegmentNetwork } from '../../src/methods/network.js';
-import type { LoadedModel } from '../../src/model/model-file.js';
+import type { LoadedModel } from '../../src/model/description.js';
 import { emptyState, initialState, stateTensors, weightsState } from '../../src/model/network-state.js';
 import { runStep } from '../../src/step/step.js';
 import { transferWeights } from '../../src/model/transfer.js';
@@ -20,6 +20,7 @@ const pretrain = resolveConfig({ task: 'pretrain', model }) as PretrainConfig;
 const finetune = resolveConfig({ task: 'finetune', model: { ...model, classes: 2 } });
 const pretrained = declarePretrainNetwork(pretrain.model, pretrain.optimizer, 'f32').state;
 const segment = declareSegmentNetwork(finetune.model, finetune.optimizer, 'f32').state;
+const host = { hostFreeBytes: 2 ** 40 };
 const errorOf = (f: () => unknown): MaclError => {
   try {
     f();
@@ -32,8 +33,8 @@ const errorOf = (f: () => unknown): MaclError => {
 
 describe('a state from weights', () => {
   it('has them, and zeros elsewhere', async () => {
-    const tensors = stateTensors(segment, initialState(segment, 5), ROLES);
-    const state = await weightsState(segment, tensors, 'W');
+    const tensors = stateTensors(segment, initialState(segment, 5, host), ROLES);
+    const state = await weightsState(segment, tensors, 'W', host);
     expect(stateTensors(segment, state, ROLES)).toEqual(tensors);
     const others = stateTensors(segment, state, ['moment', 'counter']);
     expect(others.size).toBeGreaterThan(0);
@@ -41,7 +42,7 @@ describe('a state from weights', () => {
   });
   it('that is too large is known before it is taken', () => {
     for (const bytes of [2 ** 44, 2 ** 52]) {
-      const error = errorOf(() => emptyState({ bytes }));
+      const error = errorOf(() => emptyState({ bytes }, host));
       expect([error.code, error.details.neededBytes]).toEqual(['memory', bytes]);
       expect(error.details.freeBytes).toBeLessThan(bytes);
     }
@@ -54,7 +55,7 @@ describe('a state from weights', () => {
     const view = rawTensor(new Float32Array(2 * 128 * 128), [2, 1, 1, 128, 128]);
     const batch = new Map<string, RawTensor>(['i1', 'i2', 'v1', 'v2'].map((name) => [name, view]));
     batch.set('pos', rawTensor(Float32Array.of(0, 1), [2, 1]));
-    const weights = stateTensors(pretrained, initialState(pretrained, 0), ROLES);
+    const weights = stateTensors(pretrained, initialState(pretrained, 0, host), ROLES);
     const files = { weights: 'W.safetensors', batch: 'B.safetensors' };
     const error = await runStep({ config, weights, batch, backend, steps: 1, files }).catch((e: unknown) => e);
     expect(error).toMatchObject({ name: 'MaclError', code: 'weights' });
@@ -66,8 +67,8 @@ describe('from an earlier run', () => {
   const from = (config: ResolvedConfig, tensors: ReadonlyMap<string, RawTensor>) =>
     ({ file: 'pre', config, tensors }) as unknown as LoadedModel;
   const without = (table: typeof segment, prefix: string) =>
-    new Map([...stateTensors(table, initialState(table, 1), ROLES)].filter(([name]) => !name.startsWith(prefix)));
-  const transfer = (model: LoadedModel) => transferWeights(segment, initialState(segment, 2), model);
+    new Map([...stateTensors(table, initialState(table, 1, host), ROLES)].filter(([name]) => !name.startsWith(prefix)));
+  const transfer = (model: LoadedModel) => transferWeights(segment, initialState(segment, 2, host), model);
 
   it('a decoder block that was pre-trained must be there, one that was not is fresh', () => {
     const error = errorOf(() => transfer(from(pretrain, without(pretrained, 'decoder.blocks.0.conv2.'))));

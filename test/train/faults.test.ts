@@ -81,8 +81,9 @@ describe('fault 28: what is not finite', () => {
       samples: { kind: 'given' },
     } as const;
     const program = compile(buildFinetuneStep(net, step, new GraphBuilder('f32')), backend, net.state, 0);
-    const executor = await Executor.open(backend, [program], initialState(net.state, 3));
-    const states: Uint8Array[] = [];
+    const executor = await Executor.open(backend, [program], initialState(net.state, 3, backend.info));
+    // Before each step, and after the last.
+    const states = [executor.readState()];
     const committed: boolean[] = [];
     const folder = await RunFolder.open(join(root, out), { resume: false });
     const x = Float32Array.from({ length: 128 }, (_, i) => Math.sin(i));
@@ -97,8 +98,7 @@ describe('fault 28: what is not finite', () => {
       checkpointEvery: 1000,
       metadata: {},
       folder,
-      writeInput(at) {
-        states.push(executor.readState());
+      prepareInput(at) {
         const bad = infinite(at);
         executor.set(program, 'x', bad ? x.map((v, i) => (i === 5 ? Infinity : v)) : x);
         executor.set(
@@ -107,7 +107,10 @@ describe('fault 28: what is not finite', () => {
           Int32Array.from({ length: 128 }, (_, i) => i % 2),
         );
       },
-      onStep: (r) => committed.push(r.committed),
+      onStep(r) {
+        committed.push(r.committed);
+        states.push(executor.readState());
+      },
     };
     try {
       return { result: await trainLoop(loop).catch((e: unknown) => e), states, committed };
@@ -122,7 +125,7 @@ describe('fault 28: what is not finite', () => {
     expect(result).toEqual({ skipped: 2 });
     expect(committed).toEqual([true, true, false, true, false, true]);
     const same = states.slice(1).map((s, i) => Buffer.from(s).equals(Buffer.from(states[i]!)));
-    expect(same).toEqual([false, false, true, false, true]);
+    expect(same).toEqual([false, false, true, false, true, false]);
     const log = logOf(join(root, 'skips'));
     expect(log.map((r) => r['skipped'] ?? false)).toEqual([false, false, true, false, true, false]);
     expect(log[2]).toMatchObject({ step: 3, gradnorm: null });
@@ -180,10 +183,10 @@ describe('fault 30: collapse', () => {
     const out = join(root, `collapse-${Math.random()}`);
     const folder = await RunFolder.open(out, { resume: false });
     const found: string[] = [];
-    let at = 0;
+    let at = -1;
     const executor = {
       set: () => undefined,
-      run: () => Promise.resolve(Object.values(results(at)).every(Number.isFinite)),
+      run: () => Promise.resolve(Object.values(results(++at)).every(Number.isFinite)),
       scalar: (_: unknown, name: string) => results(at)[name] ?? 0,
       readState: () => new Uint8Array(0),
     } as unknown as Executor;
@@ -198,7 +201,7 @@ describe('fault 30: collapse', () => {
       checkpointEvery: 1000,
       metadata: {},
       folder,
-      writeInput: (step) => void (at = step),
+      prepareInput: () => undefined,
       onWarning: (message) => found.push(message),
     });
     await folder.close();

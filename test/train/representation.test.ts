@@ -158,7 +158,7 @@ describe.each(['reference', device] as const)('the probe on %s', (name) => {
     const { graph, levels } = buildProbe(net, 2, [8, 8, 8], 'given', new GraphBuilder(real));
     const program = compile(graph, backend, net.state, 0);
     expect([...checkGraph(program.graph), ...checkPlan(program.plan)]).toEqual([]);
-    const state = initialState(net.state, 4);
+    const state = initialState(net.state, 4, backend.info);
     const look = async (bytes: Uint8Array) => {
       const executor = await Executor.open(backend, [program], bytes);
       try {
@@ -255,7 +255,10 @@ describe('a collapse of dimensions', () => {
     let step = 0;
     const executor = {
       set: () => undefined,
-      run: () => Promise.resolve(true),
+      run() {
+        step++;
+        return Promise.resolve(true);
+      },
       scalar: () => 1,
       readState: () => new Uint8Array(0),
     } as unknown as Executor;
@@ -272,7 +275,7 @@ describe('a collapse of dimensions', () => {
       firstRepresentation: first,
       folder,
       represent: () => Promise.resolve(at(step)),
-      writeInput: (n) => void (step = n + 1),
+      prepareInput: () => undefined,
       onWarning: (message) => found.push(message),
     });
     await folder.close();

@@ -6,13 +6,14 @@
 import { type FileHandle } from 'node:fs/promises';
 import { freeBytes } from '../../backend/limits-node.js';
 import { fileError, memoryError } from '../../errors.js';
+import { FLOAT32_MAX } from '../../half.js';
 import { isArrayOf } from '../../realm.js';
 import { Breather } from '../../breathe.js';
 import { readExactly, withFile } from '../files.js';
 import { byteChunks, fileChunks, isGzip, MAX_DEFLATE_RATIO } from '../inflate.js';
 import { checkExtensions, HEADER_BYTES, type NiftiHeader, parseNiftiHeader } from './header.js';
 import { isRas, type Orientation, orientationOf, rasGrid, turnToRas } from '../orientation.js';
-import { type Volume, type VoxelArray } from '../../volume.js';
+import { NOT_FINITE, type Volume, type VoxelArray } from '../../volume.js';
 
 export { datatypeOf, type NiftiDatatype, type NiftiHeader } from './header.js';
 export { fromRas, type Orientation, orientationOf, rasGrid } from '../orientation.js';
@@ -23,10 +24,6 @@ const MAX_TRAILING_BYTES = 1024 * 1024;
 /** Above this size a ratio beyond `BOMB_RATIO` is taken for a bomb: label maps of real size compress 1,000 to 1. */
 const BOMB_BYTES = { image: 2 ** 27, label: 2 ** 30 } as const;
 const BOMB_RATIO = 200;
-/** float32's largest: nothing beyond it survives normalisation, and its square is beyond float64 soon after. */
-export const LARGEST = 3.4028234663852886e38;
-/** What is refused, or replaced under `nonFinite: 'zero'`. */
-export const NOT_FINITE = 'NaN, infinite or beyond the range of float32';
 /** Elements (or bytes) between two looks at the clock. */
 const BLOCK = 1 << 16;
 
@@ -351,7 +348,7 @@ async function checkFinite(
     const end = Math.min(start + BLOCK, voxels.length);
     for (let i = start; i < end; i++) {
       const value = voxels[i]!;
-      if (value >= -LARGEST && value <= LARGEST) continue;
+      if (value >= -FLOAT32_MAX && value <= FLOAT32_MAX) continue;
       found++;
       if (options.nonFinite === 'zero') voxels[i] = zero;
     }
@@ -379,7 +376,7 @@ export async function scaledVoxels(image: NiftiImage, signal?: AbortSignal): Pro
     for (let i = start; i < end; i++) {
       const value = voxels[i]! * slope + intercept;
       out[i] = value;
-      if (!(Math.abs(value) <= LARGEST)) {
+      if (!(Math.abs(value) <= FLOAT32_MAX)) {
         throw fileError(header.file, 'scl_slope', `voxel ${i} overflows: ${voxels[i]} × ${slope} + ${intercept}`);
       }
     }

@@ -11,6 +11,7 @@ import { type Dataset, type DatasetCase, type DatasetClass } from '../dataset.js
 import { toHalf } from '../../half.js';
 import { type AppliedNormalization } from './normalize.js';
 import { copyBytes, type NiftiHeader, orientationOf, rasGrid } from '../nifti/index.js';
+import { freeBytes } from '../../backend/limits-node.js';
 import { checkPreparedSize } from './size.js';
 import { axisOrder, permuteTriple, permuteVoxels, prepareVolume, sizeOf, type VolumeSettings } from './steps.js';
 import { resampleNearest } from './resample.js';
@@ -123,12 +124,16 @@ export async function buildImageEntry(
     ...(signal && { signal }),
     onHeader: (header: NiftiHeader): void => {
       const grid = rasGrid(orientationOf(header.shape, header.affine));
-      checkPreparedSize(header.file, sizeOf(grid, header.channels, settings, header.voxelBytes + copyBytes(header)));
+      checkPreparedSize(
+        header.file,
+        sizeOf(grid, header.channels, settings, header.voxelBytes + copyBytes(header)),
+        freeBytes(),
+      );
     },
   };
   const { volume, nonFinite, warnings } = await readCaseImage(dataset, item, reading);
   const file = item.images[0]!;
-  const prepared = await prepareVolume(volume, settings, file, signal);
+  const prepared = await prepareVolume(volume, settings, file, freeBytes(), signal);
   const { channels, shape, spacingMm, applied } = prepared;
   const stored = await encode(prepared.image, [channels, ...shape], settings.storage ?? 'auto', file, signal);
   const { grid } = volume;

@@ -25,6 +25,12 @@ export interface LoadedCase {
   labels?: Uint8Array;
 }
 
+/** Where a box is read to instead of memory of its own: as many bytes as it has. */
+export interface BoxTarget {
+  readonly image: Uint8Array;
+  readonly labels?: Uint8Array;
+}
+
 const ELEMENT_BYTES: Readonly<Record<StoredDtype, number>> = { fp16: 2, fp32: 4, int16: 2 };
 
 export class PreparedCase {
@@ -88,17 +94,21 @@ export class PreparedCase {
   /**
    * A box of image and labels: `start` and `size` in D, H, W, inside the volume. Reads the planes' rows that the box
    * needs and no more than a plane's width around them.
+   * @param into memory of the caller's; a place that is no multiple of the voxels' size is refused
    */
-  async readBox(start: Triple, size: Triple, signal?: AbortSignal): Promise<LoadedCase> {
+  async readBox(start: Triple, size: Triple, signal?: AbortSignal, into?: BoxTarget): Promise<LoadedCase> {
     if (start.some((at, axis) => at < 0 || size[axis]! < 1 || at + size[axis]! > this.shape[axis]!)) {
       const words = `${this.id}: box: [${start.join(', ')}] + [${size.join(', ')}] leaves the volume [${this.shape.join(', ')}]`;
       throw new MaclError('program', words, { field: 'box' });
     }
     const width = ELEMENT_BYTES[this.dtype];
-    const bytes = await readPlanes(this.image, 'image', this.channels, this.shape, start, size, width, signal);
-    const labels = this.label && (await readPlanes(this.label, 'labels', 1, this.shape, start, size, 1, signal));
+    const voxels = size[0] * size[1] * size[2];
+    const image = targetOf(into?.image, voxels * this.channels * width, width, `${this.id}: image`);
+    await readPlanes(this.image, 'image', image, this.channels, this.shape, start, size, width, signal);
+    const labels = this.label && targetOf(into?.labels, voxels, 1, `${this.id}: labels`);
+    if (this.label && labels) await readPlanes(this.label, 'labels', labels, 1, this.shape, start, size, 1, signal);
     return {
-      image: this.typed(bytes),
+      image: this.typed(image),
       dtype: this.dtype,
       scale: this.scale,
       channels: this.channels,
@@ -123,31 +133,41 @@ export class PreparedCase {
     });
   }
 
-  private typed(bytes: Uint8Array): StoredVoxels {
-    if (this.dtype === 'fp32') return new Float32Array(bytes.buffer);
-    return this.dtype === 'fp16' ? new Uint16Array(bytes.buffer) : new Int16Array(bytes.buffer);
+  private typed({ buffer, byteOffset, byteLength }: Uint8Array): StoredVoxels {
+    const count = byteLength / ELEMENT_BYTES[this.dtype];
+    if (this.dtype === 'fp32') return new Float32Array(buffer, byteOffset, count);
+    return this.dtype === 'fp16'
+      ? new Uint16Array(buffer, byteOffset, count)
+      : new Int16Array(buffer, byteOffset, count);
   }
+}
+
+function targetOf(given: Uint8Array | undefined, bytes: number, width: number, what: string): Uint8Array {
+  if (!given) return new Uint8Array(bytes);
+  if (given.length !== bytes || given.byteOffset % width !== 0)
+    throw new MaclError('program', `${what}: a box of ${bytes} bytes does not go into ${given.length} bytes`);
+  return given;
 }
 
 async function readPlanes(
   cached: CacheEntry,
   name: string,
+  out: Uint8Array,
   channels: number,
   shape: Triple,
   start: Triple,
   size: Triple,
   width: number,
   signal: AbortSignal | undefined,
-): Promise<Uint8Array> {
+): Promise<void> {
   const entry = cached.tensors.get(name);
   if (!entry) throw new MaclError('file', `${cached.path}: ${name}: is missing`, { file: cached.path, field: name });
   const base = cached.dataOffset + entry.start;
   const [, h, w] = shape;
-  const out = new Uint8Array(channels * size[0] * size[1] * size[2] * width);
-  return withFile(cached.path, async (handle) => {
+  await withFile(cached.path, async (handle) => {
     if (size.every((n, axis) => n === shape[axis])) {
       await readExactly(handle, out, base, cached.path, signal);
-      return out;
+      return;
     }
     const wholeRows = size[2] === w;
     const planeBytes = size[1] * size[2] * width;
@@ -168,6 +188,5 @@ async function readPlanes(
         }
       }
     }
-    return out;
   });
 }

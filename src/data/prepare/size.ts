@@ -2,7 +2,6 @@
  * What a volume becomes at the plan's spacing, held against what can be, before any memory is taken: an extent below one
  * voxel or a thousand times the voxels is a spacing or unit that cannot be, not a volume. Numbers only.
  */
-import { freeBytes } from '../../backend/limits-node.js';
 import { MaclError, memoryError } from '../../errors.js';
 import { resampledShape } from './resample.js';
 import { type Triple } from '../../volume.js';
@@ -23,12 +22,11 @@ export interface PreparedSize {
   bytes: { each: number; beside: number };
 }
 
-/** @returns a warning. Throws MaclError `geometry` for a spacing that cannot be, `memory` with needed and free. */
-export function checkPreparedSize(file: string, size: PreparedSize): string | undefined {
+/** @param free bytes that may still be taken @returns a warning. Throws MaclError `geometry` for a spacing that cannot be, `memory` with needed and free. */
+export function checkPreparedSize(file: string, size: PreparedSize, free: number): string | undefined {
   const { shape, spacingMm, targetMm, channels, bytes } = size;
   const outShape = targetMm ? resampledShape(shape, spacingMm, targetMm) : shape;
   const needed = product(outShape) * channels * bytes.each + bytes.beside;
-  const free = freeBytes();
   const becomes = targetMm ? `at ${by(targetMm)} mm it becomes ${by(outShape)} voxels` : `${by(outShape)} voxels`;
   const wrong = (why: string): MaclError => {
     const words = `${file}: spacing: voxels of ${by(spacingMm)} mm: ${why}`;

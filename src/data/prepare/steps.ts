@@ -76,11 +76,12 @@ export function sizeOf(grid: Grid, channels: number, settings: VolumeSettings, b
   return { shape, spacingMm, targetMm: settings.spacingMm, channels, bytes: { each: 8, beside } };
 }
 
-/** Prepares a RAS volume. `name` is for errors. Throws MaclError `dataset` where the channels do not fit. */
+/** Prepares a RAS volume. `name` is for errors, `freeBytes` may still be taken. Throws MaclError `dataset` where the channels do not fit. */
 export async function prepareVolume(
   volume: Volume,
   settings: VolumeSettings,
   name: string,
+  freeBytes: number,
   signal?: AbortSignal,
 ): Promise<PreparedVolume> {
   const { channels } = volume;
@@ -90,7 +91,7 @@ export async function prepareVolume(
     throw new MaclError('dataset', words, details);
   }
   const order = axisOrder(settings.sliceAxis);
-  const unlikely = checkPreparedSize(name, sizeOf(volume.grid, channels, settings, 0));
+  const unlikely = checkPreparedSize(name, sizeOf(volume.grid, channels, settings, 0), freeBytes);
   const breath = new Breather(signal);
   const voxels = await permuteVoxels(volume.voxels, channels, volume.grid.shape, order, breath);
   const shape = permuteTriple(volume.grid.shape, order);
