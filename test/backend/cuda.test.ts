@@ -31,16 +31,19 @@ for (const kind of KINDS) {
   describe.skipIf(!report.available)(kind, () => {
     backendSuite(async (options) => openCuda(kind, 0, options), BIG[kind]);
 
-    it('has every kernel of the plain host table, with its tensors and attributes', () => {
-      const host = loadAddon();
-      if (typeof host === 'string') return;
-      const contract = (isa: string, tables: ReturnType<typeof host.describe>['tables']) =>
-        tables.find((t) => t.isa === isa)?.kernels.map(({ name, tensors, attrs }) => ({ name, tensors, attrs }));
-      const plain = contract('plain', host.describe().tables);
-      expect(plain?.length).toBeGreaterThan(20);
-      for (const { isa } of addonOf(kind).describe().tables)
-        expect(contract(isa, addonOf(kind).describe().tables), isa).toEqual(plain);
-    });
+    const host = loadAddon();
+    it.skipIf(typeof host === 'string')(
+      'has every kernel of the plain host table, with its tensors and attributes',
+      () => {
+        if (typeof host === 'string') return;
+        const contract = (isa: string, tables: ReturnType<typeof host.describe>['tables']) =>
+          tables.find((t) => t.isa === isa)?.kernels.map(({ name, tensors, attrs }) => ({ name, tensors, attrs }));
+        const plain = contract('plain', host.describe().tables);
+        expect(plain?.length).toBeGreaterThan(20);
+        for (const { isa } of addonOf(kind).describe().tables)
+          expect(contract(isa, addonOf(kind).describe().tables), isa).toEqual(plain);
+      },
+    );
 
     it('says which device it is, and refuses one that is not there, naming those that are', async () => {
       const { devices } = addonOf(kind).describe();
@@ -119,7 +122,7 @@ describe('a device that is not there', () => {
       message: `cuda: ${report.reason}`,
     });
     const auto = await openBackend('auto', { threads: 1 });
-    expect(['cpu', 'wasm']).toContain(auto.info.name);
+    expect(auto.info.name).toBe(typeof loadAddon() === 'string' ? 'wasm' : 'cpu');
     expect(auto.info.why).toContain(`cuda: ${report.reason}`);
     await auto.close();
   });

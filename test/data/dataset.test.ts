@@ -124,7 +124,7 @@ describe('openDataset', () => {
     }
     const linked = dataset(['data/img.nii'], { ...MSD, training: [{ image: 'data/img.nii' }] });
     symlinkSync('data', join(linked, 'imagesTr'));
-    expect((await openDataset(linked)).cases).toHaveLength(1);
+    expect((await openDataset(linked)).cases.map(({ id }) => id)).toEqual(['img']);
   });
 
   it.each(['x/../../../evilout', 'a/b', 'a\\b', '..', '.hidden', '', 'a\0b'])('refuses the id %j', async (id) => {
@@ -165,11 +165,11 @@ describe('openDataset', () => {
   it('refuses links out of the dataset in a listing unless they are followed; inner links are fine', async () => {
     const root = dataset(['imagesTr/a.nii', 'store/b.bin']);
     symlinkSync('../store/b.bin', join(root, 'imagesTr/b.nii'));
-    expect((await openDataset(root)).cases).toHaveLength(2);
+    expect((await openDataset(root)).cases.map(({ id }) => id)).toEqual(['a', 'b']);
     writeFileSync(join(base, 'real2.nii'), makeNifti());
     symlinkSync('../../real2.nii', join(root, 'imagesTr/c.nii'));
     await expect(openDataset(root)).rejects.toThrow(/c\.nii.*--follow-links/);
-    expect((await openDataset(root, { followLinks: true })).cases).toHaveLength(3);
+    expect((await openDataset(root, { followLinks: true })).cases.map(({ id }) => id)).toEqual(['a', 'b', 'c']);
     symlinkSync(root, join(base, 'linked-root'));
     expect((await openDataset(join(base, 'linked-root'), { followLinks: true })).root).toBe(root);
   });

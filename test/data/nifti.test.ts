@@ -198,7 +198,9 @@ describe('damaged files', () => {
     expect(error.message).toMatch(message);
     expect(error.message.startsWith(`${file}: `)).toBe(true);
     expect(error.details.file).toBe(file);
-    expect(error.details.field).toBeTruthy();
+    expect(error.message.startsWith(`${file}: ${String(error.details.field)}: `), String(error.details.field)).toBe(
+      true,
+    );
     expect(error.exitCode).toBe(1);
   });
 

@@ -232,7 +232,12 @@ describe('prepareDataset', () => {
           }
         }
         expect([...box.image]).toEqual(expected);
-        expect(box.labels).toHaveLength(size[0] * size[1] * size[2]);
+        const labels = Array.from({ length: size[0] * size[1] }, (_, row) => {
+          const [d, h] = [Math.floor(row / size[1]), row % size[1]];
+          const at = ((start[0] + d) * 4 + start[1] + h) * 5 + start[2];
+          return [...whole.labels!.subarray(at, at + size[2])];
+        }).flat();
+        expect([...box.labels!]).toEqual(labels);
       }
       await expect(item.readBox([4, 0, 0], [3, 1, 1])).rejects.toThrow(/leaves the volume/);
     }

@@ -56,10 +56,36 @@ describe('a draw', () => {
     const at = (augment: object) => samplerFor(pretrain({ augment }), cases).draw(3)[1]!;
     const [plain, mirrored] = [at({}), at({ mirror: true, intensity: { noise: 0.5 } })];
     expect(mirrored.position).toEqual(plain.position);
-    expect(mirrored.views.v1.affine.map(Math.abs)).not.toEqual(plain.views.v2.affine.map(Math.abs));
     expect(mirrored.views.v1.noiseSeed).toEqual(plain.views.v1.noiseSeed);
     expect(plain.views.v1.noiseSd).toBe(0);
     expect(mirrored.views.v1.noiseSd).toBeGreaterThan(0);
+  });
+  it('a mirror turns whole axes of the same view round about the same centre, one axis as the next, and nothing else', () => {
+    const augment = { rotation: 20, scale: [0.8, 1.25], translation: 0.1, intensity: { contrast: 0.2 } };
+    const views = (mirror: boolean) => {
+      const sampler = samplerFor(pretrain({ augment: { ...augment, mirror } }), cases);
+      return Array.from({ length: 25 }, (_, step) => sampler.draw(step)).flatMap((batch) =>
+        batch.flatMap(({ views: { v1, v2 } }) => [v1, v2]),
+      );
+    };
+    const [plain, mirrored] = [views(false), views(true)];
+    const flips = [0, 0, 0];
+    plain.forEach(({ affine, ...rest }, n) => {
+      const { affine: turned, ...others } = mirrored[n]!;
+      expect(others).toEqual(rest);
+      const centre = [7.5, 15.5, 7.5] as const;
+      const [at, there] = [applyAffine(affine, centre), applyAffine(turned, centre)];
+      for (const axis of [0, 1, 2] as const) {
+        expect(there[axis]).toBeCloseTo(at[axis], 6);
+        // Columns of the linear part: where an axis of the patch points to.
+        const column = (of: readonly number[]) => [0, 1, 2].map((row) => of[4 * row + axis]!);
+        const sign = Math.sign(column(turned).reduce((sum, x, i) => sum + x * column(affine)[i]!, 0));
+        column(turned).forEach((x, i) => expect(x).toBeCloseTo(sign * column(affine)[i]!, 9));
+        if (sign < 0) flips[axis]!++;
+      }
+    });
+    // 200 views, half of them on each axis: 5 deviations are 35.
+    for (const count of flips) expect(Math.abs(count - 100)).toBeLessThan(36);
   });
 });
 
@@ -219,8 +245,23 @@ describe('fine-tuning', () => {
     expect(starts(0).filter((s) => s === centred)).toHaveLength(0);
   });
   it('goes anywhere where a case has no foreground', () => {
-    const config = finetune({ data: { patch: [16, 32, 16], foreground: 1 } });
-    expect(samplerFor(config, cases, { foreground: () => null }).draw(0)).toHaveLength(4);
+    const draws = (foreground: number, voxel: readonly [number, number, number] | null) => {
+      const config = finetune({ data: { patch: [16, 32, 16], foreground }, augment: still });
+      const sampler = samplerFor(config, cases, { foreground: () => voxel });
+      return Array.from({ length: 30 }, (_, step) => sampler.draw(step)).flat();
+    };
+    const found = draws(1, null);
+    expect(found).toEqual(draws(0, null));
+    expect(found).not.toEqual(draws(1, [5, 5, 5]));
+    const starts = found
+      .filter(({ caseIndex }) => caseIndex === 0)
+      .map(({ x }) => [x.affine[3]!, x.affine[7]!, x.affine[11]!]);
+    [35 - 16, 50 - 32, 35 - 16].forEach((room, axis) => {
+      const along = starts.map((start) => start[axis]!);
+      expect(Math.min(...along)).toBeGreaterThanOrEqual(0);
+      expect(Math.max(...along)).toBeLessThanOrEqual(room);
+      expect(Math.max(...along) - Math.min(...along)).toBeGreaterThan(room / 2);
+    });
   });
 });
 

@@ -88,7 +88,7 @@ describe('what is wrong is named', () => {
   test('num_batches_tracked is accepted', async () => {
     const more = ({ weights }: ReturnType<typeof inputs>) =>
       weights.set('encoder.blocks.0.norm1.num_batches_tracked', { dtype: 'I64', shape: [], bytes: new Uint8Array(8) });
-    await expect(step('finetune-3d', more)).resolves.toBeDefined();
+    expect(await step('finetune-3d', more)).toEqual(await step('finetune-3d', () => undefined));
   });
 
   test('a batch without a view', async () => {

@@ -1,49 +1,39 @@
 /** One name an op in every layer, and the same bytes on both sides of the boundary. */
-import { readdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { readdirSync } from 'node:fs';
+import { afterAll, describe, expect, it } from 'vitest';
+import { loadAddon } from '../../src/backend/addon.js';
+import { openWasm } from '../../src/backend/wasm.js';
+import { nodePlatform } from '../../src/backend/wasm-platform-node.js';
 import { allKernels, encodeAttrs, kernelDef } from '../../src/graph/kernel.js';
 import '../../src/ops/index.js';
 
-const native = fileURLToPath(new URL('../../native/', import.meta.url));
-const headers = readdirSync(`${native}ops`)
-  .filter((f) => f.endsWith('.h') && f !== 'types.h')
-  .map((f) => ({ file: f, text: readFileSync(`${native}ops/${f}`, 'utf8') }));
+type Contract = Record<string, { readonly tensors: string; readonly attrs: string }>;
+const contract = (kernels: readonly { name: string; tensors: string; attrs: string }[]): Contract =>
+  Object.fromEntries(kernels.map(({ name, tensors, attrs }) => [name, { tensors, attrs }]));
+const ours = contract(allKernels());
 
-/** Signature strings of the headers: name → "x wp b? > y". */
-const signatures = new Map(
-  headers.flatMap(({ text, file }) =>
-    [...text.matchAll(/constexpr const char (\w+)_tensors\[\] = "([^"]*)"/g)].map(
-      (m) => [m[1]!, { file, tensors: m[2]! }] as const,
-    ),
-  ),
-);
-/** Attribute lists by macro name. */
-const attributeLists = headers.flatMap(({ text }) =>
-  [...text.replaceAll('\\\n', ' ').matchAll(/#define (\w+)_ATTRS\(X\)(.*)/g)].map((m) => ({
-    macro: m[1]!,
-    fields: [...m[2]!.matchAll(/X\((\w+), (\w+)\)/g)].map((f) => `${f[1]} ${f[2]};`).join(''),
-  })),
-);
+const addon = loadAddon();
+const tables = typeof addon === 'string' ? [] : addon.describe().tables;
+const wasm = await openWasm(nodePlatform, { threads: 1 }).catch(() => null);
+afterAll(() => wasm?.close());
 
-describe('kernels', () => {
-  it('are the same set in TypeScript and in native/ops', () => {
-    expect(
-      allKernels()
-        .map((k) => k.name)
-        .sort(),
-    ).toEqual([...signatures.keys()].sort());
+/** Letter for letter and both ways: a kernel that one side lacks, or has otherwise, is named with both. */
+describe('kernels have the tensors and attributes of the C++ tables', () => {
+  it.each(tables.map(({ isa, kernels }) => [isa, kernels] as const))('cpu: %s', (_, kernels) => {
+    expect(ours).toEqual(contract(kernels));
+    expect(kernels).toHaveLength(allKernels().length);
   });
-
-  it.each(allKernels().map((k) => k.name))('%s has one signature and a known attribute struct', (name) => {
-    const def = kernelDef(name);
-    expect(def.tensors).toBe(signatures.get(name)!.tensors);
-    expect(attributeLists.map((l) => l.fields)).toContain(def.attrs);
+  if (tables.length === 0) it.skip(`cpu: ${String(addon)}`, () => undefined);
+  it.skipIf(!wasm)('wasm', () => {
+    expect(ours).toEqual(contract(wasm!.info.kernels));
+    expect(wasm!.info.kernels).toHaveLength(allKernels().length);
   });
+});
 
-  it.each([...new Set([...signatures.values()].map((s) => s.file))])('native/kernels/%s is there', (file) => {
-    expect(readdirSync(`${native}kernels`)).toContain(file);
-  });
+it('native/kernels has a file of the name of each of native/ops', () => {
+  const headers = (folder: string) =>
+    readdirSync(new URL(`../../native/${folder}/`, import.meta.url)).filter((f) => f.endsWith('.h') && f !== 'types.h');
+  expect(headers('kernels')).toEqual(expect.arrayContaining(headers('ops')));
 });
 
 describe('attributes', () => {

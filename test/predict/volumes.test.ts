@@ -32,7 +32,7 @@ describe('segmenting a volume in memory', () => {
       [3, 1, 0.5],
       [3.002, 0.9995, 0.5],
     ] as const)
-      expect(await segment(volumeOf({ ...GRID, spacingMm }))).toHaveLength(24);
+      expect(await segment(volumeOf({ ...GRID, spacingMm }))).toEqual(new Uint8Array(24).fill(3));
   });
 
   it.each<[what: string, grid: unknown, field: string, message: RegExp]>([

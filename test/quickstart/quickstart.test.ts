@@ -106,12 +106,11 @@ describe('the whole path, tiny', () => {
     steps(longerAlike).steps = 2;
     expect(longerAlike).toEqual(scratch);
     expect(scratch!['cases']).toEqual({ train: ['phantom_001'], validation: [] });
-    const first = 'encoder.0.0.weight';
     const weights = await Promise.all(
       ['scratch', 'pretrained'].map((run) => readSafetensorsFile(path.join(report.out, run, 'model.safetensors'))),
     );
     const [a, b] = weights.map(({ tensors }) => tensors.get([...tensors.keys()][0]!)!);
-    expect(a, first).not.toEqual(b);
+    expect(a).not.toEqual(b);
   });
 
   it('prints all rows with intervals, the signs of the differences, and its estimate before it trains', () => {
