@@ -1,6 +1,6 @@
 /**
  * What a browser is to run imports no Node module, however far away: the WebAssembly backend with a platform passed in, the
- * compiler, networks, methods and everything of segmentation.
+ * compiler, networks, methods, everything of segmentation, and the prediction of a volume in memory with given weights.
  */
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
@@ -25,6 +25,7 @@ const ENTRIES: Readonly<Record<string, readonly string[]>> = {
   networks: [...folder('nn'), ...folder('losses')],
   methods: folder('methods'),
   segmentation: folder('segment'),
+  'prediction of a volume in memory': [path.join(src, 'predict/network.ts'), path.join(src, 'predict/predictor.ts')],
 };
 
 describe('a browser', () => {

@@ -1,4 +1,5 @@
 /** Cases of fill: whole tensors and slices of channels, in each type of number. */
+import { normal } from '../golden/random.js';
 import { count, results } from './build.js';
 import { opCases, type Case, type Shape } from './types.js';
 
@@ -68,6 +69,7 @@ export const fill = opCases<FillCase>({
     rig.b.emit('fill_fwd', { value: c.value }, {}, { y: part });
     return results('before');
   },
+  random: (c, _, next) => (c.dtype === 'i32' ? Math.floor(5 * next()) : normal(next)),
   expected: (_, __, value) => value('y'),
   tolerance: (_, kind) => (kind === 'f64' ? 0 : 1e-7),
 });
