@@ -3,15 +3,15 @@
  * kernel, for people and for tests). Pure.
  */
 import { MaclError } from '../errors.js';
+import { RECORD_BYTES, writeRecord, type TensorRecord } from '../program-record.js';
 import { encodeAttrs, kernelDef } from './kernel.js';
 import { addressOf, trafficOf, type MemoryPlan } from './plan.js';
 import { extentOf, placeOf, showShape } from './shape.js';
-import { DTYPES, SEGMENTS, type Graph, type Node, type SegmentSizes, type Tensor } from './types.js';
+import { SEGMENTS, type Graph, type Node, type SegmentSizes, type Tensor } from './types.js';
 
 const MAGIC = 0x4c43414d;
 const VERSION = 1;
 const HEADER_BYTES = 64;
-const TENSOR_BYTES = 80;
 
 export function encodeProgram(graph: Graph, plan: MemoryPlan, sizes: SegmentSizes): Uint8Array {
   const names = [...new Set(graph.nodes.map((n) => n.kernel))];
@@ -19,7 +19,7 @@ export function encodeProgram(graph: Graph, plan: MemoryPlan, sizes: SegmentSize
   const padded = nameBytes.map((b) => Math.ceil((4 + b.length) / 8) * 8);
   const attrs = graph.nodes.map((n) => encodeAttrs(kernelDef(n.kernel), n.attrs));
   const bodyBytes = graph.nodes.reduce(
-    (sum, n, i) => sum + 16 + TENSOR_BYTES * (n.inputs.length + n.outputs.length) + (attrs[i]?.length ?? 0),
+    (sum, n, i) => sum + 16 + RECORD_BYTES * (n.inputs.length + n.outputs.length) + (attrs[i]?.length ?? 0),
     0,
   );
   const bytes = new Uint8Array(HEADER_BYTES + padded.reduce((a, b) => a + b, 0) + bodyBytes);
@@ -44,9 +44,8 @@ export function encodeProgram(graph: Graph, plan: MemoryPlan, sizes: SegmentSize
     );
     at += 16;
     for (const t of tensors) {
-      if (t) encodeTensor(view, at, plan, t);
-      else view.setInt32(at, -1, true);
-      at += TENSOR_BYTES;
+      writeRecord(view, at, t && recordOf(plan, t));
+      at += RECORD_BYTES;
     }
     bytes.set(a, at);
     at += a.length;
@@ -55,13 +54,13 @@ export function encodeProgram(graph: Graph, plan: MemoryPlan, sizes: SegmentSize
   return bytes;
 }
 
-function encodeTensor(view: DataView, at: number, plan: MemoryPlan, t: Tensor): void {
+function recordOf(plan: MemoryPlan, t: Tensor): TensorRecord {
   const { offset, ld } = addressOf(plan, t);
-  const extent = extentOf(t);
-  const shape = t.opaque ? [extent, 1, 1, 1, 1] : t.shape;
-  view.setInt32(at, SEGMENTS[placeOf(t).root.segment], true);
-  view.setInt32(at + 4, DTYPES[t.dtype], true);
-  [offset, extent, ...shape, t.opaque ? 1 : ld].forEach((v, i) => view.setBigInt64(at + 8 + i * 8, BigInt(v), true));
+  const bytes = extentOf(t);
+  const { segment } = placeOf(t).root;
+  const { dtype } = t;
+  if (t.opaque) return { segment, dtype, offset, bytes, shape: [bytes], ld: 1 };
+  return { segment, dtype, offset, bytes, shape: t.shape, ld };
 }
 
 /** One line a kernel: `12 conv3d_fwd encoder.blocks.0.conv1 (x:2×48×64×48×1 …) -> (…) k=3 …`. */

@@ -5,14 +5,9 @@
  * a node whose `accumulate` attribute is 1 adds into the outputs that it names instead, and those were written before.
  */
 
-/** dtype → number in `native/ops/types.h`. */
-export const DTYPES = { f32: 0, f64: 1, i32: 2, i16: 3, f16: 4, bf16: 5, u8: 6 } as const;
-export type DType = keyof typeof DTYPES;
-export const DTYPE_BYTES: Readonly<Record<DType, number>> = { f32: 4, f64: 8, i32: 4, i16: 2, f16: 2, bf16: 2, u8: 1 };
+import type { DType, SegmentName } from '../program-record.js';
 
-/** Segment → number in `native/ops/types.h`. An address is (segment, byte offset). */
-export const SEGMENTS = { state: 0, scratch: 1, io: 2, store: 3 } as const;
-export type SegmentName = keyof typeof SEGMENTS;
+export { DTYPES, DTYPE_BYTES, SEGMENTS, type DType, type SegmentName } from '../program-record.js';
 export type SegmentSizes = Record<SegmentName, number>;
 
 /** Five sizes: activations [N, D, H, W, C]; weights as PyTorch has them, filled up with ones. */

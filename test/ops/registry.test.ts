@@ -5,6 +5,7 @@ import { loadAddon } from '../../src/backend/addon.js';
 import { openWasm } from '../../src/backend/wasm.js';
 import { nodePlatform } from '../../src/backend/wasm-platform-node.js';
 import { allKernels, encodeAttrs, kernelDef } from '../../src/graph/kernel.js';
+import { DTYPES, SEGMENTS } from '../../src/graph/types.js';
 import '../../src/ops/index.js';
 
 type Contract = Record<string, { readonly tensors: string; readonly attrs: string }>;
@@ -34,6 +35,20 @@ it('native/kernels has a file of the name of each of native/ops', () => {
   const headers = (folder: string) =>
     readdirSync(new URL(`../../native/${folder}/`, import.meta.url)).filter((f) => f.endsWith('.h') && f !== 'types.h');
   expect(headers('kernels')).toEqual(expect.arrayContaining(headers('ops')));
+});
+
+describe('numbers of native/ops/types.h', () => {
+  const text = readFileSync(`${native}ops/types.h`, 'utf8');
+  const numbers = (name: string) =>
+    Object.fromEntries(
+      [...text.match(new RegExp(`enum ${name} : i32 \\{([^}]*)\\}`))![1]!.matchAll(/k(\w+) = (\d+)/g)]
+        .map((m): [string, number] => [m[1]!.toLowerCase(), Number(m[2])])
+        .filter(([key]) => key !== 'segments'),
+    );
+  it('are those of the compiler', () => {
+    expect(numbers('DType')).toEqual(DTYPES);
+    expect(numbers('SegmentId')).toEqual(SEGMENTS);
+  });
 });
 
 describe('attributes', () => {
