@@ -97,12 +97,14 @@ export class GraphBuilder {
    * @param shape the numbers in a row where absent
    */
   constant(name: string, values: ArrayLike<number>, dtype: DType = 'f64', shape?: Shape): Tensor {
-    const t = this.tensor(name, shape ?? [values.length, 1, 1, 1, 1], dtype, { segment: 'io' });
-    if (sizeOf(t.shape) !== values.length)
-      throw new MaclError('program', `${name}: ${values.length} numbers for ${showShape(t.shape)}`);
-    t.given = 'constant';
     // Bytes of the program's own, whatever becomes of the values.
-    t.constant = encode(dtype, values, name).slice();
+    const bytes = encode(dtype, values, name).slice();
+    const whole = shape ?? [values.length, 1, 1, 1, 1];
+    if (sizeOf(whole) !== values.length)
+      throw new MaclError('program', `${name}: ${values.length} numbers for ${showShape(whole)}`);
+    const t = this.tensor(name, whole, dtype, { segment: 'io' });
+    t.given = 'constant';
+    t.constant = bytes;
     return t;
   }
 
@@ -183,6 +185,13 @@ export class GraphBuilder {
     const t = make();
     this.once.set(key, this.emit(kernel, attrs, inputs, { [output]: t }));
     return t;
+  }
+
+  /** A view of `x` as a node without a kernel, so that gradients find their way. */
+  alias(kernel: string, x: Tensor, shape: Shape, view: Omit<View, 'of'>): Tensor {
+    const y = this.tensor(`${x.name}.${kernel}`, shape, x.dtype, { view: { ...view, of: x } });
+    this.emit(kernel, {}, { x }, { y });
+    return y;
   }
 
   /** The node that wrote a tensor first, if any did. */

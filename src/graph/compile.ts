@@ -1,9 +1,11 @@
 /**
- * The whole pipeline from a finished graph to a program that a backend can load: fuse → ask for the sizes of opaque
- * tensors → share in place → plan memory → encode.
+ * The whole pipeline from a finished graph to a program that a backend can load: copy → fuse → ask for the sizes of
+ * opaque tensors → share in place → check → plan memory → check → encode. The given graph stays as it is.
  */
 import type { Backend, Fusion, Session, TensorInfo } from '../backend/types.js';
 import { MaclError, memoryError } from '../errors.js';
+import { checkGraph, checkPlan } from './check.js';
+import { cloneGraph } from './clone.js';
 import { fuse } from './fuse.js';
 import { encodeAttrs, kernelDef } from './kernel.js';
 import { planMemory, shareInPlace, type MemoryPlan, type Range } from './plan.js';
@@ -57,9 +59,11 @@ export function compile(
   fusions: ReadonlySet<Fusion> = backend.info.fusions,
 ): CompiledProgram {
   checkSizes(graph, backend);
-  const fused = askSizes(fuse(graph, fusions), backend);
+  const fused = askSizes(fuse(withoutAliases(cloneGraph(graph)), fusions), backend);
   shareInPlace(fused);
+  mustBeSound('graph', checkGraph(fused));
   const plan = planMemory(fused, state.offsets);
+  mustBeSound('memory plan', checkPlan(plan));
   const sizes = { state: state.bytes, scratch: plan.scratchBytes, io: plan.ioBytes, store: storeBytes };
   const io = new Map<string, IoSlot>();
   const kept = new Map<string, KeptSlot>();
@@ -88,6 +92,17 @@ export function compile(
     text: () => programText(fused, plan),
     costs: () => costsOf(fused),
   };
+}
+
+/** Views stand in the tensors; their nodes were for gradients. */
+function withoutAliases(graph: Graph): Graph {
+  return { ...graph, nodes: graph.nodes.filter((n) => !kernelDef(n.kernel).alias) };
+}
+
+function mustBeSound(what: string, wrong: readonly string[]): void {
+  if (wrong.length === 0) return;
+  const more = wrong.length > 3 ? ` and ${wrong.length - 3} more` : '';
+  throw new MaclError('program', `the ${what} is unsound: ${wrong.slice(0, 3).join('; ')}${more}`);
 }
 
 /** The most bytes that programs address (native/engine/program.cc). */

@@ -6,8 +6,9 @@
  */
 import { MaclError } from '../errors.js';
 import type { GraphBuilder } from './builder.js';
-import { Gradients, type Gradient } from './gradients.js';
+import { Gradients } from './gradients.js';
 import { kernelDef, port, required, stop, type GradientContext, type KernelDef } from './kernel.js';
+import { tensorsOverlap } from './regions.js';
 import { placeOf, sameShape, showShape } from './shape.js';
 import type { Node, Tensor } from './types.js';
 
@@ -49,6 +50,9 @@ export function differentiate(
         'program',
         `${t.name} is computed here: a gradient that holds values already would flow back`,
       );
+    const maker = b.producer(t);
+    if (maker && kernelDef(maker.kernel).alias)
+      throw new MaclError('program', `${t.name} is a view: ask for the gradient of what it looks at`);
     gradients.give(t, tensor, written);
   }
 
@@ -56,29 +60,28 @@ export function differentiate(
   b.emit('fill_fwd', { value: 1 }, {}, { y: seed });
   gradients.give(loss, seed, true);
 
-  const served = new Set<Tensor>();
   for (let i = nodes.length - 1; i >= from; i--) {
     const node = nodes[i] as Node;
-    if (node.commit || !node.outputs.some((t) => gradients.written(t))) continue;
+    if (node.commit || kernelDef(node.kernel).alias || !node.outputs.some((t) => t && gradients.holds(t))) continue;
     if (!node.inputs.some((t) => t && wanted.has(t))) continue;
-    backward(b, node, wanted, gradients, served);
+    backward(b, node, wanted, gradients);
   }
 
-  const missing = [...trained.keys()].filter((t) => !served.has(t) && t !== loss);
+  const missing = [...trained.keys()].filter((t) => !gradients.reached(t) && t !== loss);
   if (missing.length > 0)
     throw new MaclError(
       'program',
       `the loss ${loss.name} does not reach ${names(missing)}: declare what it does not train`,
-      {
-        field: missing[0]?.name,
-      },
+      { field: missing[0]?.name },
     );
   const walked = new Set(nodes.slice(from));
-  for (const t of gradients.reached()) {
+  for (const t of gradients.all()) {
     const maker = b.producer(t);
     if (wanted.has(t) && !trained.has(t) && maker && !walked.has(maker))
       throw new MaclError('program', `a gradient reaches ${t.name}, which was computed before node ${from}`);
   }
+  // Where only views of a target were used, the rest of its gradient is 0.
+  for (const t of trained.keys()) gradients.read(t);
   for (const [t, tensor] of targets) if (unused.has(t) && !written) b.emit('fill_fwd', { value: 0 }, {}, { y: tensor });
 }
 
@@ -104,17 +107,11 @@ export function differentiateNode(
   const gradients = new Gradients(b);
   for (const [t, tensor] of upstream) gradients.give(t, tensor, true);
   for (const [t, tensor] of targets) gradients.give(t, tensor, written);
-  backward(b, node, new Set(targets.keys()), gradients, new Set());
+  backward(b, node, new Set(targets.keys()), gradients);
 }
 
 /** Appends the backward kernels of one node, and holds its rule to what it has to do. */
-function backward(
-  b: GraphBuilder,
-  node: Node,
-  wanted: ReadonlySet<Tensor>,
-  gradients: Gradients,
-  served: Set<Tensor>,
-): void {
+function backward(b: GraphBuilder, node: Node, wanted: ReadonlySet<Tensor>, gradients: Gradients): void {
   const def = kernelDef(node.kernel);
   const { gradient } = def;
   const at = `${node.kernel} at ${node.scope === '' ? 'the outermost scope' : node.scope}`;
@@ -127,7 +124,7 @@ function backward(
   });
   node.outputs.forEach((t, i) => {
     const name = def.outputs[i]?.name ?? '';
-    if (gradients.written(t) && !call.asked.has(name))
+    if (t && gradients.holds(t) && !call.asked.has(name))
       throw new MaclError('program', `${at} has no gradient through its output ${name}`, { field: node.kernel });
   });
   node.inputs.forEach((t, i) => {
@@ -136,7 +133,6 @@ function backward(
         field: node.kernel,
       });
   });
-  for (const t of call.served) served.add(t);
 }
 
 /** One call of a rule: what it asks for, and what it has served. */
@@ -168,7 +164,8 @@ class Call implements GradientContext {
 
   dout(name: string): Tensor | null {
     this.asked.add(name);
-    return this.gradients.written(port(this.node, name));
+    const t = port(this.node, name);
+    return t && this.gradients.read(t);
   }
 
   needs(t: Tensor | null): boolean {
@@ -176,44 +173,43 @@ class Call implements GradientContext {
   }
 
   sinks(tensors: readonly Tensor[]): { tensors: Tensor[]; accumulate: 0 | 1 } {
-    const taken = new Set<Tensor>();
-    const sinks = tensors.map((t): Gradient => {
+    const taken: Tensor[] = [];
+    const sinks = tensors.map((t) => {
       this.served.add(t);
-      if (this.wanted.has(t) && !taken.has(t)) {
-        taken.add(t);
-        return this.gradients.of(t);
+      // One kernel must not write two gradients into one memory: the tensor comes twice, or as a view too.
+      const place = this.wanted.has(t) ? this.gradients.tensorOf(t) : null;
+      if (place && !taken.some((other) => tensorsOverlap(other, place))) {
+        taken.push(place);
+        return { t, tensor: place, add: this.gradients.sink(t) };
       }
-      const temporary: Gradient = { tensor: this.gradients.temporary(t), written: false, own: true };
-      if (this.wanted.has(t)) this.later.push({ from: temporary.tensor, to: this.gradients.of(t).tensor });
-      return temporary;
+      const tensor = this.gradients.temporary(t);
+      if (place) this.later.push({ from: tensor, to: t });
+      return { t: null, tensor, add: false };
     });
-    const accumulate = sinks.some((s) => s.written) ? 1 : 0;
-    for (const s of sinks) {
-      if (accumulate && !s.written) this.b.emit('fill_fwd', { value: 0 }, {}, { y: s.tensor });
-      s.written = true;
+    const accumulate = sinks.some((s) => s.add) ? 1 : 0;
+    for (const { t, tensor, add } of sinks) {
+      if (accumulate && !add) this.b.emit('fill_fwd', { value: 0 }, {}, { y: tensor });
+      if (t) this.gradients.mark(t);
     }
     return { tensors: sinks.map((s) => s.tensor), accumulate };
   }
 
   pass(t: Tensor, write: (dx: Tensor) => void): void {
     if (!this.needs(t)) return;
-    if (!this.gradients.written(t)) return write(this.sinks([t]).tensors[0] as Tensor);
+    if (!this.gradients.holds(t)) return write(this.sinks([t]).tensors[0] as Tensor);
     this.served.add(t);
     const temporary = this.gradients.temporary(t);
     write(temporary);
-    this.add(temporary, this.gradients.of(t).tensor);
+    this.copy(temporary, t);
   }
 
   handOn(dy: Tensor, t: Tensor): void {
     if (!this.needs(t)) return;
-    const y = this.node.outputs.find((o) => o && this.gradients.written(o) === dy);
+    this.served.add(t);
+    const y = this.node.outputs.find((o) => o && this.gradients.read(o) === dy);
     // Only the node that made y is the last to read its gradient.
-    if (y && this.b.producer(y) === this.node && sameShape(y.shape, t.shape) && this.gradients.handOn(y, t)) {
-      this.served.add(t);
-      return;
-    }
-    const { tensors, accumulate } = this.sinks([t]);
-    this.b.emit('copy_fwd', { accumulate }, { x: dy }, { y: tensors[0] });
+    if (y && this.b.producer(y) === this.node && sameShape(y.shape, t.shape) && this.gradients.handOn(y, t)) return;
+    this.copy(dy, t);
   }
 
   covers(...names: string[]): void {
@@ -224,11 +220,14 @@ class Call implements GradientContext {
   }
 
   finish(): void {
-    for (const { from, to } of this.later) this.add(from, to);
+    for (const { from, to } of this.later) this.copy(from, to);
   }
 
-  private add(from: Tensor, to: Tensor): void {
-    this.b.emit('copy_fwd', { accumulate: 1 }, { x: from }, { y: to });
+  /** Writes a tensor into a gradient, or adds it. */
+  private copy(from: Tensor, to: Tensor): void {
+    const accumulate = this.gradients.sink(to) ? 1 : 0;
+    this.gradients.mark(to);
+    this.b.emit('copy_fwd', { accumulate }, { x: from }, { y: this.gradients.tensorOf(to) });
   }
 }
 

@@ -57,6 +57,8 @@ export const noSecond = none('second derivatives are not supported');
 
 /** The rule of what passes no gradient on purpose: its result counts as a constant. */
 export const stop: GradientRule = () => undefined;
+/** The rule of a view: the gradient of the part lies in the gradient of the whole. */
+export const through: GradientRule = () => undefined;
 
 export interface KernelDef {
   readonly name: string;
@@ -75,6 +77,8 @@ export interface KernelDef {
   /** Name of the backward kernel and of the fused one, for losses. */
   readonly lossGrad?: { readonly bwd: string; readonly fused: string };
   readonly flops?: (node: Node) => number;
+  /** No kernel at all: the output is a view of the input, and the compiler drops the node. */
+  readonly alias?: boolean;
 }
 
 export type KernelOptions = Pick<KernelDef, 'gradient'> &
@@ -117,6 +121,11 @@ export function defineKernel(name: string, tensors: string, attrs: string, optio
   return def;
 }
 
+/** Adds a view: a node `x > y` that no backend sees. */
+export function defineAlias(name: string, gradient: typeof stop | typeof through): void {
+  registry.set(name, { ...defineKernel(name, 'x > y', '', { gradient }), alias: true });
+}
+
 export function kernelDef(name: string): KernelDef {
   const def = registry.get(name);
   if (!def) throw new MaclError('program', `there is no kernel ${name}`);
@@ -124,7 +133,7 @@ export function kernelDef(name: string): KernelDef {
 }
 
 export function allKernels(): readonly KernelDef[] {
-  return [...registry.values()];
+  return [...registry.values()].filter((k) => !k.alias);
 }
 
 /** Attributes as the bytes of the C++ struct: 8-byte little-endian fields in order. */

@@ -65,6 +65,7 @@ export function shareInPlace(graph: Graph): void {
       if (!firstUse.has(root)) firstUse.set(root, i);
     }
   });
+  for (const t of graph.tensors) if (t.keep) lastUse.set(placeOf(t).root, Infinity);
   nodes.forEach((node, i) => {
     const def = kernelDef(node.kernel);
     if (!def.inPlace) return;
@@ -78,7 +79,7 @@ export function shareInPlace(graph: Graph): void {
     // Others may look at the same input in this very node (dy and x the same tensor): then it is not dying here.
     const uses = node.inputs.filter((t) => t && placeOf(t).root === root).length;
     if (uses !== 1 || lastUse.get(root) !== i || firstUse.get(out) !== i) return;
-    out.view = { of: input, offset: 0, dense: false };
+    out.view = { of: input, offset: 0, dense: false, inPlace: true };
     lastUse.set(root, lastUse.get(out) as number);
   });
 }

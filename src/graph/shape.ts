@@ -19,11 +19,9 @@ export interface Place {
 export function placeOf(t: Tensor): Place {
   if (!t.view) return { root: t, offset: 0, ld: t.shape[4] };
   const outer = placeOf(t.view.of);
-  return {
-    root: outer.root,
-    offset: outer.offset + t.view.offset,
-    ld: t.view.dense ? t.shape[4] : outer.ld,
-  };
+  const { offset, dense, voxel = 0 } = t.view;
+  if (dense) return { root: outer.root, offset: outer.offset + offset, ld: t.shape[4] };
+  return { root: outer.root, offset: outer.offset + voxel * outer.ld + offset, ld: outer.ld };
 }
 
 /** Bytes that an owning tensor takes. */

@@ -20,6 +20,10 @@ export interface View {
   readonly offset: number;
   /** A dense part of a flat tensor (true), or a slice of its channels, voxel by voxel (false). */
   readonly dense: boolean;
+  /** Where not dense: the first voxel; 0 where absent. */
+  readonly voxel?: number;
+  /** Not the same values but others that take their place: `of` is dead when this tensor is written. */
+  readonly inPlace?: boolean;
 }
 
 export interface Tensor {
@@ -31,7 +35,7 @@ export interface Tensor {
   readonly segment: SegmentName;
   /** Opaque tensors (packed weights, workspaces) have a size in bytes that the backend says, and no meaning elsewhere. */
   readonly opaque: boolean;
-  /** Lies inside another tensor: a slice of its channels, or (dense) a part of a flat one. Set by graph passes. */
+  /** Lies inside another tensor: a slice of its channels, some of its samples, or (dense) a part of a flat one. */
   view?: View;
   /** Scratch that is read from outside after the program has run (results, gradients): never overlaid. */
   keep?: boolean;

@@ -3,7 +3,9 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Node, Shape, Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { defineKernel, none, noSecond, required, type GradientContext } from '../graph/kernel.js';
+import { defineFusion } from '../graph/fuse.js';
+import { defineKernel, none, noSecond, port, required, type GradientContext } from '../graph/kernel.js';
+import { withPorts } from '../graph/rewrite.js';
 
 export interface Conv3dOptions {
   /** Stride of [D, H, W]; 1 by default. */
@@ -33,6 +35,24 @@ defineKernel(
   'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
   { gradient: noSecond, accumulates: { accumulate: ['dw', 'db'] }, flops: (n) => macs(n, 'dy', 'x') * 2 },
 );
+
+/** conv3d_fwd … normact_stats of its result → the convolution writes mean and variance itself. */
+defineFusion('conv-stats', (nodes) => {
+  const producer = new Map<Tensor, number>();
+  const out: (Node | null)[] = [];
+  for (const node of nodes) {
+    const at = node.kernel === 'normact_stats' ? producer.get(required(node, 'x')) : undefined;
+    const conv = at === undefined ? null : out[at];
+    if (at !== undefined && conv?.kernel === 'conv3d_fwd' && !port(conv, 'mean') && conv.attrs['act'] === 0) {
+      const ports = { mean: port(node, 'mean'), var: port(node, 'var') };
+      out[at] = withPorts(conv, { attrs: { ...conv.attrs, stats: 1 } }, ports);
+      continue;
+    }
+    for (const t of node.outputs) if (t) producer.set(t, out.length);
+    out.push(node);
+  }
+  return out.filter((n) => n !== null);
+});
 
 /**
  * @param x [N, D, H, W, I]

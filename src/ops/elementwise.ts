@@ -1,9 +1,11 @@
 /** add, copy, concat, fill, wsum, scale: small pieces of arithmetic. Equations: native/ops/elementwise.h. */
 import { MaclError } from '../errors.js';
 import { withChannels, type GraphBuilder } from '../graph/builder.js';
-import type { Tensor } from '../graph/types.js';
+import type { Node, Tensor } from '../graph/types.js';
 import { sameShape, showShape } from '../graph/shape.js';
-import { defineKernel, none, noSecond, type GradientContext } from '../graph/kernel.js';
+import { defineFusion } from '../graph/fuse.js';
+import { defineKernel, none, noSecond, required, type GradientContext } from '../graph/kernel.js';
+import { tensorsOverlap } from '../graph/regions.js';
 
 defineKernel('add_fwd', 'a b > y', 'i64 unused;', { gradient: addGradient, inPlace: ['y', 'a'] });
 defineKernel('copy_fwd', 'x > y', 'i64 accumulate;', {
@@ -15,6 +17,37 @@ defineKernel('concat_bwd', 'dy > da db', 'i64 unused;', { gradient: noSecond });
 defineKernel('fill_fwd', '> y', 'f64 value;', { gradient: none('a constant depends on nothing') });
 defineKernel('wsum_fwd', 's0 s1? s2? s3? > total', 'f64 w0;f64 w1;f64 w2;f64 w3;', { gradient: wsumGradient });
 defineKernel('scale_fwd', 'x > y', 'f64 factor;', { gradient: scaleGradient });
+
+/**
+ * concat_fwd(a, b) → y: a and b are written straight into their channels of y; concat_bwd: the gradients of a and b are
+ * slices of y's. Only where each part is an ordinary scratch tensor that lies nowhere else yet.
+ */
+defineFusion('concat', (nodes, graph) => {
+  const denseInside = new Set(graph.tensors.map((t) => (t.view?.dense ? t.view.of : null)));
+  const free = (t: Tensor) => !t.view && t.segment === 'scratch' && !t.keep && !denseInside.has(t);
+  return nodes.filter((node, i) => {
+    const forward = node.kernel === 'concat_fwd';
+    if (!forward && node.kernel !== 'concat_bwd') return true;
+    const [whole, first, second] = forward
+      ? [required(node, 'y'), required(node, 'a'), required(node, 'b')]
+      : [required(node, 'dy'), required(node, 'da'), required(node, 'db')];
+    if (whole.view || first === second || !free(first) || !free(second)) return true;
+    // One memory holds both now, so no later write may change one of them under a reader of the other.
+    if (forward && (writersOf(nodes.slice(i + 1), first, second) > 0 || writersOf(nodes, whole) > 1)) return true;
+    if (!forward && (!free(whole) || readersOf(nodes, whole) > 1)) return true;
+    first.view = { of: whole, offset: 0, dense: false };
+    second.view = { of: whole, offset: first.shape[4], dense: false };
+    return false;
+  });
+});
+
+function writersOf(nodes: readonly Node[], ...ts: readonly Tensor[]): number {
+  return nodes.filter((n) => n.outputs.some((o) => o && ts.some((t) => tensorsOverlap(o, t)))).length;
+}
+
+function readersOf(nodes: readonly Node[], t: Tensor): number {
+  return nodes.filter((n) => n.inputs.some((i) => i && tensorsOverlap(i, t))).length;
+}
 
 /** a + b of one shape, for example a residual. */
 export function add(b: GraphBuilder, x: Tensor, y: Tensor): Tensor {

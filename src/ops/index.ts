@@ -14,3 +14,5 @@ export * from './dice.js';
 export * from './elementwise.js';
 export * from './warp3d.js';
 export * from './optim.js';
+export * from './views.js';
+import './loss-grad.js';

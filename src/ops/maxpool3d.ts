@@ -1,8 +1,10 @@
 /** maxpool3d: kernel = stride, 1 or 2 an axis, floor sizes. Equation: native/ops/pool.h. */
 import type { GraphBuilder } from '../graph/builder.js';
-import type { Tensor } from '../graph/types.js';
+import type { Node, Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { defineKernel, noSecond, required, type GradientContext } from '../graph/kernel.js';
+import { defineFusion } from '../graph/fuse.js';
+import { defineKernel, noSecond, port, required, type GradientContext } from '../graph/kernel.js';
+import { withPorts } from '../graph/rewrite.js';
 
 const ATTRS = 'i64 sd;i64 sh;i64 sw;i64 accumulate;';
 defineKernel('maxpool3d_fwd', 'x > y', ATTRS, { gradient, flops: (n) => sizeOf(required(n, 'x').shape) });
@@ -10,6 +12,24 @@ defineKernel('maxpool3d_bwd', 'x dy > dx', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
   flops: (n) => sizeOf(required(n, 'x').shape),
+});
+
+/** normact_fwd … maxpool3d_fwd of its result → the pooled tensor is written in the same pass. */
+defineFusion('normact-pool', (nodes) => {
+  const producer = new Map<Tensor, number>();
+  const out: Node[] = [];
+  for (const node of nodes) {
+    const at = node.kernel === 'maxpool3d_fwd' ? producer.get(required(node, 'x')) : undefined;
+    const norm = at === undefined ? undefined : out[at];
+    if (at !== undefined && norm?.kernel === 'normact_fwd' && !port(norm, 'pooled')) {
+      const { sd = 1, sh = 1, sw = 1 } = node.attrs;
+      out[at] = withPorts(norm, { attrs: { ...norm.attrs, sd, sh, sw } }, { pooled: port(node, 'y') });
+      continue;
+    }
+    for (const t of node.outputs) if (t) producer.set(t, out.length);
+    out.push(node);
+  }
+  return out;
 });
 
 /** @returns [N, ⌊D/sD⌋, ⌊H/sH⌋, ⌊W/sW⌋, C] */
