@@ -1,8 +1,8 @@
 /**
  * What a graph and a memory plan must hold, looked at in every `compile`: every tensor is written before it is read and
- * still holds what it was given, every result has a writer, inputs stay as they were given, commit nodes come last and
- * alone write state, no two live buffers share a byte, dtypes and sizes make sense. It returns what is wrong as
- * sentences; an empty list is a sound graph.
+ * still holds what it was given, every result has a writer, constants stay, commit nodes come last and alone write state,
+ * no two live buffers share a byte, dtypes and sizes make sense. It returns what is wrong as sentences; an empty list is
+ * a sound graph.
  */
 import { kernelDef, readsOutput } from './kernel.js';
 import type { Life, MemoryPlan } from './plan.js';
@@ -69,7 +69,7 @@ function writable(
   if (adds) readable(buffers, t, `${at} adds into ${name} (${t.name})`, wrong);
   if (root.segment === 'state' && !node.commit) wrong.push(`${at} writes state in the compute phase`);
   if (root.segment === 'store') wrong.push(`${at} writes into the store`);
-  if (root.given && !adds) wrong.push(`${at} writes over the ${root.given} ${root.name}`);
+  if (root.given === 'constant') wrong.push(`${at} writes over the constant ${root.name}`);
   let buffer = buffers.get(root);
   if (!buffer) buffers.set(root, (buffer = { tensors: new Set(), regions: new Map(), whole: false, owner: root }));
   buffer.owner = ownerOf(t);
