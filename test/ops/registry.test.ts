@@ -1,5 +1,5 @@
 /** One name an op in every layer, and the same bytes on both sides of the boundary. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadAddon } from '../../src/backend/addon.js';
 import { openWasm } from '../../src/backend/wasm.js';
@@ -38,7 +38,7 @@ it('native/kernels has a file of the name of each of native/ops', () => {
 });
 
 describe('numbers of native/ops/types.h', () => {
-  const text = readFileSync(`${native}ops/types.h`, 'utf8');
+  const text = readFileSync(new URL('../../native/ops/types.h', import.meta.url), 'utf8');
   const numbers = (name: string) =>
     Object.fromEntries(
       [...text.match(new RegExp(`enum ${name} : i32 \\{([^}]*)\\}`))![1]!.matchAll(/k(\w+) = (\d+)/g)]
