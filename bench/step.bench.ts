@@ -5,22 +5,18 @@
  * measured in the same run, and memory (the session's segments). Random data; warm-up apart.
  */
 import type { Backend } from '../src/backend/types.js';
+import { resolveConfig } from '../src/config/index.js';
 import { GraphBuilder } from '../src/graph/builder.js';
 import { compile, type CompiledProgram } from '../src/graph/compile.js';
-import { buildPretrainStep } from '../src/methods/macl.js';
-import {
-  declarePretrainNetwork,
-  declareSegmentNetwork,
-  type ModelConfig,
-  type OptimizerConfig,
-} from '../src/methods/network.js';
-import { buildFinetuneStep, buildInference } from '../src/methods/segment.js';
+import { declareNetwork, declareSegmentation } from '../src/methods/network.js';
+import { buildInference } from '../src/methods/segmentation.js';
+import { compileStep } from '../src/methods/step.js';
 import type { StateTable } from '../src/nn/state.js';
+import type { FinetuneConfig, ModelConfig } from '../src/settings/types.js';
+import type { Triple } from '../src/volume.js';
 import { Executor } from '../src/model/executor.js';
 import { initialState } from '../src/model/network-state.js';
 import { flags, Report, timeOf } from './report.js';
-
-type Triple = readonly [number, number, number];
 
 interface Work {
   readonly name: string;
@@ -28,79 +24,39 @@ interface Work {
   build(backend: Backend): { program: CompiledProgram; state: StateTable };
 }
 
-const all = <T>(n: number, value: T): T[] => Array.from({ length: n }, () => value);
-const sgd: OptimizerConfig = { name: 'sgd', momentum: 0.9, weightDecay: 1e-5, clip: 0 };
-const adam: OptimizerConfig = { ...sgd, name: 'adam', weightDecay: 0 };
-const unet = (dims: 2 | 3, filters: number, levels: number, decoderBlocks: number): ModelConfig => {
-  const [stride, kernel]: [Triple, Triple] =
-    dims === 3
-      ? [
-          [2, 2, 2],
-          [3, 3, 3],
-        ]
-      : [
-          [1, 2, 2],
-          [1, 3, 3],
-        ];
-  return {
-    dims,
-    inChannels: 1,
-    filters,
-    levels,
-    decoderBlocks,
-    strides: all(levels, stride),
-    kernels: all(levels + 1, kernel),
-    classes: 3,
-  };
-};
+type Model = Partial<ModelConfig> & Pick<ModelConfig, 'dims'>;
 
-function works(label: string, model: ModelConfig, batch: number, patch: Triple): Work[] {
-  const loss = {
-    temperature: 0.1,
-    threshold: 0.1,
-    weights: { global: 1, dense: 0.5, er: 1 },
-    temperatureFactor: 'none',
-    er: 'absolute',
-  } as const;
-  const finish = (b: Backend, graph: Parameters<typeof compile>[0], state: StateTable) => ({
-    program: compile(graph, b, state, 0),
-    state,
+function works(label: string, model: Model, batch: number, patch: Triple): Work[] {
+  const common = { model: { ...model, inChannels: 1 }, data: { patch, position: 'centre' } };
+  const pretrain = resolveConfig({ task: 'pretrain', ...common, train: { batch } });
+  const given = { ...common, model: { ...common.model, classes: 3 }, train: { batch } };
+  const finetune = resolveConfig({ task: 'finetune', ...given }) as FinetuneConfig;
+  const training = (name: string, config: typeof pretrain): Work => ({
+    name: `${label} ${name}`,
+    batch,
+    build(b) {
+      const net = declareNetwork(config, b.info.real, 'training');
+      return { program: compileStep(net, b, { source: 'given' }), state: net.state };
+    },
   });
   return [
-    {
-      name: `${label} pretrain`,
-      batch,
-      build(b) {
-        const net = declarePretrainNetwork(model, sgd, b.info.real);
-        const step = { batch, patch, positionAxes: 3, loss, optimizer: sgd, views: { kind: 'given' } } as const;
-        return finish(b, buildPretrainStep(net, step, new GraphBuilder(b.info.real)), net.state);
-      },
-    },
-    {
-      name: `${label} finetune`,
-      batch,
-      build(b) {
-        const net = declareSegmentNetwork(model, adam, b.info.real);
-        const step = {
-          batch,
-          patch,
-          loss: { name: 'ce+dice', dicePer: 'batch' },
-          optimizer: adam,
-          samples: { kind: 'given' },
-        } as const;
-        return finish(b, buildFinetuneStep(net, step, new GraphBuilder(b.info.real)), net.state);
-      },
-    },
+    training('pretrain', pretrain),
+    training('finetune', finetune),
     {
       name: `${label} inference`,
       batch,
       build(b) {
-        const net = declareSegmentNetwork(model, null, b.info.real);
-        return finish(b, buildInference(net, batch, patch, new GraphBuilder(b.info.real)), net.state);
+        const net = declareSegmentation(finetune, b.info.real, 'inference');
+        const graph = buildInference(net, batch, patch, new GraphBuilder(b.info.real));
+        return { program: compile(graph, b, net.state, 0), state: net.state };
       },
     },
   ];
 }
+
+const unet = (dims: 2 | 3, filters: number, levels: number, decoderBlocks: number): Model => {
+  return { dims, filters, levels, decoderBlocks };
+};
 
 const options = flags();
 /** What a processor works on in tenths of a second, and on a GPU what people train there. */

@@ -36,7 +36,8 @@ export { finetune, type FinetuneOptions } from './train/finetune.js';
 export type { MachineOptions } from './backend/machine.js';
 export type { RunOptions, RunSummary } from './train/trainer.js';
 export type { DataOptions } from './train/setup.js';
-export type { Represented, StepRecord } from './train/loop.js';
+export type { StepRecord } from './train/loop.js';
+export type { Represented } from './train/watch.js';
 export type { Representation } from './train/representation.js';
 export {
   quickstart,

@@ -21,6 +21,8 @@ export const PURPOSE = {
   synthetic: 6,
   /** Bootstrap draws. */
   bootstrap: 7,
+  /** What a pre-training method draws beside its views: boxes, masks. */
+  method: 8,
 } as const;
 
 const MUL0 = 0xd2511f53;

@@ -3,8 +3,9 @@
  * arithmetic on shapes; the bytes that a run takes are known exactly from its compiled program. Times are those of two
  * cores with AVX-512, so that a plan does not depend on the machine that makes it.
  */
-import { lambdaOf } from './check.js';
-import type { ModelConfig, Task, Triple } from '../settings/types.js';
+import type { Method } from '../methods/index.js';
+import { lambdaOf } from '../settings/lambda.js';
+import type { ModelConfig, Triple } from '../settings/types.js';
 
 const volume = (size: Triple): number => size[0] * size[1] * size[2];
 
@@ -52,18 +53,22 @@ function decoderPass(model: ModelConfig, patch: Triple, blocks: number): Pass {
 }
 
 /** One sample's forward pass or passes. */
-function samplePass(model: ModelConfig, patch: Triple, task: Task): Pass {
-  if (task === 'finetune') return add(encoderPass(model, patch), decoderPass(model, patch, model.levels));
+function samplePass(model: ModelConfig, patch: Triple, { passes, decoderBlocks }: Method): Pass {
   const lambda = lambdaOf(model);
   const small: Triple = [patch[0] * lambda[0], patch[1] * lambda[1], patch[2] * lambda[2]];
-  const full = encoderPass(model, patch);
-  const dominant = add(encoderPass(model, small), decoderPass(model, small, model.decoderBlocks));
-  return add(full, full, dominant, dominant);
+  const blocks = decoderBlocks(model);
+  const decoded = passes.decoded === 'small' ? small : patch;
+  const times = (count: number, pass: Pass): Pass[] => Array.from({ length: count }, () => pass);
+  return add(
+    ...times(passes.full, encoderPass(model, patch)),
+    ...times(passes.small, encoderPass(model, small)),
+    ...times(passes.decoded === 'small' ? passes.small : passes.full, decoderPass(model, decoded, blocks)),
+  );
 }
 
 /** Bytes of activations, gradients and state in fp32, roughly. */
-export function estimateBytes(model: ModelConfig, patch: Triple, batch: number, task: Task): number {
-  const { values } = samplePass(model, patch, task);
+export function estimateBytes(model: ModelConfig, patch: Triple, batch: number, method: Method): number {
+  const { values } = samplePass(model, patch, method);
   const widest = model.filters * 2 ** model.levels;
   const parameters = 60 * widest * widest;
   // Backward holds about a third more than what forward saved; weights, moments, gradients and packed weights: five.
@@ -73,8 +78,8 @@ export function estimateBytes(model: ModelConfig, patch: Triple, batch: number, 
 /** Multiply-adds a second that a training step reaches on two cores, backward's share included. */
 const STEP_RATE = 100e9;
 
-export function estimateStepSeconds(model: ModelConfig, patch: Triple, batch: number, task: Task): number {
-  const { work, values } = samplePass(model, patch, task);
+export function estimateStepSeconds(model: ModelConfig, patch: Triple, batch: number, method: Method): number {
+  const { work, values } = samplePass(model, patch, method);
   // What is not convolution moves memory: each value is touched some twenty times.
   return batch * ((3 * work) / STEP_RATE + (values * 80) / 20e9);
 }

@@ -1,4 +1,5 @@
 /** A plan in words, one line a matter: what the commands print before they train. */
+import { methodOf } from '../methods/index.js';
 import { percent, type Plan } from './plan.js';
 import { presetLacks } from './presets.js';
 import type { Triple } from '../settings/types.js';
@@ -18,6 +19,7 @@ const mib = (bytes: number): string =>
 export function describePlan(plan: Plan): string[] {
   const { config, lambda } = plan;
   const { model, data, train, optimizer, augment } = config;
+  const method = methodOf(config);
   const lines: string[] = [];
   const preset = config.preset === 'default' ? '' : `, preset ${config.preset}`;
   lines.push(
@@ -31,7 +33,7 @@ export function describePlan(plan: Plan): string[] {
     `network: ${counted(model.levels, 'level')} of ${model.filters} filters up, strides ${perLevel(model.strides)}, kernels ${perLevel(model.kernels)}, ` +
       `${counted(model.inChannels, 'channel')}${config.task === 'finetune' ? `, ${config.model.classes} classes` : ''}`,
   );
-  if (config.task === 'pretrain') {
+  if (method.shrinks) {
     const same = lambda.every((x) => x === lambda[0]);
     const l = same ? fraction(lambda[0]) : lambda.map(fraction).join(', ');
     lines.push(
@@ -41,10 +43,10 @@ export function describePlan(plan: Plan): string[] {
   lines.push(
     `patch ${by(data.patch)}, batch ${train.batch}, ${counted(train.steps, 'step')}, about ${mib(plan.estimatedBytes)}`,
   );
-  if (config.task === 'pretrain') {
-    const threshold = String(config.loss.threshold).replaceAll(',', ', ');
+  if (plan.positiveShare !== null) {
+    const threshold = String(method.threshold?.(config.loss)).replaceAll(',', ', ');
     lines.push(
-      `positive pairs: ${percent(plan.positiveShare as number)} of all, threshold ${threshold} on the ${data.position === 'slice' ? "slice's place" : "patch's centre"}`,
+      `positive pairs: ${percent(plan.positiveShare)} of all, threshold ${threshold} on the ${data.position === 'slice' ? "slice's place" : "patch's centre"}`,
     );
   } else if (plan.channels !== 'same') {
     lines.push(
@@ -53,11 +55,7 @@ export function describePlan(plan: Plan): string[] {
         : "the data's one channel is repeated for each of the network's",
     );
   }
-  const loss =
-    config.task === 'pretrain'
-      ? `τ = ${config.loss.temperature}, weights ${Object.values(config.loss.weights).join(', ')}`
-      : config.loss.name;
-  lines.push(`loss: ${loss}`);
+  lines.push(`loss: ${method.describeLoss(config)}`);
   const { name, lr, schedule, lrFinal, warmup, weightDecay } = optimizer;
   const rising = warmup > 0 ? ` after a warm-up of ${percent(warmup)} of the steps` : '';
   const rate = (schedule === 'constant' ? `${lr}` : `${lr}, ${schedule} to ${lrFinal}`) + rising;

@@ -1,5 +1,5 @@
 /** Everything about configurations, in one import. */
-export { checkPatch, lambdaOf, nearestSizes, patchUnit } from './check.js';
+export { checkPatch, nearestSizes, patchUnit } from './check.js';
 export { describePlan } from './describe.js';
 export {
   shapeAt,

@@ -10,7 +10,7 @@ import type { FinetuneConfigInput, NormalizeKind, ResolvedConfig } from '../sett
 /** The pre-trained run's own configuration. */
 export type InitModel = Pick<ResolvedConfig, 'model' | 'data'>;
 
-const FROM_RUN = ['dims', 'filters', 'levels', 'strides', 'kernels', 'decoderBlocks'] as const;
+const FROM_RUN = ['backbone', 'dims', 'filters', 'levels', 'strides', 'kernels', 'decoderBlocks'] as const;
 
 export interface InitMerge {
   readonly input: FinetuneConfigInput;
@@ -48,13 +48,13 @@ export function mergeInit(
   refuse(source, 'model.inChannels', network, own.model?.inChannels, 'the pre-trained run', 'weights');
   const kinds = init.data.normalize;
   const fromRun = kinds === 'auto' ? undefined : channels === 'same' ? kinds : [kinds[0] as NormalizeKind];
-  const { dims, filters, levels, strides, kernels, decoderBlocks } = init.model;
+  const { backbone, dims, filters, levels, strides, kernels, decoderBlocks } = init.model;
   return {
     input: mergeConfig<FinetuneConfigInput>(
       { data: { ...(fromRun ? { normalize: fromRun } : {}), sliceAxis: init.data.sliceAxis } },
       own,
       {
-        model: { dims, filters, levels, strides, kernels, decoderBlocks, inChannels: network },
+        model: { backbone, dims, filters, levels, strides, kernels, decoderBlocks, inChannels: network },
         data: { spacingMm: init.data.spacingMm },
       },
     ),

@@ -4,7 +4,9 @@
  * no machine, so that a plan is the same everywhere.
  */
 import { MaclError, memoryError } from '../errors.js';
-import { checkModel, lambdaOf, patchUnit } from './check.js';
+import { methodNamed, methodOf, type Method } from '../methods/index.js';
+import { lambdaOf } from '../settings/lambda.js';
+import { checkModel, patchUnit } from './check.js';
 import { estimateBytes, estimateStepSeconds } from './cost.js';
 import { mapTriple, shapeAt, targetSpacingMm, type ChannelKind, type Fingerprint } from '../settings/fingerprint.js';
 import { mergeConfig } from './merge.js';
@@ -44,7 +46,7 @@ export interface Plan<C extends ResolvedConfig = ResolvedConfig> {
   readonly normalization: readonly ChannelNormalization[];
   /** λ of each axis. */
   readonly lambda: Triple;
-  /** Chance that two samples are positives; null in fine-tuning. */
+  /** Chance that two samples are positives; null where the method has none. */
   readonly positiveShare: number | null;
   /** How one channel of data meets a network that was pre-trained on many. */
   readonly channels: 'same' | 'sum' | 'repeat';
@@ -64,7 +66,9 @@ export function planPretrain(
   const given = readConfig(input, options.source) as PretrainConfigInput;
   const base = dataOf(fingerprint, given);
   const { shapes, spacingMm, dims } = base;
-  const threshold = given.loss?.threshold ?? 0.1;
+  const method = methodNamed('pretrain', given.method);
+  const threshold = method.threshold?.(given.loss as PretrainConfig['loss'] | undefined);
+  if (threshold === undefined) return planWithoutPositions(fingerprint, given, base, method, options);
   const position = given.data?.position ?? defaultPosition(dims, threshold);
   const share = { dims, position, threshold };
   const mostVoxels = dims === 2 ? in2d(given.preset) ** 2 : MOST_VOXELS.pretrain;
@@ -73,7 +77,7 @@ export function planPretrain(
   const choose = (levels: number | undefined): { model: ModelConfig; patch: Triple; share: number } => {
     const model = planModel(given, base, fixed, levels, options.source);
     if (fixed) return { model, patch: fixed, share: positiveShare(shapes, { ...share, patch: fixed }) };
-    const unit = patchUnit(model, 'pretrain');
+    const unit = patchUnit(model, method);
     if (dims === 3) return { model, ...choosePretrainPatch(shapes, spacingMm ?? [1, 1, 1], unit, share) };
     const patch = roundToUnit(base.wanted, unit, mostVoxels);
     return { model, patch, share: positiveShare(shapes, { ...share, patch }) };
@@ -104,8 +108,8 @@ export function planPretrain(
 
   const voxels = patch[0] * patch[1] * patch[2];
   const wantedBatch = dims === 2 ? 16 : clamp(Math.round(262144 / voxels), 8, 16);
-  const batch = fitBatch(given.train?.batch, wantedBatch, 2, model, patch, 'pretrain', options);
-  const steps = stepsOf(given, fingerprint, base, model, patch, batch, 2000);
+  const batch = fitBatch(given.train?.batch, wantedBatch, 2, model, patch, method, options);
+  const steps = stepsOf(given, fingerprint, base, model, patch, batch, method, 2000);
   const planned: PretrainConfigInput = {
     task: 'pretrain',
     model,
@@ -116,12 +120,39 @@ export function planPretrain(
   return finish<PretrainConfig>(planned, given, base, exact, 'same', fingerprint, warnings, options);
 }
 
+/** A method without positions: the patch holds as much as fine-tuning's would. */
+function planWithoutPositions(
+  fingerprint: Fingerprint,
+  given: PretrainConfigInput,
+  base: DataPlan,
+  method: Method,
+  options: PlanOptions,
+): Plan<PretrainConfig> {
+  const { dims } = base;
+  const fixed = given.data?.patch ?? undefined;
+  const model = planModel(given, base, fixed, undefined, options.source);
+  const mostVoxels = dims === 2 ? in2d(given.preset) ** 2 : MOST_VOXELS.pretrain;
+  const patch = fixed ?? roundToUnit(base.wanted, patchUnit(model, method), mostVoxels);
+  const voxels = patch[0] * patch[1] * patch[2];
+  const wantedBatch = dims === 2 ? 16 : clamp(Math.round(262144 / voxels), 4, 16);
+  const batch = fitBatch(given.train?.batch, wantedBatch, 2, model, patch, method, options);
+  const steps = stepsOf(given, fingerprint, base, model, patch, batch, method, 2000);
+  const planned: PretrainConfigInput = {
+    task: 'pretrain',
+    model,
+    data: { patch, spacingMm: base.spacingMm, normalize: base.kinds },
+    train: { batch, steps },
+  };
+  return finish<PretrainConfig>(planned, given, base, null, 'same', fingerprint, [], options);
+}
+
 export function planFinetune(
   fingerprint: Fingerprint,
   input: FinetuneConfigInput,
   options: PlanOptions = {},
 ): Plan<FinetuneConfig> {
   const own = readConfig(input, options.source) as FinetuneConfigInput;
+  const method = methodNamed('finetune');
   const classes = own.model?.classes ?? fingerprint.classes.length;
   if (classes < 2 || (fingerprint.classes.length > 0 && classes < fingerprint.classes.length)) {
     const field = 'model.classes';
@@ -135,11 +166,11 @@ export function planFinetune(
   const fixed = given.data?.patch ?? undefined;
   const model = { ...planModel(given, base, fixed, undefined, options.source), classes };
   const mostVoxels = dims === 2 ? in2d(given.preset) ** 2 : MOST_VOXELS.finetune;
-  const patch = fixed ?? roundToUnit(base.wanted, patchUnit(model, 'finetune'), mostVoxels);
+  const patch = fixed ?? roundToUnit(base.wanted, patchUnit(model, method), mostVoxels);
   const voxels = patch[0] * patch[1] * patch[2];
   const wantedBatch = dims === 2 ? clamp(Math.round(131072 / voxels), 4, 32) : clamp(Math.round(262144 / voxels), 2, 8);
-  const batch = fitBatch(given.train?.batch, wantedBatch, 1, model, patch, 'finetune', options);
-  const steps = stepsOf(given, fingerprint, base, model, patch, batch, 3000);
+  const batch = fitBatch(given.train?.batch, wantedBatch, 1, model, patch, method, options);
+  const steps = stepsOf(given, fingerprint, base, model, patch, batch, method, 3000);
   const warnings = [
     ...(dims === 3 || patch[1] >= 16 ? [] : [`a patch of ${patch.join('×')} shows little of its surroundings`]),
     ...(options.init && own.data?.normalize === undefined ? otherKindWarnings(base.kinds, fingerprint) : []),
@@ -274,10 +305,10 @@ function fitBatch(
   least: number,
   model: ModelConfig,
   patch: Triple,
-  task: ConfigInput['task'],
+  method: Method,
   options: PlanOptions,
 ): number {
-  const { limitBytes, bytesOf = (m: ModelConfig, p: Triple, b: number) => estimateBytes(m, p, b, task) } = options;
+  const { limitBytes, bytesOf = (m: ModelConfig, p: Triple, b: number) => estimateBytes(m, p, b, method) } = options;
   let batch = fixed ?? wanted;
   if (limitBytes === undefined) return batch;
   while (fixed === undefined && batch > least && bytesOf(model, patch, batch) > limitBytes)
@@ -297,6 +328,7 @@ function stepsOf(
   model: ModelConfig,
   patch: Triple,
   batch: number,
+  method: Method,
   most: number,
 ): number {
   if (given.train?.steps !== undefined) return given.train.steps;
@@ -305,7 +337,7 @@ function stepsOf(
     return Math.max(1, Math.round((100 * slices) / batch));
   }
   if (cases.length === 0) return most;
-  const inTime = 2700 / estimateStepSeconds(model, patch, batch, given.task);
+  const inTime = 2700 / estimateStepSeconds(model, patch, batch, method);
   return clamp(Math.round(inTime / 100) * 100, Math.min(500, most), most);
 }
 
@@ -336,7 +368,11 @@ function finish<C extends ResolvedConfig>(
     cases: fingerprint.cases.length,
     smallestShape: base.smallest,
     largestShape: base.largest,
-    estimatedBytes: (options.bytesOf ?? ((m, p, b) => estimateBytes(m, p, b, config.task)))(model, patch, train.batch),
+    estimatedBytes: (options.bytesOf ?? ((m, p, b) => estimateBytes(m, p, b, methodOf(config))))(
+      model,
+      patch,
+      train.batch,
+    ),
     warnings,
   };
 }

@@ -2,6 +2,7 @@
  * Named sets of values that stand between what a user gives and the defaults. `paper-2d` is the published setting,
  * `code-2d` the released code's; both are 2-D. `default` is empty: the defaults and the planner say everything.
  */
+import type { Method } from '../methods/index.js';
 import { mergeConfig } from './merge.js';
 import type { ConfigInput, PresetName, Task } from '../settings/types.js';
 
@@ -16,7 +17,6 @@ const paper: Record<Task, ConfigInput> = {
   pretrain: {
     task: 'pretrain',
     model: UNET_2D,
-    loss: { temperatureFactor: 'none', er: 'absolute' },
     // Difference 2: 0.1 in the paper, 0.01 in the released scripts.
     optimizer: { name: 'sgd', lr: 0.1, momentum: 0.9, weightDecay: 1e-5, schedule: 'cosine', lrFinal: 0 },
     data: { position: 'slice' },
@@ -26,7 +26,6 @@ const paper: Record<Task, ConfigInput> = {
   finetune: {
     task: 'finetune',
     model: UNET_2D,
-    loss: { name: 'ce' },
     optimizer: { name: 'adam', lr: 5e-4, weightDecay: 0, schedule: 'cosine', lrFinal: 5e-6 },
     train: { batch: 4 },
     augment: { ...SPATIAL, intensity: { brightness: 0, contrast: 0, noise: 0 } },
@@ -37,7 +36,6 @@ const paper: Record<Task, ConfigInput> = {
 const code: Record<Task, ConfigInput> = {
   pretrain: {
     task: 'pretrain',
-    loss: { temperatureFactor: 'code' },
     optimizer: { lr: 0.01, schedule: 'cosine-floor', lrFinal: 5e-6 },
     init: { linear: 'pytorch', channels: 'repeat' },
     augment: {
@@ -55,9 +53,12 @@ const code: Record<Task, ConfigInput> = {
   },
 };
 
-export function presetInput(name: PresetName, task: Task): ConfigInput | undefined {
+/** @param method whose loss a preset may say something of */
+export function presetInput(name: PresetName, method: Method): ConfigInput | undefined {
   if (name === 'default') return undefined;
-  return name === 'paper-2d' ? paper[task] : mergeConfig<ConfigInput>(paper[task], code[task]);
+  const { task } = method;
+  const values = name === 'paper-2d' ? paper[task] : mergeConfig<ConfigInput>(paper[task], code[task]);
+  return mergeConfig<ConfigInput>(values, method.presets?.[name]);
 }
 
 /** What a preset's model says and this software does not do yet; for people. */

@@ -3,6 +3,7 @@
  * together. It looks at no data: `plan.ts` does, and comes through here.
  */
 import { MaclError } from '../errors.js';
+import { methodNamed, type Method } from '../methods/index.js';
 import { checkConfig } from './check.js';
 import { mergeConfig } from './merge.js';
 import { presetInput } from './presets.js';
@@ -38,7 +39,8 @@ export function readConfig(value: unknown, source?: string): ConfigInput {
     const words = `${source ?? 'configuration'}: model.dims: expected 2, because preset ${preset} is 2-D, found 3`;
     throw new MaclError('config', words, { field: 'model.dims', expected: 2, found: 3 });
   }
-  return mergeConfig<ConfigInput>(presetInput(preset, value.task), scaledFinal(preset, value), value);
+  const method = methodNamed(value.task, value.task === 'pretrain' ? value.method : undefined);
+  return mergeConfig<ConfigInput>(presetInput(preset, method), scaledFinal(preset, method, value), value);
 }
 
 /** Levels of a configuration; the schema has four. */
@@ -57,8 +59,12 @@ function checkDepth(value: unknown, source?: string): void {
 }
 
 /** Where only the rate is given over a preset's, the rate that the preset ends at keeps its share of it. */
-function scaledFinal(preset: PresetName, { task, optimizer: given }: ConfigInput): Partial<ConfigInput> | undefined {
-  const { lr, lrFinal } = presetInput(preset, task)?.optimizer ?? {};
+function scaledFinal(
+  preset: PresetName,
+  method: Method,
+  { optimizer: given }: ConfigInput,
+): Partial<ConfigInput> | undefined {
+  const { lr, lrFinal } = presetInput(preset, method)?.optimizer ?? {};
   if (given?.lr === undefined || given.lrFinal !== undefined || !lr || !lrFinal) return undefined;
   return { optimizer: { lrFinal: lrFinal * (given.lr / lr) } };
 }
@@ -72,55 +78,51 @@ export function resolveConfig(value: unknown, options: ResolveOptions = {}): Res
 }
 
 function pretrain(input: PretrainConfigInput): PretrainConfig {
-  const { loss = {} } = input;
+  const method = methodNamed('pretrain', input.method);
   const model = modelOf(input.model ?? {});
+  const loss = method.resolveLoss(input.loss ?? {}) as PretrainConfig['loss'];
   return {
     task: 'pretrain',
-    method: input.method ?? 'macl',
+    method: method.name,
     preset: input.preset ?? 'default',
     model,
-    loss: {
-      temperature: loss.temperature ?? 0.1,
-      threshold: loss.threshold ?? 0.1,
-      weights: { global: 1, dense: 0.5, er: 1, ...loss.weights },
-      temperatureFactor: loss.temperatureFactor ?? 'none',
-      er: loss.er ?? 'absolute',
-    },
-    ...shared(input, model),
-    data: dataOf(input, model, loss.threshold),
+    loss,
+    ...shared(input, method, model),
+    data: dataOf(input, model, input.loss === undefined ? undefined : method.threshold?.(loss)),
   };
 }
 
 function finetune(input: FinetuneConfigInput): FinetuneConfig {
-  const { loss = {} } = input;
+  const method = methodNamed('finetune');
   const model = modelOf(input.model ?? {});
   return {
     task: 'finetune',
     preset: input.preset ?? 'default',
     // Absent classes are refused by the checks; 0 is what "not known" looks like until then.
     model: { ...model, classes: input.model?.classes ?? 0 },
-    loss: { name: loss.name ?? 'ce+dice', classWeights: loss.classWeights ?? null, dicePer: loss.dicePer ?? 'batch' },
-    ...shared(input, model),
+    loss: method.resolveLoss({ ...input.loss }) as FinetuneConfig['loss'],
+    ...shared(input, method, model),
     data: dataOf(input, model),
   };
 }
 
-function shared(input: ConfigInput, model: ModelConfig) {
+function shared(input: ConfigInput, method: Method, model: ModelConfig) {
   return {
     optimizer: optimizerOf(input),
     init: { linear: input.init?.linear ?? 'kaiming', channels: input.init?.channels ?? 'sum' } as const,
     train: trainOf(input),
-    augment: augmentOf(input, model.dims),
+    augment: augmentOf(input, method, model.dims),
   };
 }
 
-/** Step.md's: all strides 2 and kernels 3, [1, 2, 2] and [1, 3, 3] in 2-D; method.md's network elsewhere. */
+/** All strides 2 and kernels 3, [1, 2, 2] and [1, 3, 3] in 2-D; the published network elsewhere. */
 export function modelOf(input: Partial<ModelConfig>): ModelConfig {
   const dims = input.dims ?? 3;
   const levels = input.levels ?? input.strides?.length ?? (input.kernels ? input.kernels.length - 1 : 4);
   const stride: Triple = dims === 2 ? [1, 2, 2] : [2, 2, 2];
   const kernel: Triple = dims === 2 ? [1, 3, 3] : [3, 3, 3];
   return {
+    backbone: input.backbone ?? 'unet',
     dims,
     inChannels: input.inChannels ?? 1,
     filters: input.filters ?? 32,
@@ -175,6 +177,7 @@ function trainOf({ task, train: t = {} }: ConfigInput): TrainConfig {
   return {
     steps: t.steps ?? 1000,
     batch: t.batch ?? (task === 'pretrain' ? 8 : 2),
+    accumulate: t.accumulate ?? 1,
     seed: t.seed ?? 0,
     precision: t.precision ?? 'fp32',
     valEvery: t.valEvery ?? 500,
@@ -183,7 +186,7 @@ function trainOf({ task, train: t = {} }: ConfigInput): TrainConfig {
   };
 }
 
-function augmentOf({ task, augment: a = {} }: ConfigInput, dims: 2 | 3): AugmentConfig {
+function augmentOf({ task, augment: a = {} }: ConfigInput, method: Method, dims: 2 | 3): AugmentConfig {
   const pretraining = task === 'pretrain';
   const nonSpatial = a.nonSpatial ?? 'identity';
   // The published views have no change of intensity; fine-tuning takes a little of each.
@@ -198,7 +201,7 @@ function augmentOf({ task, augment: a = {} }: ConfigInput, dims: 2 | 3): Augment
     mirror: mirrorOf(a.mirror ?? false, dims),
     translation: a.translation ?? (pretraining ? 0.1 : 0.05),
     probability: a.probability ?? 1,
-    intensity: { ...intensity, ...a.intensity },
+    intensity: { ...intensity, ...method.augment?.intensity, ...a.intensity },
     nonSpatial,
     interpolation: a.interpolation ?? 'linear',
   };
@@ -219,6 +222,6 @@ function mirrorOf(mirror: NonNullable<AugmentInput['mirror']>, dims: 2 | 3): Aug
  * intervals are left out, so that equal runs write equal bytes.
  */
 export function meaningOf(config: ResolvedConfig): object {
-  const { steps, batch, seed, precision } = config.train;
-  return { ...config, train: { steps, batch, seed, precision } };
+  const { steps, batch, accumulate, seed, precision } = config.train;
+  return { ...config, train: { steps, batch, accumulate, seed, precision } };
 }

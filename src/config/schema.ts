@@ -5,7 +5,9 @@
 import { MaclError } from '../errors.js';
 import { showValue } from '../options.js';
 import { didYouMean } from '../suggest.js';
-import type { ConfigInput } from '../settings/types.js';
+import { BACKBONE_NAMES } from '../backbones/index.js';
+import { METHOD_NAMES, methodNamed, type Method } from '../methods/index.js';
+import type { ConfigInput, Task } from '../settings/types.js';
 import {
   either,
   integer,
@@ -23,6 +25,7 @@ const axisList = (items: JsonSchema, description: string) => list(items, 3, 3, `
 const MOST_LEVELS = 8;
 
 const model = object('The network.', {
+  backbone: oneOf('the network that is trained', ...BACKBONE_NAMES),
   dims: oneOf('2 or 3; 2-D is the case where D has stride and kernel 1', 2, 3),
   inChannels: integer(1, 1024, 'channels of the input'),
   filters: integer(1, 4096, 'filters of the first level; level l has filters · 2^l'),
@@ -95,7 +98,8 @@ const data = object('How volumes become samples.', {
 
 const train = object('The run.', {
   steps: integer(0, 1e9, 'training steps'),
-  batch: integer(1, 65536, 'samples a step'),
+  batch: integer(1, 65536, 'samples that are computed at once'),
+  accumulate: integer(1, 1, 'batches whose gradients are averaged into one step'),
   seed: integer(0, Number.MAX_SAFE_INTEGER, 'seed of all random numbers'),
   precision: oneOf('arithmetic', 'fp32'),
   valEvery: integer(0, 1e9, 'steps between validations; 0: only at the end'),
@@ -131,69 +135,69 @@ const augment = object('The spatial and intensity changes of a view.', {
   interpolation: oneOf('interpolation of images', 'linear', 'cubic'),
 });
 
-const pretrainLoss = object('The loss of MACL.', {
-  temperature: positive('τ'),
-  threshold: either(
-    'a number above 0, or a list with one for each axis of the position',
-    positive('samples closer than this on every axis are positives'),
-    list(positive('threshold of an axis'), 1, 3, 'a threshold for each axis of the position'),
-  ),
-  weights: object('Weights of the three parts.', {
-    global: number(0, 1e6, 'λ1, of the image-level loss'),
-    dense: number(0, 1e6, 'λ2, of the pixel-level loss'),
-    er: number(0, 1e6, 'λ3, of the equivariance loss'),
-  }),
-  temperatureFactor: oneOf(
-    'code: τ / 0.07 before the contrastive losses, as released; none: as published',
-    'none',
-    'code',
-  ),
-  er: oneOf("the equivariance loss as published, or relative to the bottlenecks' own size", 'absolute', 'relative'),
-});
-
-const finetuneLoss = object('The segmentation loss.', {
-  name: oneOf('cross-entropy, or cross-entropy + soft Dice', 'ce', 'ce+dice'),
-  classWeights: orNull(list(number(0, 1e6, 'a weight'), 2, 255, 'a weight for each class, for the cross-entropy')),
-  dicePer: oneOf('Dice over the whole batch, or per sample', 'batch', 'sample'),
-});
-
 const preset = oneOf('where values come from that are not given', 'default', 'paper-2d', 'code-2d');
 const common = { preset, model, optimizer, init, data, train, augment };
 
 const SCHEMA_ID = 'https://macl.dev/config.schema.json';
 
+/** A definition's name: that of the default method is the task's alone. */
+const definitionOf = (task: Task, method: Method): string =>
+  method === methodNamed(task) ? task : `${task}-${method.name}`;
+
+const pretraining = METHOD_NAMES.map((name) => methodNamed('pretrain', name));
+
+/** Pre-training has a definition a method, because each has a loss of its own. */
+const definitions: Record<string, JsonSchema> = {
+  ...Object.fromEntries(
+    pretraining.map((method) => {
+      const isDefault = method === methodNamed('pretrain');
+      const words = isDefault ? 'Pre-training.' : `Pre-training with ${method.name}: ${method.describe}.`;
+      return [
+        definitionOf('pretrain', method),
+        object(
+          words,
+          { task: { const: 'pretrain' }, method: oneOf('the method', method.name), ...common, loss: method.lossSchema },
+          isDefault ? ['task'] : ['task', 'method'],
+        ),
+      ];
+    }),
+  ),
+  finetune: object(
+    'Fine-tuning.',
+    { task: { const: 'finetune' }, ...common, loss: methodNamed('finetune').lossSchema },
+    ['task'],
+  ),
+};
+
 export const configSchema: JsonSchema = {
   $schema: 'http://json-schema.org/draft-07/schema#',
   $id: SCHEMA_ID,
   title: 'Configuration of macl',
-  oneOf: [{ $ref: '#/definitions/pretrain' }, { $ref: '#/definitions/finetune' }],
-  definitions: {
-    pretrain: object(
-      'Pre-training.',
-      { task: { const: 'pretrain' }, method: oneOf('the method', 'macl'), ...common, loss: pretrainLoss },
-      ['task'],
-    ),
-    finetune: object('Fine-tuning.', { task: { const: 'finetune' }, ...common, loss: finetuneLoss }, ['task']),
-  },
+  oneOf: Object.keys(definitions).map((name) => ({ $ref: `#/definitions/${name}` })),
+  definitions,
 };
 
 /** Every setting of a task by its path, as `train.steps`. */
-export function settingPaths(task: 'pretrain' | 'finetune'): string[] {
+export function settingPaths(task: Task): string[] {
   const walk = (schema: JsonSchema, path: string): string[] => {
     const properties = schema.properties as Record<string, JsonSchema> | undefined;
     if (!properties) return [path];
     return Object.entries(properties).flatMap(([key, inner]) => walk(inner, path === '' ? key : `${path}.${key}`));
   };
-  return walk((configSchema.definitions as Record<string, JsonSchema>)[task]!, '');
+  const methods = task === 'pretrain' ? pretraining : [methodNamed(task)];
+  return [...new Set(methods.flatMap((method) => walk(definitions[definitionOf(task, method)]!, '')))];
 }
 
 /** Checks keys, types and ranges. Throws MaclError `config` that says path, expected and found. `source` names the file. */
 export function checkSchema(value: unknown, source = 'configuration'): asserts value is ConfigInput {
   if (!isObject(value)) throw wrong(source, '', 'an object', value);
   refuseHiddenKeys(value, source, []);
-  const { task } = value;
+  const { task, method } = value;
   if (task !== 'pretrain' && task !== 'finetune') throw wrong(source, 'task', 'pretrain or finetune', task);
-  const errors = violations((configSchema.definitions as Record<string, JsonSchema>)[task]!, value);
+  if (task === 'pretrain' && method !== undefined && !METHOD_NAMES.includes(method as string))
+    throw wrong(source, 'method', METHOD_NAMES.join(' or '), method);
+  const named = methodNamed(task, task === 'pretrain' ? (method as string | undefined) : undefined);
+  const errors = violations(definitions[definitionOf(task, named)]!, value);
   if (errors.length === 0) return;
   // Branches of an `anyOf` report too: the deepest error is the one that is meant; at the same depth the last (the anyOf's).
   const deepest = errors.reduce((best, e) => (depth(e) >= depth(best) ? e : best));

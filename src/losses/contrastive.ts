@@ -1,17 +1,8 @@
 /** MACL's three losses together: L = λ1·L_g + λ2·L_d + λ3·L_ER (arXiv 2309.11876, the total loss). */
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
+import type { PretrainLossConfig } from '../settings/types.js';
 import { densesupcon, l1, resize3d, supcon, wsum } from '../ops/index.js';
-
-export interface ContrastiveLoss {
-  readonly temperature: number;
-  readonly threshold: number | readonly number[];
-  readonly weights: { readonly global: number; readonly dense: number; readonly er: number };
-  /** 'code': the released code's factor τ / 0.07 on both contrastive losses; 'none': the paper. */
-  readonly temperatureFactor: 'none' | 'code';
-  /** 'relative': L_ER over the bottlenecks' own size, which shrinking them does not lower. */
-  readonly er: 'absolute' | 'relative';
-}
 
 /** What both branches produced. */
 export interface Projections {
@@ -41,7 +32,7 @@ export interface MaclLosses {
 const CODE_BASE_TEMPERATURE = 0.07;
 
 /** @param pos [B, P] float64, positions in 0…1 */
-export function maclLosses(b: GraphBuilder, p: Projections, pos: Tensor, o: ContrastiveLoss): MaclLosses {
+export function maclLosses(b: GraphBuilder, p: Projections, pos: Tensor, o: PretrainLossConfig): MaclLosses {
   const scale = o.temperatureFactor === 'code' ? o.temperature / CODE_BASE_TEMPERATURE : 1;
   const options = { temperature: o.temperature, threshold: o.threshold, scale };
   const global = b.within('loss.global', () => supcon(b, p.globalDominant, p.globalAuxiliary, pos, options));

@@ -1,14 +1,8 @@
 /** Losses of fine-tuning: cross-entropy, or cross-entropy + soft Dice. */
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
+import type { FinetuneLossConfig } from '../settings/types.js';
 import { dice, softmaxce, wsum } from '../ops/index.js';
-
-export interface SegmentationLoss {
-  readonly name: 'ce' | 'ce+dice';
-  /** One weight a class for the cross-entropy; 1 each where absent. */
-  readonly classWeights?: readonly number[] | null;
-  readonly dicePer: 'batch' | 'sample';
-}
 
 export interface SegmentationLosses {
   readonly total: Tensor;
@@ -24,7 +18,7 @@ export function segmentationLosses(
   b: GraphBuilder,
   logits: Tensor,
   labels: Tensor,
-  o: SegmentationLoss,
+  o: FinetuneLossConfig,
 ): SegmentationLosses {
   const weights = o.classWeights ? b.constant('classWeights', o.classWeights) : null;
   const ce = b.within('loss.ce', () => softmaxce(b, logits, labels, weights));

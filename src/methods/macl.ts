@@ -1,109 +1,201 @@
 /**
- * One MACL pre-training step as a graph (arXiv 2309.11876; docs/architecture.md shows the flow): four encoder passes
- * with one set of weights, a partial decoder in the dominant branch only, three losses, backward, update.
+ * MACL (arXiv 2309.11876; docs/architecture.md shows the flow): four encoder passes with one set of weights, a partial
+ * decoder in the dominant branch only, which sees the patch at λ; contrast of images and of pixels between the branches,
+ * and equivariance of the bottlenecks.
  */
-import { GraphBuilder } from '../graph/builder.js';
-import type { Graph, Shape, Tensor } from '../graph/types.js';
-import { maclLosses, type ContrastiveLoss } from '../losses/contrastive.js';
-import type { PassMode } from '../nn/layers.js';
-import { projectImage, projectPixels } from '../nn/projectors.js';
-import { decode, encode } from '../nn/unet.js';
-import { resize3d, warp3d, type Interpolation, type PassStatistics } from '../ops/index.js';
-import { downsampling, type OptimizerConfig, type PretrainNetwork } from './network.js';
-import { appendUpdate } from './update.js';
+import type { Decoder, Encoder } from '../backbones/index.js';
+import { NO_INTENSITY, type View } from '../data/sampling/view.js';
 import { MaclError } from '../errors.js';
+import type { GraphBuilder } from '../graph/builder.js';
+import type { Tensor } from '../graph/types.js';
+import { maclLosses } from '../losses/contrastive.js';
+import type { PassMode } from '../nn/layers.js';
+import {
+  declareImageProjector,
+  declarePixelProjector,
+  projectImage,
+  projectPixels,
+  type ImageProjector,
+  type PixelProjector,
+} from '../nn/projectors.js';
+import { resize3d, type PassStatistics } from '../ops/index.js';
+import { either, list, number, object, oneOf, positive } from '../settings/json-schema.js';
+import { lambdaOf } from '../settings/lambda.js';
+import type { PretrainConfig, PretrainLossConfig } from '../settings/types.js';
+import type { Triple } from '../volume.js';
+import { checkContrast, positionInput } from './contrast.js';
+import type { Method } from './types.js';
+import { fallsBelow, staysAbove } from './watchdog.js';
 
-/** The four views, [B, D, H, W, C] at full size. */
-export interface Views {
-  readonly i1: Tensor;
-  readonly i2: Tensor;
-  readonly v1: Tensor;
-  readonly v2: Tensor;
+interface MaclModules {
+  readonly encoder: Encoder;
+  readonly decoder: Decoder;
+  readonly imageDominant: ImageProjector;
+  readonly imageAuxiliary: ImageProjector;
+  readonly pixel: PixelProjector;
 }
 
-/** Where the views come from: given (inputs i1, i2, v1, v2), or drawn from volumes (descriptors i | i1, i2; v1; v2). */
-export type ViewSource =
-  | { readonly kind: 'given' }
-  | {
-      readonly kind: 'volumes';
-      readonly interpolation: Interpolation;
-      /** The non-spatial views are the patch itself: one warp serves both. */
-      readonly identity: boolean;
+/** Mean cosine of the image projections that is collapse where it stays. */
+const COLLAPSE_COSINE = 0.99;
+const COLLAPSE_STEPS = 50;
+/** Mean square against its beginning: a norm below a hundredth. */
+const COLLAPSE_BOTTLENECK = 1e-4;
+
+export const macl: Method<PretrainConfig, MaclModules> = {
+  name: 'macl',
+  task: 'pretrain',
+  describe:
+    'multi-level asymmetric contrastive learning: image, pixel and feature level, a partial decoder in one branch',
+  source: 'arXiv 2309.11876',
+
+  lossSchema: object('The loss of MACL.', {
+    temperature: positive('τ'),
+    threshold: either(
+      'a number above 0, or a list with one for each axis of the position',
+      positive('samples closer than this on every axis are positives'),
+      list(positive('threshold of an axis'), 1, 3, 'a threshold for each axis of the position'),
+    ),
+    weights: object('Weights of the three parts.', {
+      global: number(0, 1e6, 'λ1, of the image-level loss'),
+      dense: number(0, 1e6, 'λ2, of the pixel-level loss'),
+      er: number(0, 1e6, 'λ3, of the equivariance loss'),
+    }),
+    temperatureFactor: oneOf(
+      'code: τ / 0.07 before the contrastive losses, as released; none: as published',
+      'none',
+      'code',
+    ),
+    er: oneOf("the equivariance loss as published, or relative to the bottlenecks' own size", 'absolute', 'relative'),
+  }),
+  resolveLoss(input) {
+    const loss = input as Partial<PretrainLossConfig>;
+    return {
+      temperature: loss.temperature ?? 0.1,
+      threshold: loss.threshold ?? 0.1,
+      weights: { global: 1, dense: 0.5, er: 1, ...loss.weights },
+      temperatureFactor: loss.temperatureFactor ?? 'none',
+      er: loss.er ?? 'absolute',
     };
+  },
+  presets: {
+    'paper-2d': { loss: { temperatureFactor: 'none', er: 'absolute' } },
+    'code-2d': { loss: { temperatureFactor: 'code', er: 'absolute' } },
+  },
+  check({ loss, data, train, augment }, input, refuse) {
+    const axes = data.position === 'slice' ? 1 : 3;
+    const { threshold } = loss;
+    if (typeof threshold !== 'number' && input.data?.position !== undefined && threshold.length !== axes)
+      refuse('loss.threshold', `${axes} entries, because data.position is ${data.position}`, threshold);
+    checkContrast(train, refuse);
+    const { brightness, contrast } = augment.intensity;
+    if (augment.nonSpatial !== 'identity' && brightness === 0 && contrast === 0) {
+      const expected = `brightness or contrast above 0, because augment.nonSpatial is ${augment.nonSpatial}`;
+      refuse('augment.intensity', expected, JSON.stringify(augment.intensity));
+    }
+  },
+  describeLoss: ({ loss }) => `τ = ${loss.temperature}, weights ${Object.values(loss.weights).join(', ')}`,
 
-export interface PretrainStep {
-  readonly batch: number;
-  readonly patch: readonly [number, number, number];
-  /** Axes of `pos`: 3, or 1. */
-  readonly positionAxes: number;
-  readonly loss: ContrastiveLoss;
-  readonly optimizer: OptimizerConfig;
-  readonly views: ViewSource;
-}
+  threshold: (loss) => loss?.threshold ?? 0.1,
+  shrinks: true,
+  decoderBlocks: (model) => model.decoderBlocks,
+  passes: { full: 2, small: 2, decoded: 'small' },
 
-/** Names of the results in io. */
-export const PRETRAIN_RESULTS = [
-  'loss',
-  'loss.global',
-  'loss.dense',
-  'loss.er',
-  'cosine',
-  'bottleneck',
-  'gradnorm',
-  'guard',
-] as const;
+  patches: 1,
+  foreground: false,
+  views({ augment }) {
+    const { intensity, nonSpatial } = augment;
+    const still = nonSpatial === 'identity' ? NO_INTENSITY : { ...intensity, noise: 0 };
+    const moved = nonSpatial === 'code' ? { ...NO_INTENSITY, noise: intensity.noise } : intensity;
+    const image = (name: string, spatial: boolean): View => {
+      return { name, kind: 'image', patch: 0, spatial, intensity: spatial ? moved : still };
+    };
+    // The paper's non-spatial views are the patch itself: one warp serves both.
+    const i2: View = nonSpatial === 'identity' ? { name: 'i2', kind: 'same', of: 'i1' } : image('i2', false);
+    return [image('v1', true), image('v2', true), image('i1', false), i2];
+  },
+  inputs: ({ data }) => [positionInput(data.position)],
 
-export function buildPretrainStep(net: PretrainNetwork, step: PretrainStep, b: GraphBuilder): Graph {
-  const { model } = net;
-  const factor = downsampling(model);
-  const shape: Shape = [step.batch, ...step.patch, model.inChannels];
-  const views = b.within('views', () => makeViews(b, shape, step.views));
-  const pos = b.input('pos', [step.batch, step.positionAxes, 1, 1, 1], 'f64');
-  const small = step.patch.map((s, a) => {
-    const f = factor[a] as number;
-    if (s % f !== 0)
-      throw new MaclError('config', `patch ${step.patch.join('×')} is not divisible by 1/λ = ${factor.join('×')}`);
-    return s / f;
+  declare(s, backbone, { model, init }) {
+    const encoder = backbone.declareEncoder(s, model);
+    const decoder = backbone.declareDecoder(s, model, model.decoderBlocks);
+    const wide = backbone.wide(model);
+    const narrow = backbone.narrow(model, model.decoderBlocks);
+    const imageDominant = declareImageProjector(s, 'dominant', narrow, narrow, init.linear);
+    const imageAuxiliary = declareImageProjector(s, 'auxiliary', wide, narrow, init.linear);
+    const pixel = declarePixelProjector(s, wide, narrow, model.kernels[model.levels] as Triple);
+    return { encoder, decoder, imageDominant, imageAuxiliary, pixel };
+  },
+
+  build(b, net, { i1, i2, v1, v2, pos }, { model, loss }) {
+    if (!i1 || !i2 || !v1 || !v2 || !pos) throw new MaclError('program', 'macl needs i1, i2, v1, v2 and pos');
+    const shrink = downsampler(b, i1, lambdaOf(model));
+    const statistics: PassStatistics[] = [];
+    const train: PassMode = { kind: 'train', statistics };
+    const { encoder, decoder } = net;
+
+    // The order in which running statistics see the passes: i2, down(i1), v2, down(v1); in the decoder i1, then v1.
+    const atI2 = b.within('i2', () => encoder.encode(b, i2, train));
+    const atI1 = b.within('i1', () => encoder.encode(b, shrink(i1), train));
+    const atV2 = b.within('v2', () => encoder.encode(b, v2, train));
+    const atV1 = b.within('v1', () => encoder.encode(b, shrink(v1), train));
+    const denseDominant = b.within('i1', () => decoder.decode(b, atI1, train));
+    const v1Decoded = b.within('v1', () => decoder.decode(b, atV1, train));
+
+    const losses = maclLosses(
+      b,
+      {
+        globalDominant: b.within('v1', () => projectImage(b, net.imageDominant, v1Decoded)),
+        globalAuxiliary: b.within('v2', () => projectImage(b, net.imageAuxiliary, atV2.bottleneck)),
+        denseDominant,
+        denseAuxiliary: b.within('i2', () => projectPixels(b, net.pixel, atI2.bottleneck, train)),
+        bottleneckDominant: atI1.bottleneck,
+        bottleneckAuxiliary: atI2.bottleneck,
+      },
+      pos,
+      loss,
+    );
+    const results = {
+      'loss.global': losses.global,
+      'loss.dense': losses.dense,
+      'loss.er': losses.er,
+      cosine: losses.cosine,
+      bottleneck: losses.bottleneckMeanSquare,
+    };
+    return { loss: losses.total, results, statistics };
+  },
+  results: () => ['loss', 'loss.global', 'loss.dense', 'loss.er', 'cosine', 'bottleneck'],
+
+  watchdogs: (_config, saved) => [
+    staysAbove(
+      'cosine',
+      COLLAPSE_COSINE,
+      COLLAPSE_STEPS,
+      (step) =>
+        `collapse: the image projections' mean cosine has stayed above ${COLLAPSE_COSINE} for ${COLLAPSE_STEPS} steps ` +
+        `(step ${step}): all samples look alike to the network. A larger batch, a smaller patch or threshold may help.`,
+    ),
+    fallsBelow(
+      'bottleneck',
+      COLLAPSE_BOTTLENECK,
+      'firstBottleneck',
+      saved,
+      (step) =>
+        `collapse: the bottleneck's norm is below a hundredth of what it began with (step ${step}): L_ER is met by ` +
+        `shrinking it, which loss.er=relative rules out. Volumes that show nothing do this too.`,
+    ),
+  ],
+};
+
+/** What brings a view to the dominant branch's size, 1/λ times smaller. */
+function downsampler(b: GraphBuilder, view: Tensor, lambda: Triple): (t: Tensor) => Tensor {
+  const [, ...patch] = view.shape.slice(0, 4) as [number, number, number, number];
+  const small = patch.map((s, a) => {
+    const factor = Math.round(1 / (lambda[a] as number));
+    if (s % factor !== 0) {
+      const all = lambda.map((l) => Math.round(1 / l)).join('×');
+      throw new MaclError('config', `patch ${patch.join('×')} is not divisible by 1/λ = ${all}`);
+    }
+    return s / factor;
   }) as [number, number, number];
-  const down = (name: string, t: Tensor) => b.within(name, () => resize3d(b, t, small));
-  const statistics: PassStatistics[] = [];
-  const train: PassMode = { kind: 'train', statistics };
-
-  // The order in which running statistics see the passes: i2, down(i1), v2, down(v1); in the decoder i1, then v1.
-  const i2 = b.within('i2', () => encode(b, net.encoder, views.i2, train));
-  const i1 = b.within('i1', () => encode(b, net.encoder, down('down', views.i1), train));
-  const v2 = b.within('v2', () => encode(b, net.encoder, views.v2, train));
-  const v1 = b.within('v1', () => encode(b, net.encoder, down('down', views.v1), train));
-  const denseDominant = b.within('i1', () => decode(b, net.decoder, i1.bottleneck, i1.skips, train));
-  const v1Decoded = b.within('v1', () => decode(b, net.decoder, v1.bottleneck, v1.skips, train));
-
-  const losses = maclLosses(
-    b,
-    {
-      globalDominant: b.within('v1', () => projectImage(b, net.imageDominant, v1Decoded)),
-      globalAuxiliary: b.within('v2', () => projectImage(b, net.imageAuxiliary, v2.bottleneck)),
-      denseDominant,
-      denseAuxiliary: b.within('i2', () => projectPixels(b, net.pixel, i2.bottleneck, train)),
-      bottleneckDominant: i1.bottleneck,
-      bottleneckAuxiliary: i2.bottleneck,
-    },
-    pos,
-    step.loss,
-  );
-  b.output(losses.total, 'loss');
-  b.output(losses.global, 'loss.global');
-  b.output(losses.dense, 'loss.dense');
-  b.output(losses.er, 'loss.er');
-  b.output(losses.cosine, 'cosine');
-  b.output(losses.bottleneckMeanSquare, 'bottleneck');
-  appendUpdate(b, net.state, losses.total, statistics, step.optimizer);
-  return b.finish();
-}
-
-function makeViews(b: GraphBuilder, shape: Shape, source: ViewSource): Views {
-  if (source.kind === 'given')
-    return { i1: b.input('i1', shape), i2: b.input('i2', shape), v1: b.input('v1', shape), v2: b.input('v2', shape) };
-  const warp = (name: string) => warp3d(b, name, shape, source.interpolation);
-  const i1 = warp(source.identity ? 'i' : 'i1');
-  return { i1, i2: source.identity ? i1 : warp('i2'), v1: warp('v1'), v2: warp('v2') };
+  return (t) => b.within('down', () => resize3d(b, t, small));
 }

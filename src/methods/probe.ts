@@ -5,9 +5,9 @@
 import type { GraphBuilder } from '../graph/builder.js';
 import { sizeOf } from '../graph/shape.js';
 import type { Graph, Shape } from '../graph/types.js';
-import { encode } from '../nn/unet.js';
 import { channelProducts, warp3d, type Interpolation } from '../ops/index.js';
-import type { PretrainNetwork } from './network.js';
+import type { Triple } from '../volume.js';
+import type { Network } from './network.js';
 
 /** A level of the encoder: its features are what goes to the decoder. Results are `<name>.products` and `<name>.sums`. */
 export interface ProbedLevel {
@@ -17,22 +17,20 @@ export interface ProbedLevel {
   readonly count: number;
 }
 
-/** The centre's name among the levels; the last of them. */
-export const CENTRE = 'encoder.centre';
-
-/** The patches come from volumes, through the descriptors `x`, or (`given`) as the input `x`. */
+/** The patches come from volumes, through the descriptors `x`, or (`given`) as the input `x`. The bottleneck comes last. */
 export function buildProbe(
-  net: Pick<PretrainNetwork, 'model' | 'encoder'>,
+  { config, backbone, modules }: Network,
   batch: number,
-  patch: readonly [number, number, number],
+  patch: Triple,
   source: Interpolation | 'given',
   b: GraphBuilder,
 ): { graph: Graph; levels: readonly ProbedLevel[] } {
-  const shape: Shape = [batch, ...patch, net.model.inChannels];
+  const shape: Shape = [batch, ...patch, config.model.inChannels];
   const x = source === 'given' ? b.input('x', shape) : b.within('views', () => warp3d(b, 'x', shape, source));
-  const { skips, bottleneck } = encode(b, net.encoder, x, { kind: 'train', statistics: [] });
+  const { skips, bottleneck } = modules.encoder.encode(b, x, { kind: 'train', statistics: [] });
+  const names = backbone.levelNames(config.model);
   const levels = [...skips, bottleneck].map((features, l): ProbedLevel => {
-    const name = l < skips.length ? `encoder.blocks.${l}` : CENTRE;
+    const name = names[l] ?? `level ${l}`;
     const { products, sums } = b.within(name, () => channelProducts(b, features));
     b.output(products, `${name}.products`);
     b.output(sums, `${name}.sums`);

@@ -8,7 +8,7 @@ import { differentiate } from '../graph/differentiate.js';
 import type { Tensor } from '../graph/types.js';
 import type { StateTable } from '../nn/state.js';
 import { adam, gradnorm, sgd, updateRunning, type PassStatistics } from '../ops/index.js';
-import type { OptimizerConfig } from './network.js';
+import type { OptimizerConfig } from '../settings/types.js';
 
 const RUNNING_MOMENTUM = 0.1;
 /** Name of the kept tensor that holds all gradients, in the order and layout of the parameters. */

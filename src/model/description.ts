@@ -44,6 +44,20 @@ export function modelMetadata<C extends ResolvedConfig>(model: ModelDescription<
   };
 }
 
+/**
+ * Whether a file's `macl.config` means what a run's configuration does: letter for letter, or once what was added to
+ * configurations since it was written has its default.
+ */
+export function sameMeaning(written: string | undefined, config: ResolvedConfig): boolean {
+  const expected = JSON.stringify(meaningOf(config));
+  if (written === expected) return true;
+  try {
+    return JSON.stringify(meaningOf(resolveConfig(parseJson(written ?? '')))) === expected;
+  } catch {
+    return false;
+  }
+}
+
 /** Parses and checks the metadata of a model or checkpoint. Throws MaclError `file` with file and field. */
 export function describeModel(metadata: Readonly<Record<string, string>>, file: string): ModelDescription {
   if (metadata['macl.format'] !== FORMAT)

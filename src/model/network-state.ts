@@ -10,14 +10,9 @@ import { asFloat32, asFloat64, SAFETENSORS_DTYPES, type RawTensor } from '../dat
 import { MaclError, memoryError } from '../errors.js';
 import { encodeInto, viewOf, type Values } from '../graph/codec.js';
 import { DTYPE_BYTES } from '../graph/types.js';
-import { addressOfEntry, type StateEntry, type StateTable } from '../nn/state.js';
+import { addressOfEntry, MODEL_ROLES, type StateEntry, type StateRole, type StateTable } from '../nn/state.js';
 import { counted } from '../words.js';
 
-export type StateRole = StateEntry['role'];
-/** What a run needs to go on. */
-export const CHECKPOINT_ROLES = ['parameter', 'statistic', 'moment', 'counter'] as const satisfies readonly StateRole[];
-/** What a model is. */
-export const MODEL_ROLES = ['parameter', 'statistic'] as const satisfies readonly StateRole[];
 const KAIMING_SLOPE = 0.01;
 
 /** An entry's bytes in the state's. */
@@ -167,12 +162,11 @@ export async function weightsState(
   file: string,
   host: Host,
 ): Promise<Uint8Array> {
-  const roles: readonly StateRole[] = ['parameter', 'statistic'];
-  checkTensors(table, tensors, roles, file);
+  checkTensors(table, tensors, MODEL_ROLES, file);
   const state = emptyState(table, host);
   const breath = new Breather();
   for (const entry of table.entries) {
-    if (!roles.includes(entry.role)) continue;
+    if (!MODEL_ROLES.includes(entry.role)) continue;
     setEntry(table, state, entry, tensors.get(entry.name) as RawTensor);
     if (breath.due()) await breath.breathe();
   }

@@ -6,8 +6,8 @@ import type { OpenSafetensors } from '../data/files.js';
 import { PIECE_BYTES, SAFETENSORS_DTYPES, type TensorEntry, type TensorStream } from '../data/safetensors.js';
 import { fileError, MaclError } from '../errors.js';
 import { decode, type Values } from '../graph/codec.js';
-import { addressOfEntry, type StateTable } from '../nn/state.js';
-import { checkTensors, setEntry, viewOfEntry, type StateRole } from './network-state.js';
+import { addressOfEntry, type StateRole, type StateTable } from '../nn/state.js';
+import { checkTensors, setEntry, viewOfEntry } from './network-state.js';
 
 /** Reads bytes of a session's state. */
 export type ReadState = (offset: number, bytes: number) => Uint8Array;

@@ -4,7 +4,9 @@
  */
 import { asFloat64, rawTensor, type RawTensor } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
-import type { StateEntry, StateTable } from '../nn/state.js';
+import { backboneOf } from '../backbones/index.js';
+import { methodOf } from '../methods/index.js';
+import { MODEL_ROLES, type StateEntry, type StateTable } from '../nn/state.js';
 import type { LoadedModel } from './description.js';
 import { isIgnoredName, setEntry } from './network-state.js';
 import { counted } from '../words.js';
@@ -20,14 +22,13 @@ export interface Transfer {
   readonly summedInputs: boolean;
 }
 
-const FIRST = 'encoder.blocks.0.conv1.weight';
-const isWeight = (e: StateEntry): boolean => e.role === 'parameter' || e.role === 'statistic';
+const isWeight = (e: StateEntry): boolean => MODEL_ROLES.includes(e.role);
 
-/** Whether that run had trained it: the encoder, and decoder blocks 0 (the deepest) … n − 1. */
-function wasTrained(name: string, { task, model }: LoadedModel['config']): boolean {
-  const block = /^decoder\.blocks\.(\d+)\./.exec(name)?.[1];
-  if (block === undefined) return name.startsWith('encoder.');
-  return Number(block) < (task === 'finetune' ? model.levels : model.decoderBlocks);
+/** Whether that run had trained it: the encoder, what lies between, and decoder blocks 0 (the deepest) … n − 1. */
+function wasTrained(name: string, config: LoadedModel['config']): boolean {
+  const part = backboneOf(config.model).partOf(name);
+  if (part?.part === 'decoder') return part.block < methodOf(config).decoderBlocks(config.model);
+  return part?.part === 'encoder' || part?.part === 'skip';
 }
 
 /** @throws MaclError `weights` listing every encoder or decoder tensor that is missing or does not fit (fault 23) */
@@ -36,6 +37,7 @@ export function transferWeights(table: StateTable, state: Uint8Array, from: Load
   const fresh: string[] = [];
   const wrong: string[] = [];
   let summedInputs = false;
+  const { partOf, firstConvolution } = backboneOf(from.config.model);
   for (const entry of table.entries.filter(isWeight)) {
     const { name } = entry;
     let found = from.tensors.get(name);
@@ -44,14 +46,14 @@ export function transferWeights(table: StateTable, state: Uint8Array, from: Load
       fresh.push(name);
       continue;
     }
-    if (name === FIRST && entry.shape[1] === 1 && (found.shape[1] ?? 1) > 1) {
+    if (name === `${firstConvolution}.weight` && entry.shape[1] === 1 && (found.shape[1] ?? 1) > 1) {
       found = sumInputs(found, name);
       summedInputs = true;
     }
     if (found.shape.join() === entry.shape.join()) {
       setEntry(table, state, entry, found);
       taken.push(name);
-    } else if (name.startsWith('head.')) fresh.push(name);
+    } else if (partOf(name)?.part === 'head') fresh.push(name);
     else wrong.push(`${name}: expected [${entry.shape.join(', ')}], found [${found.shape.join(', ')}]`);
   }
   if (wrong.length > 0)

@@ -14,12 +14,33 @@ export type Init =
   | { readonly kind: 'kaiming'; readonly fanIn: number }
   | { readonly kind: 'uniform'; readonly bound: number };
 
+/**
+ * What the entries of a state are, and where each goes: into a checkpoint (what a run needs to go on), into a model (what
+ * the weights mean). Parameters are what the optimiser changes; a statistic belongs to a norm; a moment and a counter to the
+ * optimiser; a twin is an average of parameters, a queue holds rows of earlier steps, a buffer anything else of a method.
+ */
+const STATE_ROLES = {
+  parameter: { checkpoint: true, model: true },
+  statistic: { checkpoint: true, model: true },
+  moment: { checkpoint: true, model: false },
+  counter: { checkpoint: true, model: false },
+  twin: { checkpoint: true, model: false },
+  queue: { checkpoint: true, model: false },
+  buffer: { checkpoint: true, model: false },
+} as const satisfies Record<string, { readonly checkpoint: boolean; readonly model: boolean }>;
+export type StateRole = keyof typeof STATE_ROLES;
+
+const rolesOf = (where: 'checkpoint' | 'model'): readonly StateRole[] =>
+  (Object.keys(STATE_ROLES) as StateRole[]).filter((role) => STATE_ROLES[role][where]);
+export const CHECKPOINT_ROLES = rolesOf('checkpoint');
+export const MODEL_ROLES = rolesOf('model');
+
 export interface StateEntry {
   /** The name in safetensors (step.md). */
   readonly name: string;
   /** PyTorch's shape. */
   readonly shape: readonly number[];
-  readonly role: 'parameter' | 'statistic' | 'moment' | 'counter';
+  readonly role: StateRole;
   readonly init: Init;
   readonly tensor: Tensor;
 }

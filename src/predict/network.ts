@@ -11,8 +11,8 @@ import type { Triple, Volume } from '../volume.js';
 import { MaclError } from '../errors.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram } from '../graph/compile.js';
-import { declareSegmentNetwork } from '../methods/network.js';
-import { buildInference } from '../methods/segment.js';
+import { declareSegmentation } from '../methods/network.js';
+import { buildInference } from '../methods/segmentation.js';
 import { predictVolume, predictVolumeBytes, spacingMap, type AxisMap } from '../segment/sliding.js';
 import { Executor } from '../model/executor.js';
 import { mirrorAxesOf, type LoadedModel } from '../model/description.js';
@@ -42,7 +42,7 @@ export class Network {
     const { real } = backend.info;
     // Each of these is some milliseconds of one piece: the event loop has a turn between them.
     const breath = new Breather();
-    const net = declareSegmentNetwork(config.model, null, real);
+    const net = declareSegmentation(config, real, 'inference');
     const graph = buildInference(net, 1, config.data.patch, new GraphBuilder(real));
     await breath.breathe();
     const program = compile(graph, backend, net.state, 0);

@@ -10,6 +10,8 @@ export type Task = 'pretrain' | 'finetune';
 export type PresetName = 'default' | 'paper-2d' | 'code-2d';
 
 export interface ModelConfig {
+  /** One of the registry of backbones. */
+  readonly backbone: string;
   readonly dims: 2 | 3;
   readonly inChannels: number;
   /** Filters of the first level; level l has filters · 2^l. */
@@ -94,7 +96,10 @@ export interface DataConfig {
 
 export interface TrainConfig {
   readonly steps: number;
+  /** Samples that are computed at once. */
   readonly batch: number;
+  /** Batches whose gradients are averaged into one step. */
+  readonly accumulate: number;
   readonly seed: number;
   readonly precision: 'fp32';
   /** Steps between validations; 0: only at the end. */
@@ -103,6 +108,10 @@ export interface TrainConfig {
   /** null: what affinity and quota leave. Says nothing about the result, and is not kept in a model. */
   readonly threads: number | null;
 }
+
+/** Samples of a step. */
+export const samplesOf = ({ batch, accumulate }: Pick<TrainConfig, 'batch' | 'accumulate'>): number =>
+  batch * accumulate;
 
 export interface IntensityConfig {
   /** Added: uniform in ± this, in standard deviations of the image. */
@@ -143,10 +152,12 @@ interface Common {
   readonly augment: AugmentConfig;
 }
 
-export interface PretrainConfig extends Common {
+/** The loss is the method's own: MACL's where nothing is said. */
+export interface PretrainConfig<L = PretrainLossConfig> extends Common {
   readonly task: 'pretrain';
-  readonly method: 'macl';
-  readonly loss: PretrainLossConfig;
+  /** One of the registry of methods. */
+  readonly method: string;
+  readonly loss: L;
 }
 
 export interface FinetuneConfig extends Common {
@@ -187,10 +198,11 @@ interface CommonInput {
 
 export interface PretrainConfigInput extends CommonInput {
   readonly task: 'pretrain';
-  readonly method?: 'macl';
-  readonly loss?: Omit<Some<PretrainLossConfig>, 'weights'> & {
-    readonly weights?: Some<PretrainLossConfig['weights']>;
-  };
+  readonly method?: string;
+  /** MACL's, or another method's by its own keys. */
+  readonly loss?:
+    | (Omit<Some<PretrainLossConfig>, 'weights'> & { readonly weights?: Some<PretrainLossConfig['weights']> })
+    | { readonly [key: string]: unknown };
 }
 
 export interface FinetuneConfigInput extends CommonInput {

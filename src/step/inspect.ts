@@ -2,15 +2,11 @@
 import { reportBackends } from '../backend/choose.js';
 import type { BackendReport } from '../backend/types.js';
 import { resolveConfig } from '../config/index.js';
-import type { ResolvedConfig } from '../settings/types.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
-import { GraphBuilder } from '../graph/builder.js';
-import { compile, type CompiledProgram } from '../graph/compile.js';
 import type { KernelCost } from '../graph/program.js';
-import { buildPretrainStep } from '../methods/macl.js';
-import { declarePretrainNetwork, declareSegmentNetwork } from '../methods/network.js';
-import { buildFinetuneStep } from '../methods/segment.js';
+import { declareNetwork } from '../methods/network.js';
+import { compileStep, sizesOf } from '../methods/step.js';
 import { readConfigFile } from '../model/config-file.js';
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
 
@@ -76,7 +72,8 @@ export async function inspectProgram(options: InspectProgramOptions): Promise<Pr
   const backend = await openMachine(options);
   try {
     const fusions = options.unfused ? new Set<never>() : backend.info.fusions;
-    const { program, parameters } = stepProgram(config, backend, fusions, source);
+    const net = declareNetwork(config, backend.info.real, 'training');
+    const program = compileStep(net, backend, { sizes: sizesOf(net, source), fusions });
     const kernels = program.costs();
     const sum = (f: (k: KernelCost) => number) => kernels.reduce((total, k) => total + f(k), 0);
     return {
@@ -91,42 +88,9 @@ export async function inspectProgram(options: InspectProgramOptions): Promise<Pr
       ioBytes: program.sizes.io,
       scratchBytes: program.sizes.scratch,
       scratchBytesWithoutReuse: program.scratchBytesWithoutReuse,
-      parameters,
+      parameters: net.state.parameterCount,
     };
   } finally {
     await backend.close();
   }
-}
-
-function stepProgram(
-  config: ResolvedConfig,
-  backend: Parameters<typeof compile>[1],
-  fusions: NonNullable<Parameters<typeof compile>[4]>,
-  source: string,
-): { program: CompiledProgram; parameters: number } {
-  const { patch } = config.data;
-  if (!patch)
-    throw new MaclError('config', `${source}: data.patch: a program needs the sizes of a patch`, {
-      field: 'data.patch',
-    });
-  const { real } = backend.info;
-  const b = new GraphBuilder(real);
-  const { batch } = config.train;
-  const { interpolation } = config.augment;
-  if (config.task === 'pretrain') {
-    const net = declarePretrainNetwork(config.model, config.optimizer, real, config.init.linear);
-    const identity = config.augment.nonSpatial === 'identity';
-    const views = { kind: 'volumes', interpolation, identity } as const;
-    const positionAxes = config.data.position === 'slice' ? 1 : 3;
-    const graph = buildPretrainStep(
-      net,
-      { batch, patch, positionAxes, loss: config.loss, optimizer: config.optimizer, views },
-      b,
-    );
-    return { program: compile(graph, backend, net.state, 0, fusions), parameters: net.state.parameterCount };
-  }
-  const net = declareSegmentNetwork(config.model, config.optimizer, real);
-  const samples = { kind: 'volumes', interpolation } as const;
-  const graph = buildFinetuneStep(net, { batch, patch, loss: config.loss, optimizer: config.optimizer, samples }, b);
-  return { program: compile(graph, backend, net.state, 0, fusions), parameters: net.state.parameterCount };
 }

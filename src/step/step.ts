@@ -7,13 +7,10 @@ import { asFloat64, asInt32, rawTensor, type RawTensor } from '../data/safetenso
 import { checkPatch } from '../config/index.js';
 import type { ResolvedConfig } from '../settings/types.js';
 import { MaclError } from '../errors.js';
-import { GraphBuilder } from '../graph/builder.js';
-import { compile, type CompiledProgram } from '../graph/compile.js';
-import { buildPretrainStep } from '../methods/macl.js';
-import { declarePretrainNetwork, declareSegmentNetwork } from '../methods/network.js';
-import { buildFinetuneStep } from '../methods/segment.js';
+import { declareNetwork, type Network } from '../methods/network.js';
+import { compileStep, type StepSizes } from '../methods/step.js';
 import { GRADIENTS } from '../methods/update.js';
-import type { StateTable } from '../nn/state.js';
+import { MODEL_ROLES } from '../nn/state.js';
 import { Executor } from '../model/executor.js';
 import { gradientTensors, stateTensors, weightsState } from '../model/network-state.js';
 
@@ -34,14 +31,20 @@ export interface StepInput {
 /** @returns `loss`, `loss.*`, `grad.<name>` of every parameter, `new.<name>` of every parameter and running statistic */
 export async function runStep(input: StepInput): Promise<Map<string, RawTensor>> {
   const { config, backend } = input;
-  const build = config.task === 'pretrain' ? pretrainProgram(input, config) : finetuneProgram(input, config);
-  const { program, state, values } = build;
+  const net = declareNetwork(config, backend.info.real, 'training');
+  const { state, method } = net;
+  const { sizes, values } = takeBatch(input, net);
+  const program = compileStep(net, backend, { source: 'given', sizes });
+  const scalars = Object.entries(method.scalars?.(config) ?? {});
   const segment = await weightsState(state, input.weights, input.files.weights, backend.info);
   const executor = await Executor.open(backend, [program], segment);
   try {
     for (const [name, numbers] of values) executor.set(program, name, numbers);
     executor.set(program, 'lr', [config.optimizer.lr]);
-    for (let i = 0; i < input.steps; i++) await executor.run(program, input.signal ? { signal: input.signal } : {});
+    for (let i = 0; i < input.steps; i++) {
+      for (const [name, at] of scalars) executor.set(program, name, [at(i)]);
+      await executor.run(program, input.signal ? { signal: input.signal } : {});
+    }
     const out = new Map<string, RawTensor>();
     const wide = backend.info.real === 'f64';
     for (const name of program.io.keys()) {
@@ -50,63 +53,39 @@ export async function runStep(input: StepInput): Promise<Map<string, RawTensor>>
       out.set(name, rawTensor(wide ? Float64Array.from(value) : Float32Array.from(value), [1]));
     }
     for (const [name, t] of gradientTensors(state, executor.kept(program, GRADIENTS))) out.set(name, t);
-    for (const [name, t] of stateTensors(state, executor.readState(), ['parameter', 'statistic']))
-      out.set(`new.${name}`, t);
+    for (const [name, t] of stateTensors(state, executor.readState(), MODEL_ROLES)) out.set(`new.${name}`, t);
     return out;
   } finally {
     await executor.close();
   }
 }
 
-interface Built {
-  readonly program: CompiledProgram;
-  readonly state: StateTable;
-  readonly values: ReadonlyMap<string, ArrayLike<number>>;
-}
+type Values = ReadonlyMap<string, ArrayLike<number>>;
 
-function pretrainProgram(input: StepInput, config: Extract<ResolvedConfig, { task: 'pretrain' }>): Built {
-  const { model, loss, optimizer } = config;
-  const names = ['i1', 'i2', 'v1', 'v2'] as const;
-  const first = take(input, 'i1', 5);
+/** What the method wants of a batch, from the file: views all of one shape, labels on their grid, rows of numbers. */
+function takeBatch(input: StepInput, { method, config }: Network): { sizes: StepSizes; values: Values } {
+  const { model } = config;
+  const views = method.views(config);
+  const images = views.filter(({ kind }) => kind !== 'labels');
+  const first = take(input, images[0]!.name, 5);
   const [batch, channels, d, h, w] = first.shape as [number, number, number, number, number];
+  if (channels !== model.inChannels)
+    throw wrongShape(input, images[0]!.name, `${model.inChannels} channels`, first.shape);
   const values = new Map<string, ArrayLike<number>>();
-  for (const name of names) values.set(name, channelsLast(take(input, name, 5, first.shape), name));
-  if (channels !== model.inChannels) throw wrongShape(input, 'i1', `${model.inChannels} channels`, first.shape);
-  checkPatch([d, h, w], model, 'pretrain', input.files.batch);
-  const pos = take(input, 'pos', 2);
-  const axes = pos.shape[1] as number;
-  if (pos.shape[0] !== batch || axes < 1 || axes > 3) throw wrongShape(input, 'pos', `[${batch}, 1…3]`, pos.shape);
-  values.set('pos', asFloat64(pos, 'pos'));
-  const { real } = input.backend.info;
-  const net = declarePretrainNetwork(model, optimizer, real, config.init.linear);
-  const step = {
-    batch,
-    patch: [d, h, w] as const,
-    positionAxes: axes,
-    loss,
-    optimizer,
-    views: { kind: 'given' as const },
-  };
-  const graph = buildPretrainStep(net, step, new GraphBuilder(real));
-  return { program: compile(graph, input.backend, net.state, 0), state: net.state, values };
-}
-
-function finetuneProgram(input: StepInput, config: Extract<ResolvedConfig, { task: 'finetune' }>): Built {
-  const { model, loss, optimizer } = config;
-  const x = take(input, 'x', 5);
-  const [batch, channels, d, h, w] = x.shape as [number, number, number, number, number];
-  if (channels !== model.inChannels) throw wrongShape(input, 'x', `${model.inChannels} channels`, x.shape);
-  checkPatch([d, h, w], model, 'finetune', input.files.batch);
-  const y = take(input, 'y', 4, [batch, d, h, w]);
-  const values = new Map<string, ArrayLike<number>>([
-    ['x', channelsLast(x, 'x')],
-    ['y', asInt32(y, 'y')],
-  ]);
-  const { real } = input.backend.info;
-  const net = declareSegmentNetwork(model, optimizer, real);
-  const step = { batch, patch: [d, h, w] as const, loss, optimizer, samples: { kind: 'given' as const } };
-  const graph = buildFinetuneStep(net, step, new GraphBuilder(real));
-  return { program: compile(graph, input.backend, net.state, 0), state: net.state, values };
+  for (const { name } of images) values.set(name, channelsLast(take(input, name, 5, first.shape), name));
+  checkPatch([d, h, w], model, method, input.files.batch);
+  for (const { name, kind } of views)
+    if (kind === 'labels') values.set(name, asInt32(take(input, name, 4, [batch, d, h, w]), name));
+  const rows: Record<string, readonly number[]> = {};
+  for (const { name, sizes, fits } of method.inputs(config)) {
+    const found = take(input, name, 1 + sizes.length);
+    const [samples, ...row] = found.shape;
+    if (samples !== batch || !(fits ? fits.accepts(row) : row.join() === sizes.join()))
+      throw wrongShape(input, name, `[${[batch, fits?.expected ?? sizes.join(', ')].join(', ')}]`, found.shape);
+    rows[name] = row;
+    values.set(name, asFloat64(found, name));
+  }
+  return { sizes: { batch, patch: [d, h, w], rows }, values };
 }
 
 function take(input: StepInput, name: string, rank: number, shape?: readonly number[]): RawTensor {

@@ -33,9 +33,11 @@ export class DescriptorWriter {
   /**
    * Views of sample n out of one case, and its labels where an input for them is named. Once `flush` was called the program
    * must have begun to run before the next step's samples come.
+   * @param slot of the store that the case's box may take; one for each case that a step draws
    */
   async sample(
     n: number,
+    slot: number,
     caseIndex: number,
     views: readonly NamedWarp[],
     patch: Triple,
@@ -43,7 +45,7 @@ export class DescriptorWriter {
   ): Promise<void> {
     const place = await this.store.place(
       this.boxes,
-      n,
+      slot,
       caseIndex,
       [...views, ...(labels ? [labels] : [])].map(([, w]) => w.affine),
       patch,

@@ -13,12 +13,13 @@ import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
-import { declareSegmentNetwork } from '../methods/network.js';
-import { buildFinetuneStep, buildInference } from '../methods/segment.js';
+import { declareSegmentation } from '../methods/network.js';
+import { buildInference } from '../methods/segmentation.js';
+import { compileStep } from '../methods/step.js';
 import { labelArrayType } from '../segment/label-values.js';
 import { checkSameCases, finetuneCases, withoutTwins } from './cases.js';
 import { configFor } from '../model/config-file.js';
-import { DescriptorWriter } from './descriptors.js';
+import { feedOf } from './feed.js';
 import type { LoadedModel } from '../model/description.js';
 import { loadModel } from '../model/model-file.js';
 import { initialState } from '../model/network-state.js';
@@ -169,21 +170,20 @@ async function assemble(
 ): Promise<Training<FinetuneConfig>> {
   const { config } = record;
   const { patch } = config.data;
-  const { batch, seed } = config.train;
+  const { seed } = config.train;
   const { real } = backend.info;
   const { augment } = config;
-  const net = declareSegmentNetwork(config.model, config.optimizer, real);
-  const samples = { kind: 'volumes', interpolation: augment.interpolation } as const;
-  const step = { batch, patch, loss: config.loss, optimizer: config.optimizer, samples };
-  const program = compile(buildFinetuneStep(net, step, new GraphBuilder(real)), backend, net.state, 0);
+  const net = declareSegmentation(config, real, 'training');
+  const program = compileStep(net, backend);
   const inference = held ? compile(buildInference(net, 1, patch, new GraphBuilder(real)), backend, net.state, 0) : null;
   const others = inference ? [inference] : [];
   checkMemory([program, ...others], backend);
   const { cases } = prepared;
-  const sampler = samplerFor(config, cases, { foreground: await foregroundOf(cases) });
+  const wanted = { ...net.method, views: net.method.views(config) };
+  const sampler = samplerFor(config, wanted, cases, { foreground: await foregroundOf(cases) });
   return {
     record,
-    state: net.state,
+    net,
     async begin() {
       const state = initialState(net.state, seed, backend.info);
       if (record.init !== null) {
@@ -195,20 +195,12 @@ async function assemble(
     },
     program,
     others,
-    results: ['loss', 'loss.ce', ...(config.loss.name === 'ce+dice' ? ['loss.dice'] : []), 'gradnorm'],
     cases,
     heldCases: held?.cases ?? [],
     boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
     checkpointEvery:
       configFor<FinetuneConfigInput>('finetune', options.config).train?.checkpointEvery ?? config.train.checkpointEvery,
-    feed(executor, store) {
-      const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
-      return async (at) => {
-        const drawn = sampler.draw(at);
-        for (const [n, s] of drawn.entries()) await writer.sample(n, s.caseIndex, [['x', s.x]], patch, ['y', s.y]);
-        writer.flush();
-      };
-    },
+    feed: (executor, store) => feedOf(net, program, sampler, executor, store),
     validation: async (executor, folder, resumed) =>
       held && inference
         ? openValidation({

@@ -7,21 +7,16 @@ import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import type { Executor } from '../model/executor.js';
 import { InputAhead } from './input-ahead.js';
-import { CHECKPOINT_ROLES } from '../model/network-state.js';
 import { stateStreams } from '../model/state-files.js';
-import { collapsedLevels, collapseWarning, REPRESENTATION_EVERY, type Representation } from './representation.js';
+import { CHECKPOINT_ROLES } from '../nn/state.js';
+import { REPRESENTATION_EVERY, type Representation } from './representation.js';
 import type { RunFolder } from './run-folder.js';
 import { learningRate, type Schedule } from './schedule.js';
+import type { Represented, Watch } from './watch.js';
 import { counted } from '../words.js';
 
 /** Steps in a row that may be skipped for a non-finite loss or gradient. */
 const MOST_SKIPPED_IN_A_ROW = 20;
-/** The collapse watchdog: this mean cosine for this many steps, or a bottleneck this small against its beginning. */
-const COLLAPSE_COSINE = 0.99;
-const COLLAPSE_STEPS = 50;
-/** Mean square against its beginning: a norm below a hundredth. */
-const COLLAPSE_BOTTLENECK = 1e-4;
-
 export interface StepRecord {
   /** Steps done, this one included. */
   readonly step: number;
@@ -47,10 +42,10 @@ export interface Loop {
   readonly checkpointEvery: number;
   /** Metadata of a checkpoint (configuration and so on); the loop adds what it knows itself. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** Mean square of the bottleneck at the beginning of a run that goes on, for the watchdog. */
-  readonly firstBottleneck?: number | undefined;
-  /** The representation at the beginning of a run that goes on. */
-  readonly firstRepresentation?: Representation | undefined;
+  /** Looks for collapse. */
+  readonly watch: Watch;
+  /** Scalars of a step beside the learning rate, by name. */
+  readonly scalars?: Readonly<Record<string, (step: number) => number>> | undefined;
   /** Steps skipped before this run went on. */
   readonly skipped?: number;
   readonly folder: RunFolder;
@@ -69,14 +64,7 @@ export interface Loop {
   /** More of a checkpoint's metadata, as it is now. */
   progress?(): Readonly<Record<string, string>>;
   onStep?(record: StepRecord): void;
-  onWarning?(message: string): void;
   readonly signal?: AbortSignal | undefined;
-}
-
-/** Representations of the first step and of the last that was looked at. */
-export interface Represented {
-  readonly first: Representation;
-  readonly last: Representation;
 }
 
 /**
@@ -84,8 +72,8 @@ export interface Represented {
  * input cannot be had, with the error of that.
  */
 export async function trainLoop(loop: Loop): Promise<{ skipped: number; represented: Represented | undefined }> {
-  const { executor, program, schedule, folder } = loop;
-  const watch = new Watchdog(loop.onWarning ?? (() => undefined), loop.firstBottleneck, loop.firstRepresentation);
+  const { executor, program, schedule, folder, watch } = loop;
+  const scalars = Object.entries(loop.scalars ?? {});
   let skipped = loop.skipped ?? 0;
   let skippedInARow = 0;
   let done = loop.startStep;
@@ -117,6 +105,7 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
         throw error;
       });
       executor.set(program, 'lr', [lr]);
+      for (const [name, at] of scalars) executor.set(program, name, [at(done)]);
       const running = executor.run(program, loop.signal ? { signal: loop.signal } : {});
       if (done + 1 < schedule.steps) ahead.begin(done + 1);
       const committed = await running;
@@ -197,63 +186,5 @@ class Pace {
     if (this.ends.length > 32) this.ends.shift();
     const seconds = ((this.ends.at(-1) as number) - (this.ends[0] as number)) / 1000 / (this.ends.length - 1);
     return { samplesPerSecond: this.batch / seconds, etaSeconds: seconds * left };
-  }
-}
-
-/** Warns about collapse (fault 30): never judged by the loss (method.md says why). */
-class Watchdog {
-  private closeSteps = 0;
-  private warned = { cosine: false, bottleneck: false };
-  private readonly warnedLevels = new Set<string>();
-  private lastRepresentation?: Representation;
-  constructor(
-    private readonly warn: (message: string) => void,
-    private firstBottleneck?: number,
-    private firstRepresentation?: Representation,
-  ) {}
-  /** What a checkpoint has to remember of it. */
-  progress(): Record<string, string> {
-    const { firstBottleneck: bottleneck, firstRepresentation: representation } = this;
-    return {
-      ...(bottleneck === undefined ? {} : { firstBottleneck: String(bottleneck) }),
-      ...(representation === undefined ? {} : { firstRepresentation: JSON.stringify(representation) }),
-    };
-  }
-  get represented(): Represented | undefined {
-    const { firstRepresentation: first, lastRepresentation: last } = this;
-    return first && last ? { first, last } : undefined;
-  }
-  lookAt(now: Representation, step: number): void {
-    this.firstRepresentation ??= now;
-    this.lastRepresentation = now;
-    for (const name of collapsedLevels(this.firstRepresentation, now)) {
-      if (this.warnedLevels.has(name)) continue;
-      this.warnedLevels.add(name);
-      this.warn(collapseWarning(name, this.firstRepresentation, now, step));
-    }
-  }
-  look(results: Readonly<Record<string, number>>, step: number): void {
-    const { cosine, bottleneck } = results;
-    if (cosine !== undefined) {
-      this.closeSteps = cosine > COLLAPSE_COSINE ? this.closeSteps + 1 : 0;
-      if (this.closeSteps >= COLLAPSE_STEPS && !this.warned.cosine) {
-        this.warned.cosine = true;
-        this.warn(
-          `collapse: the image projections' mean cosine has stayed above ${COLLAPSE_COSINE} for ${COLLAPSE_STEPS} steps ` +
-            `(step ${step}): all samples look alike to the network. A larger batch, a smaller patch or threshold may help.`,
-        );
-      }
-    }
-    if (bottleneck !== undefined) {
-      this.firstBottleneck ??= bottleneck;
-      // Exactly 0 from the beginning: the volumes show nothing.
-      if (bottleneck <= COLLAPSE_BOTTLENECK * this.firstBottleneck && !this.warned.bottleneck) {
-        this.warned.bottleneck = true;
-        this.warn(
-          `collapse: the bottleneck's norm is below a hundredth of what it began with (step ${step}): L_ER is met by ` +
-            `shrinking it, which loss.er=relative rules out. Volumes that show nothing do this too.`,
-        );
-      }
-    }
   }
 }

@@ -4,7 +4,8 @@
  */
 import type { BackendInfo } from '../backend/types.js';
 import { estimateStepSeconds } from '../config/cost.js';
-import type { ResolvedConfig, Triple } from '../settings/types.js';
+import { methodOf } from '../methods/index.js';
+import { samplesOf, type ResolvedConfig, type Triple } from '../settings/types.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import { MaclError } from '../errors.js';
 import { tileStarts } from '../segment/sliding-geometry.js';
@@ -38,9 +39,10 @@ export interface PaceOptions {
 /** Changes the session's state: the caller writes it again. */
 export async function measurePace(o: PaceOptions): Promise<Pace> {
   const { executor, program, config, startStep } = o;
-  const { steps, batch } = config.train;
+  const { steps } = config.train;
+  const batch = samplesOf(config.train);
   if (steps - startStep < LEAST_STEPS) {
-    const stepSeconds = estimateStepSeconds(config.model, config.data.patch as Triple, batch, config.task);
+    const stepSeconds = estimateStepSeconds(config.model, config.data.patch as Triple, batch, methodOf(config));
     // A tile is a sample's forward pass; backward costs two more.
     return { stepSeconds, tileSeconds: o.inference ? stepSeconds / batch / 3 : 0, measured: false };
   }

@@ -3,11 +3,12 @@ import type { PretrainConfig, PretrainConfigInput } from '../settings/types.js';
 import { describePlan } from '../config/index.js';
 import type { Dataset } from '../data/dataset.js';
 import { samplerFor } from '../data/sampling/sampler.js';
+import { NO_INTENSITY, type View } from '../data/sampling/view.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
-import { buildPretrainStep, PRETRAIN_RESULTS } from '../methods/macl.js';
-import { declarePretrainNetwork } from '../methods/network.js';
+import { declareNetwork } from '../methods/network.js';
 import { buildProbe } from '../methods/probe.js';
+import { compileStep } from '../methods/step.js';
 import type { Backend } from '../backend/types.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
@@ -15,6 +16,7 @@ import type { PreparedDataset } from '../data/prepare/dataset.js';
 import { checkSameCases, pretrainCases } from './cases.js';
 import { configFor } from '../model/config-file.js';
 import { DescriptorWriter } from './descriptors.js';
+import { feedOf } from './feed.js';
 import { initialState } from '../model/network-state.js';
 import { representationOf } from './representation.js';
 import type { RunRecord } from './run-record.js';
@@ -125,26 +127,24 @@ function assemble(
   const { batch, seed } = config.train;
   const { real } = backend.info;
   const { augment } = config;
-  const identity = augment.nonSpatial === 'identity';
-  const net = declarePretrainNetwork(config.model, config.optimizer, real, config.init.linear);
-  const positionAxes = config.data.position === 'slice' ? 1 : 3;
-  const views = { kind: 'volumes', interpolation: augment.interpolation, identity } as const;
-  const step = { batch, patch, positionAxes, loss: config.loss, optimizer: config.optimizer, views };
-  // The store's size is not known yet; it only bounds descriptors, which kernels check themselves.
-  const program = compile(buildPretrainStep(net, step, new GraphBuilder(real)), backend, net.state, 0);
+  const net = declareNetwork(config, real, 'training');
+  const program = compileStep(net, backend);
   const look = buildProbe(net, batch, patch, augment.interpolation, new GraphBuilder(real));
   const probe = compile(look.graph, backend, net.state, 0);
   checkMemory([program, probe], backend);
   const { cases } = prepared;
-  const sampler = samplerFor(config, cases);
-  const names = identity ? (['i', 'v1', 'v2'] as const) : (['i1', 'i2', 'v1', 'v2'] as const);
+  const views = net.method.views(config);
+  const sampler = samplerFor(config, { ...net.method, views }, cases);
+  // The features are looked at on a view without spatial change: the method's own, or the patch as it lies.
+  const own = views.findLast((view) => view.kind === 'image' && !view.spatial);
+  const plain: View = { name: 'x', kind: 'image', patch: 0, spatial: false, intensity: NO_INTENSITY };
+  const looked = own ? sampler : samplerFor(config, { ...net.method, views: [plain] }, cases);
   return {
     record,
-    state: net.state,
+    net,
     begin: () => initialState(net.state, seed, backend.info),
     program,
     others: [probe],
-    results: PRETRAIN_RESULTS.filter((n) => n !== 'guard'),
     cases,
     heldCases: [],
     boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
@@ -154,7 +154,10 @@ function assemble(
       const writer = new DescriptorWriter(executor, probe, store, config.model.inChannels);
       return async () => {
         // Always the first step's patches, so that the figures of one run differ by the weights alone.
-        for (const [n, s] of sampler.draw(0).entries()) await writer.sample(n, s.caseIndex, [['x', s.views.i2]], patch);
+        for (const [n, { patches, warps }] of looked.draw(0).slice(0, batch).entries()) {
+          const { warp } = warps.get((own ?? plain).name)!;
+          await writer.sample(n, n, patches[0]!.caseIndex, [['x', warp]], patch);
+        }
         writer.flush();
         await executor.run(probe, options.signal ? { signal: options.signal } : {});
         return representationOf(
@@ -166,26 +169,6 @@ function assemble(
         );
       };
     },
-    feed(executor, store) {
-      const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
-      return async (at) => {
-        const samples = sampler.draw(at);
-        for (const [n, s] of samples.entries()) {
-          const all = { i: s.views.i1, ...s.views };
-          await writer.sample(
-            n,
-            s.caseIndex,
-            names.map((name) => [name, all[name]] as const),
-            patch,
-          );
-        }
-        executor.set(
-          program,
-          'pos',
-          samples.flatMap((s) => s.position),
-        );
-        writer.flush();
-      };
-    },
+    feed: (executor, store) => feedOf(net, program, sampler, executor, store),
   };
 }

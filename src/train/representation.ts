@@ -3,7 +3,7 @@
  * covariance) and the share of units in the centre that are zero everywhere. Arithmetic on sums that a probe program
  * made, words for people, and the watch for a dimensional collapse.
  */
-import { CENTRE, type ProbedLevel } from '../methods/probe.js';
+import type { ProbedLevel } from '../methods/probe.js';
 
 /** Steps between looks, the first before step 1; the last step is looked at as well. */
 export const REPRESENTATION_EVERY = 50;
@@ -54,7 +54,7 @@ export function deadShare({ channels, products }: LevelSums): number {
 }
 
 export function representationOf(levels: readonly LevelSums[]): Representation {
-  const centre = levels.find(({ name }) => name === CENTRE);
+  const centre = levels.at(-1);
   return {
     effectiveRank: Object.fromEntries(levels.map((level) => [level.name, rounded(effectiveRank(level))])),
     deadUnits: rounded(centre ? deadShare(centre) : NaN),

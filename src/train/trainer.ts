@@ -5,7 +5,7 @@
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
 import type { Backend, Host } from '../backend/types.js';
 import { settingPaths } from '../config/index.js';
-import type { ConfigInput, ResolvedConfig } from '../settings/types.js';
+import { samplesOf, type ConfigInput, type ResolvedConfig } from '../settings/types.js';
 import type { Dataset } from '../data/dataset.js';
 import type { OpenSafetensors } from '../data/files.js';
 import type { PreparedCase } from '../data/prepare/prepared-case.js';
@@ -13,14 +13,17 @@ import type { TensorStream } from '../data/safetensors.js';
 import { MaclError, memoryError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
+import type { Network } from '../methods/network.js';
 import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
 import { Executor } from '../model/executor.js';
-import { trainLoop, type Represented } from './loop.js';
-import { modelMetadata } from '../model/description.js';
+import { trainLoop } from './loop.js';
+import { modelMetadata, sameMeaning } from '../model/description.js';
 import { describeRepresentation, type Representation } from './representation.js';
-import { CHECKPOINT_ROLES, emptyState, MODEL_ROLES } from '../model/network-state.js';
+import { Watch, type Represented } from './watch.js';
+import { emptyState } from '../model/network-state.js';
 import { readStateFile, stateStreams } from '../model/state-files.js';
+import { CHECKPOINT_ROLES, MODEL_ROLES } from '../nn/state.js';
 import { RunFolder } from './run-folder.js';
 import { checkResume, checkSameVolumes, readRecord, volumesOf, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
@@ -61,13 +64,12 @@ export interface RunSummary {
 /** What `pretrain.ts` and `finetune.ts` hand over once they know the data and the plan. */
 export interface Training<C extends ResolvedConfig> {
   readonly record: RunRecord<C>;
-  readonly state: StateTable;
+  readonly net: Network;
   /** State at step 0, if the run begins there. */
   begin(): Promise<Uint8Array> | Uint8Array;
   readonly program: CompiledProgram;
   /** Programs besides the training step (validation). */
   readonly others: readonly CompiledProgram[];
-  readonly results: readonly string[];
   /** The cases whose volumes training samples. */
   readonly cases: readonly PreparedCase[];
   /** The cases that are held out for validation. */
@@ -152,7 +154,8 @@ async function train<C extends ResolvedConfig>(
   folder: RunFolder,
   options: RunOptions,
 ): Promise<RunSummary> {
-  const { record, state, program } = t;
+  const { record, net, program } = t;
+  const { state } = net;
   const { config } = record;
   const onEvent = options.onEvent ?? (() => undefined);
   const warn = (message: string) => onEvent({ kind: 'warning', message });
@@ -164,7 +167,7 @@ async function train<C extends ResolvedConfig>(
   const fixed = sessionSizes(programs);
   const others = fixed.state + fixed.scratch + fixed.io;
   const storePlan = planStore(t.cases, {
-    slots: config.train.batch,
+    slots: samplesOf(config.train) * net.method.patches,
     boxVoxels: t.boxVoxels,
     budgetBytes: options.storeBytes ?? Math.max(0, (backend.info.maxBytes - others) / 2),
   });
@@ -214,17 +217,14 @@ async function train<C extends ResolvedConfig>(
         steps: config.train.steps,
         warmup: config.optimizer.warmup,
       },
-      batch: config.train.batch,
+      batch: samplesOf(config.train),
       startStep,
-      results: t.results,
+      results: [...net.method.results(config), 'gradnorm'],
       checkpointEvery: t.checkpointEvery,
       metadata: modelMetadata(record),
       skipped: Number(resumed?.['skipped'] ?? 0),
-      firstBottleneck: resumed?.['firstBottleneck'] === undefined ? undefined : Number(resumed['firstBottleneck']),
-      firstRepresentation:
-        resumed?.['firstRepresentation'] === undefined
-          ? undefined
-          : (JSON.parse(resumed['firstRepresentation']) as Representation),
+      watch: new Watch(net.method.watchdogs?.(config, resumed ?? {}) ?? [], warn, resumed ?? {}),
+      scalars: net.method.scalars?.(config),
       folder,
       represent: t.represent?.(executor, store),
       prepareInput: feed,
@@ -236,7 +236,6 @@ async function train<C extends ResolvedConfig>(
         last = step.results;
         onEvent({ kind: 'step', steps: config.train.steps, ...step });
       },
-      onWarning: warn,
       signal: options.signal,
     });
     const save = (tensors: Parameters<typeof folder.saveModel>[0]) => folder.saveModel(tensors, modelMetadata(record));
@@ -276,7 +275,7 @@ async function openState<T>(
   const damaged = (error: MaclError) =>
     onEvent?.({ kind: 'warning', message: `passed over a damaged checkpoint: ${error.message}` });
   const checkpoint = resume
-    ? await folder.newestCheckpoint(damaged, (file) => restore(t.record, t.state, file, host))
+    ? await folder.newestCheckpoint(damaged, (file) => restore(t.record, t.net.state, file, host))
     : null;
   if (checkpoint) {
     const session = await open(checkpoint.contents, checkpoint.step);
@@ -289,7 +288,7 @@ async function openState<T>(
 /** A checkpoint's state. Throws `config` for one of another run, `file` where it is damaged. */
 async function restore(record: RunRecord, state: StateTable, open: OpenSafetensors, host: Host): Promise<Uint8Array> {
   const { file, metadata } = open;
-  if (metadata['macl.config'] !== modelMetadata(record)['macl.config'])
+  if (!sameMeaning(metadata['macl.config'], record.config))
     throw new MaclError('config', `${file}: was saved by a run of another configuration`, { file });
   const bytes = emptyState(state, host);
   await readStateFile(state, bytes, open, CHECKPOINT_ROLES);

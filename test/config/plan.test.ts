@@ -13,6 +13,7 @@ import { patchUnit } from '../../src/config/check.js';
 import { estimateBytes, estimateStepSeconds } from '../../src/config/cost.js';
 import type { InitModel } from '../../src/config/plan-init.js';
 import { MaclError } from '../../src/errors.js';
+import { methodNamed } from '../../src/methods/index.js';
 import { fingerprintOf, hippocampi } from './fingerprints.js';
 
 const pretrain = (f: Fingerprint, input: Omit<PretrainConfigInput, 'task'> = {}, options = {}) =>
@@ -59,7 +60,7 @@ describe('fine-tuning small volumes', () => {
   });
   it('its steps hold within an hour', () => {
     const { model, data, train } = plan.config;
-    const seconds = estimateStepSeconds(model, data.patch, train.batch, 'finetune');
+    const seconds = estimateStepSeconds(model, data.patch, train.batch, methodNamed('finetune'));
     expect(seconds).toBeGreaterThan(0.4);
     expect(seconds * train.steps).toBeLessThan(3600);
   });
@@ -73,7 +74,7 @@ describe('pre-training', () => {
     expect(plan.lambda).toEqual([0.5, 0.5, 0.5]);
     expect(plan.positiveShare).toBeLessThanOrEqual(0.25);
     expect(plan.positiveShare).toBeGreaterThan(0.02);
-    expect(fits(data.patch, patchUnit(model, 'pretrain'))).toBe(true);
+    expect(fits(data.patch, patchUnit(model, methodNamed('pretrain')))).toBe(true);
     expect(data.patch[0] * data.patch[1] * data.patch[2]).toBe(16384);
     expect(train.batch).toBeGreaterThanOrEqual(8);
     expect(describePlan(plan).join('\n')).toMatch(/positive pairs: \d+(\.\d)?% of all/);
@@ -126,12 +127,12 @@ describe('flags are inputs', () => {
     const cube = pretrain(organ, { data: { patch: [32, 32, 32] } }).config;
     expect(cube.model).toMatchObject({ levels: 3, decoderBlocks: 1 });
     const odd = pretrain(organ, { data: { patch: [20, 32, 36] } }).config;
-    expect(fits(odd.data.patch, patchUnit(odd.model, 'pretrain'))).toBe(true);
+    expect(fits(odd.data.patch, patchUnit(odd.model, methodNamed('pretrain')))).toBe(true);
     const flat = pretrain(organ, { data: { patch: [15, 64, 64] } }).config;
     expect(flat.model.strides.every((s) => s[0] === 1)).toBe(true);
     expect(flat.model.levels).toBe(3);
     const fine = finetune(organ, { data: { patch: [24, 40, 56] } }).config;
-    expect(fits(fine.data.patch, patchUnit(fine.model, 'finetune'))).toBe(true);
+    expect(fits(fine.data.patch, patchUnit(fine.model, methodNamed('finetune')))).toBe(true);
     expect(fine.model.levels).toBe(3);
   });
   it('a patch that nothing fits names the nearest', () => {
@@ -182,7 +183,7 @@ describe('anisotropic volumes', () => {
     expect(model.strides[0]).toEqual([1, 2, 2]);
     expect(model.kernels[0]).toEqual([1, 3, 3]);
     expect(data.patch[0]).toBeLessThan(data.patch[1]);
-    expect(fits(data.patch, patchUnit(model, 'finetune'))).toBe(true);
+    expect(fits(data.patch, patchUnit(model, methodNamed('finetune')))).toBe(true);
   });
   it('take the finer tenth of a coarse axis', () => {
     const shapes: Triple[] = Array.from({ length: 11 }, () => [20, 200, 200]);
@@ -303,7 +304,7 @@ describe('normalisation', () => {
 describe('memory and faults', () => {
   it('lowers the batch to a limit, and names bytes where nothing fits', () => {
     const free = pretrain(organ);
-    const half = estimateBytes(free.config.model, free.config.data.patch, 4, 'pretrain');
+    const half = estimateBytes(free.config.model, free.config.data.patch, 4, methodNamed('pretrain'));
     expect(pretrain(organ, {}, { limitBytes: half }).config.train.batch).toBe(4);
     const error = errorOf(() => pretrain(organ, {}, { limitBytes: 1000 }));
     expect(error.code).toBe('memory');

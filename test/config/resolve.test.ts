@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import {
-  lambdaOf,
   meaningOf,
   patchUnit,
   planPretrain,
@@ -10,6 +9,8 @@ import {
 } from '../../src/config/index.js';
 import type { FinetuneConfig, PretrainConfig } from '../../src/settings/types.js';
 import { MaclError } from '../../src/errors.js';
+import { methodNamed } from '../../src/methods/index.js';
+import { lambdaOf } from '../../src/settings/lambda.js';
 import { fingerprintOf } from './fingerprints.js';
 
 const pretrain = (value: object = {}) => resolveConfig({ task: 'pretrain', ...value }) as PretrainConfig;
@@ -176,8 +177,8 @@ describe('λ and sizes', () => {
   it('follow from the deepest strides, axis by axis', () => {
     expect(lambdaOf(model)).toEqual([0.5, 0.5, 1]);
     expect(lambdaOf({ ...model, decoderBlocks: 2 })).toEqual([0.25, 0.25, 0.5]);
-    expect(patchUnit(model, 'pretrain')).toEqual([8, 16, 4]);
-    expect(patchUnit(model, 'finetune')).toEqual([4, 8, 4]);
+    expect(patchUnit(model, methodNamed('pretrain'))).toEqual([8, 16, 4]);
+    expect(patchUnit(model, methodNamed('finetune'))).toEqual([4, 8, 4]);
   });
   it('a patch that does not divide: the nearest that do, for each axis', () => {
     const text = message({

@@ -2,8 +2,32 @@ import { describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../src/config/index.js';
 import type { FinetuneConfig, PretrainConfig } from '../../src/settings/types.js';
 import { applyAffine, boxOf, patchAffine, relativeTo } from '../../src/data/sampling/affine.js';
-import { positionOf, samplerFor, type SamplerCase } from '../../src/data/sampling/sampler.js';
+import {
+  positionOf,
+  samplerFor as samplerOf,
+  type SamplerCase,
+  type SamplerOptions,
+} from '../../src/data/sampling/sampler.js';
+import { methodOf } from '../../src/methods/index.js';
+import type { WarpParams } from '../../src/ops/warp3d.js';
 import { distinctShapes, positiveShare } from '../../src/config/positives.js';
+
+/** Samples as the configuration's own method wants them, each view's warp by its name. */
+function samplerFor(config: PretrainConfig | FinetuneConfig, of: readonly SamplerCase[], options?: SamplerOptions) {
+  const method = methodOf(config);
+  const views = method.views(config);
+  const sampler = samplerOf(config, { ...method, views }, of, options);
+  return {
+    draw: (step: number) =>
+      sampler.draw(step).map(({ patches, position, warps }) => ({
+        caseIndex: patches[0]!.caseIndex,
+        position,
+        views: Object.fromEntries(
+          views.map((view) => [view.name, warps.get(view.kind === 'same' ? view.of : view.name)!.warp]),
+        ) as Record<'i1' | 'i2' | 'v1' | 'v2' | 'x' | 'y', WarpParams>,
+      })),
+  };
+}
 
 const cases: SamplerCase[] = [
   { shape: [35, 50, 35], spacingMm: [1, 1, 1] },
@@ -220,10 +244,9 @@ describe('2-D', () => {
 
 describe('fine-tuning', () => {
   it('moves the label exactly as the image, with nothing else', () => {
-    for (const { x, y } of samplerFor(
-      finetune({ augment: { intensity: { brightness: 1, contrast: 0.5, noise: 1 } } }),
-      cases,
-    ).draw(5)) {
+    for (const {
+      views: { x, y },
+    } of samplerFor(finetune({ augment: { intensity: { brightness: 1, contrast: 0.5, noise: 1 } } }), cases).draw(5)) {
       expect(y).toEqual({ affine: x.affine, gain: 1, bias: 0, noiseSd: 0, noiseSeed: [0, 0], fill: 0 });
       expect(x.gain).not.toBe(1);
     }
@@ -236,7 +259,7 @@ describe('fine-tuning', () => {
     const starts = (share: number) =>
       [0, 1, 2, 3]
         .flatMap((step) => samplerFor(config(share), big, { foreground: () => voxel }).draw(step))
-        .map(({ x }) => [x.affine[3], x.affine[7], x.affine[11]].join());
+        .map(({ views: { x } }) => [x.affine[3], x.affine[7], x.affine[11]].join());
     const centred = '26,9,0';
     expect(starts(1).every((s) => s === centred)).toBe(true);
     const third = starts(0.33).filter((s) => s === centred).length / 200;

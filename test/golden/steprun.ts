@@ -3,17 +3,10 @@
  * line: state and batch written by name, results read by name, with the names of `macl step`.
  */
 import type { Backend, Fusion, Session } from '../../src/backend/types.js';
-import { GraphBuilder } from '../../src/graph/builder.js';
-import { compile, writeConstants, type CompiledProgram } from '../../src/graph/compile.js';
-import type { Graph } from '../../src/graph/types.js';
-import { buildPretrainStep } from '../../src/methods/macl.js';
-import {
-  declarePretrainNetwork,
-  declareSegmentNetwork,
-  type ModelConfig,
-  type OptimizerConfig,
-} from '../../src/methods/network.js';
-import { buildFinetuneStep } from '../../src/methods/segment.js';
+import { resolveConfig } from '../../src/config/index.js';
+import { writeConstants, type CompiledProgram } from '../../src/graph/compile.js';
+import { declareNetwork } from '../../src/methods/network.js';
+import { compileStep, type StepSizes } from '../../src/methods/step.js';
 import { GRADIENTS } from '../../src/methods/update.js';
 import type { Triple } from '../../src/volume.js';
 import { addressOfEntry, type StateEntry, type StateTable } from '../../src/nn/state.js';
@@ -70,14 +63,6 @@ export function stepData(golden: Golden<StepMeta>): StepData {
   return { config: golden.meta.config, weights, batch };
 }
 
-function modelOf(config: StepConfig): ModelConfig {
-  const { model } = config;
-  const flat = model.dims === 2;
-  const strides = model.strides ?? Array<Triple>(model.levels).fill(flat ? [1, 2, 2] : [2, 2, 2]);
-  const kernels = model.kernels ?? Array<Triple>(model.levels + 1).fill(flat ? [1, 3, 3] : [3, 3, 3]);
-  return { ...model, strides, kernels };
-}
-
 /** [B, C, …] → [B, …, C] */
 function channelsLast(values: Float64Array, shape: readonly number[]): Float64Array {
   const [n = 1, c = 1, ...rest] = shape;
@@ -95,6 +80,13 @@ export interface StepOptions {
   readonly lr?: number;
 }
 
+/** Of a batch [B, C, D, H, W]. */
+function sizesIn({ config, batch }: StepData): StepSizes {
+  const first = batch.get(config.task === 'pretrain' ? 'i1' : 'x')?.shape ?? [];
+  const [samples = 1, , d = 1, h = 1, w = 1] = first;
+  return { batch: samples, patch: [d, h, w], rows: { pos: batch.get('pos')?.shape.slice(1) ?? [] } };
+}
+
 export class StepRun {
   private readonly loaded;
   private constructor(
@@ -108,8 +100,9 @@ export class StepRun {
   static async create(backend: Backend, data: StepData, options: StepOptions = {}): Promise<StepRun> {
     const { config } = data;
     const { real } = backend.info;
-    const { graph, state } = buildGraph(data, new GraphBuilder(real));
-    const program = compile(graph, backend, state, 0, options.fusions);
+    const net = declareNetwork(resolveConfig(config), real, 'training');
+    const { state } = net;
+    const program = compileStep(net, backend, { source: 'given', sizes: sizesIn(data), ...options });
     const run = new StepRun(await backend.createSession(program.sizes), program, state);
     for (const entry of state.entries) {
       if (entry.role !== 'parameter' && entry.role !== 'statistic') continue;
@@ -199,27 +192,4 @@ export class StepRun {
   close(): Promise<void> {
     return this.session.close();
   }
-}
-
-function buildGraph(data: StepData, b: GraphBuilder): { graph: Graph; state: StateTable } {
-  const { config, batch } = data;
-  const first = batch.get(config.task === 'pretrain' ? 'i1' : 'x')?.shape ?? [];
-  const [samples = 1, , d = 1, h = 1, w = 1] = first;
-  const patch: Triple = [d, h, w];
-  const model = modelOf(config);
-  const { name, momentum = 0.9, weightDecay } = config.optimizer;
-  const decay = weightDecay ?? (config.task === 'pretrain' ? 1e-5 : 0);
-  const optimizer: OptimizerConfig = { name, momentum, weightDecay: decay, clip: 0 };
-  if (config.task === 'pretrain') {
-    const net = declarePretrainNetwork(model, optimizer, b.real);
-    const { temperature = 0.1, threshold = 0.1, weights = { global: 1, dense: 0.5, er: 1 } } = config.loss;
-    const loss = { temperature, threshold, weights, temperatureFactor: 'none', er: 'absolute' } as const;
-    const positionAxes = batch.get('pos')?.shape[1] ?? 1;
-    const step = { batch: samples, patch, positionAxes, loss, optimizer, views: { kind: 'given' } } as const;
-    return { graph: buildPretrainStep(net, step, b), state: net.state };
-  }
-  const net = declareSegmentNetwork(model, optimizer, b.real);
-  const loss = { name: config.loss.name ?? 'ce+dice', dicePer: 'batch' } as const;
-  const step = { batch: samples, patch, loss, optimizer, samples: { kind: 'given' } } as const;
-  return { graph: buildFinetuneStep(net, step, b), state: net.state };
 }

@@ -4,16 +4,12 @@ import { FUSIONS } from '../../src/backend/types.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import type { Describe } from '../../src/graph/compile.js';
 import type { Graph } from '../../src/graph/types.js';
-import type { ContrastiveLoss } from '../../src/losses/contrastive.js';
-import { buildPretrainStep } from '../../src/methods/macl.js';
-import {
-  declarePretrainNetwork,
-  declareSegmentNetwork,
-  type ModelConfig,
-  type OptimizerConfig,
-} from '../../src/methods/network.js';
+import { resolveConfig } from '../../src/config/index.js';
+import { declareNetwork, declareSegmentation } from '../../src/methods/network.js';
 import { buildProbe } from '../../src/methods/probe.js';
-import { buildFinetuneStep, buildInference } from '../../src/methods/segment.js';
+import { buildInference } from '../../src/methods/segmentation.js';
+import { buildStep, sizesOf } from '../../src/methods/step.js';
+import type { FinetuneConfig, ModelConfig } from '../../src/settings/types.js';
 import type { StateTable } from '../../src/nn/state.js';
 
 export const ALL_FUSIONS: ReadonlySet<Fusion> = new Set(FUSIONS);
@@ -34,7 +30,7 @@ export const stubBackend: Describe = {
   opaqueBytes: () => 4096,
 };
 
-export const model3d: ModelConfig = {
+export const model3d: Omit<ModelConfig, 'backbone' | 'classes'> = {
   dims: 3,
   inChannels: 1,
   filters: 4,
@@ -49,18 +45,15 @@ export const model3d: ModelConfig = {
     [3, 3, 3],
     [1, 3, 3],
   ],
-  classes: 3,
 };
 
-export const sgd: OptimizerConfig = { name: 'sgd', momentum: 0.9, weightDecay: 1e-5, clip: 0 };
-export const adam: OptimizerConfig = { ...sgd, name: 'adam', weightDecay: 0 };
-export const contrastive: ContrastiveLoss = {
-  temperature: 0.1,
-  threshold: 0.1,
-  weights: { global: 1, dense: 0.5, er: 1 },
-  temperatureFactor: 'none',
-  er: 'absolute',
-};
+const common = { model: model3d, data: { patch: [8, 8, 16] }, train: { batch: 2 } };
+export const pretrainConfig = resolveConfig({ task: 'pretrain', ...common });
+export const finetuneConfig = resolveConfig({
+  task: 'finetune',
+  ...common,
+  model: { ...model3d, classes: 3 },
+}) as FinetuneConfig;
 
 export interface Built {
   readonly name: string;
@@ -71,30 +64,14 @@ export interface Built {
 /** Fresh graphs (passes set views on tensors, so each test builds its own). */
 export function buildAll(): Built[] {
   const patch = [8, 8, 16] as const;
-  const pre = declarePretrainNetwork(model3d, sgd, 'f32');
-  const fine = declareSegmentNetwork(model3d, adam, 'f32');
-  const volumes = { kind: 'volumes', interpolation: 'linear' } as const;
-  const step = { batch: 2, patch, positionAxes: 3, loss: contrastive, optimizer: sgd };
+  const pre = declareNetwork(pretrainConfig, 'f32', 'training');
+  const fine = declareSegmentation(finetuneConfig, 'f32', 'training');
+  const step = (net: typeof pre, source: 'volumes' | 'given') =>
+    buildStep(net, sizesOf(net), source, new GraphBuilder('f32'));
   return [
-    {
-      name: 'pretrain from volumes',
-      state: pre.state,
-      graph: buildPretrainStep(pre, { ...step, views: { ...volumes, identity: true } }, new GraphBuilder('f32')),
-    },
-    {
-      name: 'pretrain from given views',
-      state: pre.state,
-      graph: buildPretrainStep(pre, { ...step, views: { kind: 'given' } }, new GraphBuilder('f32')),
-    },
-    {
-      name: 'finetune',
-      state: fine.state,
-      graph: buildFinetuneStep(
-        fine,
-        { batch: 2, patch, loss: { name: 'ce+dice', dicePer: 'batch' }, optimizer: adam, samples: volumes },
-        new GraphBuilder('f32'),
-      ),
-    },
+    { name: 'pretrain from volumes', state: pre.state, graph: step(pre, 'volumes') },
+    { name: 'pretrain from given views', state: pre.state, graph: step(pre, 'given') },
+    { name: 'finetune', state: fine.state, graph: step(fine, 'volumes') },
     { name: 'probe', state: pre.state, graph: buildProbe(pre, 2, patch, 'linear', new GraphBuilder('f32')).graph },
     { name: 'inference', state: fine.state, graph: buildInference(fine, 1, patch, new GraphBuilder('f32')) },
   ];

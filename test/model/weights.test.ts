@@ -4,7 +4,7 @@ import { resolveConfig } from '../../src/config/index.js';
 import type { PretrainConfig, ResolvedConfig } from '../../src/settings/types.js';
 import { rawTensor, type RawTensor } from '../../src/data/safetensors.js';
 import { MaclError } from '../../src/errors.js';
-import { declarePretrainNetwork, declareSegmentNetwork } from '../../src/methods/network.js';
+import { declareNetwork } from '../../src/methods/network.js';
 import type { LoadedModel } from '../../src/model/description.js';
 import { emptyState, initialState, stateTensors, weightsState } from '../../src/model/network-state.js';
 import { runStep } from '../../src/step/step.js';
@@ -18,8 +18,8 @@ const ROLES = ['parameter', 'statistic'] as const;
 const model = { dims: 3, inChannels: 1, filters: 2, levels: 2, decoderBlocks: 1 } as const;
 const pretrain = resolveConfig({ task: 'pretrain', model }) as PretrainConfig;
 const finetune = resolveConfig({ task: 'finetune', model: { ...model, classes: 2 } });
-const pretrained = declarePretrainNetwork(pretrain.model, pretrain.optimizer, 'f32').state;
-const segment = declareSegmentNetwork(finetune.model, finetune.optimizer, 'f32').state;
+const pretrained = declareNetwork(pretrain, 'f32', 'training').state;
+const segment = declareNetwork(finetune, 'f32', 'training').state;
 const host = { hostFreeBytes: 2 ** 40 };
 const errorOf = (f: () => unknown): MaclError => {
   try {

@@ -8,11 +8,13 @@ import type { Backend } from '../../src/backend/types.js';
 import { readNifti, toRas } from '../../src/data/nifti/index.js';
 import { readSafetensorsFile, writeSafetensorsFile } from '../../src/data/files.js';
 import { MaclError } from '../../src/errors.js';
-import { GraphBuilder } from '../../src/graph/builder.js';
-import { compile, type CompiledProgram } from '../../src/graph/compile.js';
+import type { CompiledProgram } from '../../src/graph/compile.js';
 import { predict, Segmenter } from '../../src/index.js';
-import { declareSegmentNetwork } from '../../src/methods/network.js';
-import { buildFinetuneStep } from '../../src/methods/segment.js';
+import { methodOf } from '../../src/methods/index.js';
+import { declareNetwork } from '../../src/methods/network.js';
+import { compileStep } from '../../src/methods/step.js';
+import { Watch } from '../../src/train/watch.js';
+import { resolveConfig } from '../../src/config/index.js';
 import { Executor } from '../../src/model/executor.js';
 import { finetune, type FinetuneOptions } from '../../src/train/finetune.js';
 import { trainLoop, type Loop } from '../../src/train/loop.js';
@@ -72,15 +74,15 @@ describe('fault 28: what is not finite', () => {
 
   /** A loop over given samples, of which those of some steps are infinite. */
   async function loopOver(out: string, steps: number, infinite: (step: number) => boolean) {
-    const net = declareSegmentNetwork(model, optimizer, 'f32');
-    const step = {
-      batch: 2,
-      patch: [4, 4, 4],
-      loss: { name: 'ce', classWeights: null, dicePer: 'batch' },
+    const config = resolveConfig({
+      task: 'finetune',
+      model,
       optimizer,
-      samples: { kind: 'given' },
-    } as const;
-    const program = compile(buildFinetuneStep(net, step, new GraphBuilder('f32')), backend, net.state, 0);
+      loss: { name: 'ce' },
+      data: { patch: [4, 4, 4] },
+    });
+    const net = declareNetwork(config, 'f32', 'training');
+    const program = compileStep(net, backend, { source: 'given' });
     const executor = await Executor.open(backend, [program], initialState(net.state, 3, backend.info));
     // Before each step, and after the last.
     const states = [executor.readState()];
@@ -97,6 +99,7 @@ describe('fault 28: what is not finite', () => {
       results: ['loss', 'gradnorm'],
       checkpointEvery: 1000,
       metadata: {},
+      watch: new Watch([], () => undefined, {}),
       folder,
       prepareInput(at) {
         const bad = infinite(at);
@@ -183,6 +186,8 @@ describe('fault 30: collapse', () => {
     const out = join(root, `collapse-${Math.random()}`);
     const folder = await RunFolder.open(out, { resume: false });
     const found: string[] = [];
+    const config = resolveConfig({ task: 'pretrain' });
+    const dogs = methodOf(config).watchdogs?.(config, {}) ?? [];
     let at = -1;
     const executor = {
       set: () => undefined,
@@ -201,8 +206,8 @@ describe('fault 30: collapse', () => {
       checkpointEvery: 1000,
       metadata: {},
       folder,
+      watch: new Watch(dogs, (message) => found.push(message), {}),
       prepareInput: () => undefined,
-      onWarning: (message) => found.push(message),
     });
     await folder.close();
     return found;

@@ -8,7 +8,9 @@ import { Draws } from '../../src/philox.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { checkGraph, checkPlan } from '../../src/graph/check.js';
 import { compile, type CompiledProgram } from '../../src/graph/compile.js';
-import { declarePretrainNetwork } from '../../src/methods/network.js';
+import { declareNetwork } from '../../src/methods/network.js';
+import { Watch } from '../../src/train/watch.js';
+import { resolveConfig } from '../../src/config/index.js';
 import { buildProbe } from '../../src/methods/probe.js';
 import { channelProducts } from '../../src/ops/index.js';
 import { Executor } from '../../src/model/executor.js';
@@ -154,7 +156,7 @@ describe.each(['reference', device] as const)('the probe on %s', (name) => {
         [3, 3, 3],
       ],
     } as const;
-    const net = declarePretrainNetwork(model, { name: 'sgd', momentum: 0.9, weightDecay: 0, clip: 0 }, real);
+    const net = declareNetwork(resolveConfig({ task: 'pretrain', model }), real, 'training');
     const { graph, levels } = buildProbe(net, 2, [8, 8, 8], 'given', new GraphBuilder(real));
     const program = compile(graph, backend, net.state, 0);
     expect([...checkGraph(program.graph), ...checkPlan(program.plan)]).toEqual([]);
@@ -272,11 +274,14 @@ describe('a collapse of dimensions', () => {
       results: ['loss'],
       checkpointEvery: 1000,
       metadata: {},
-      firstRepresentation: first,
+      watch: new Watch(
+        [],
+        (message) => found.push(message),
+        first ? { firstRepresentation: JSON.stringify(first) } : {},
+      ),
       folder,
       represent: () => Promise.resolve(at(step)),
       prepareInput: () => undefined,
-      onWarning: (message) => found.push(message),
     });
     await folder.close();
     return { found, represented };

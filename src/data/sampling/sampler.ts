@@ -4,9 +4,11 @@
  *
  * Cases are taken without replacement within an epoch: the n-th sample of a run takes place n mod C of the epoch's order.
  */
-import type { FinetuneConfig, IntensityConfig, PretrainConfig } from '../../settings/types.js';
+import { MaclError } from '../../errors.js';
+import { samplesOf, type IntensityConfig, type ResolvedConfig } from '../../settings/types.js';
 import type { WarpParams } from '../../ops/warp3d.js';
 import { Draws, PURPOSE } from '../../philox.js';
+import type { Sample, View } from './view.js';
 import { NO_CHANGE, patchAffine, type SpatialChange } from './affine.js';
 import type { Triple } from '../../volume.js';
 
@@ -16,34 +18,23 @@ export interface SamplerCase {
   readonly spacingMm: Triple;
 }
 
-/** One sample of pre-training. i1 and i2 share a patch without spatial change; v1 and v2 are its two spatial views. */
-export interface PretrainSample {
-  /** Index in the sampler's cases. */
-  readonly caseIndex: number;
-  /** Normalised position: 3 numbers, or 1 (`data.position`). */
-  readonly position: readonly number[];
-  readonly views: {
-    readonly i1: WarpParams;
-    readonly i2: WarpParams;
-    readonly v1: WarpParams;
-    readonly v2: WarpParams;
-  };
-}
-
-/** One sample of fine-tuning: the image, and the label with the same affine and nothing else. */
-export interface FinetuneSample {
-  readonly caseIndex: number;
-  readonly x: WarpParams;
-  readonly y: WarpParams;
-}
-
-export interface Sampler<S> {
+export interface Sampler {
   /** The batch of a step, 0 … steps − 1. */
-  draw(step: number): S[];
+  draw(step: number): Sample[];
+}
+
+/** What a method wants of each sample. */
+export interface Wanted {
+  /** Patches a sample, each from a case of its own. */
+  readonly patches: number;
+  /** In the order in which they are drawn. */
+  readonly views: readonly View[];
+  /** Patches are centred on foreground as often as `data.foreground` says. */
+  readonly foreground: boolean;
 }
 
 export interface SamplerOptions {
-  /** A voxel of a case's foreground from two uniform numbers; null where it has none. Fine-tuning only. */
+  /** A voxel of a case's foreground from two uniform numbers; null where it has none. */
   readonly foreground?: (caseIndex: number, u: number, v: number) => Triple | null;
   /** What lies outside a volume. Images are normalised, so 0 is their mean. */
   readonly fill?: number;
@@ -51,35 +42,25 @@ export interface SamplerOptions {
   readonly labelFill?: number;
 }
 
-type Config =
-  | Pick<PretrainConfig, 'data' | 'train' | 'augment' | 'model'>
-  | Pick<FinetuneConfig, 'data' | 'train' | 'augment' | 'model'>;
+type Config = Pick<ResolvedConfig, 'data' | 'train' | 'augment' | 'model'>;
 
 /** Sample number that stands for the order of an epoch, where `step` is the epoch. */
 const ORDER = 0xffffffff;
 /** Angles are given in degrees. */
 const DEGREE = Math.PI / 180;
 
+/** A sample's later patches are drawn with numbers of their own. */
+const PATCH_STREAM = 2 ** 20;
+
 export function samplerFor(
-  config: PretrainConfig,
-  cases: readonly SamplerCase[],
-  options?: SamplerOptions,
-): Sampler<PretrainSample>;
-export function samplerFor(
-  config: FinetuneConfig,
-  cases: readonly SamplerCase[],
-  options?: SamplerOptions,
-): Sampler<FinetuneSample>;
-export function samplerFor(
-  config: PretrainConfig | FinetuneConfig,
+  config: Config,
+  wanted: Wanted,
   cases: readonly SamplerCase[],
   options: SamplerOptions = {},
-): Sampler<PretrainSample> | Sampler<FinetuneSample> {
-  const draw = new Drawing(config, cases, options);
-  const one = config.task === 'pretrain' ? draw.pretrain.bind(draw) : draw.finetune.bind(draw);
-  return {
-    draw: (step) => Array.from({ length: config.train.batch }, (_, n) => one(step, n)),
-  } as Sampler<PretrainSample>;
+): Sampler {
+  const draw = new Drawing(config, wanted, cases, options);
+  const samples = samplesOf(config.train);
+  return { draw: (step) => Array.from({ length: samples }, (_, n) => draw.sample(step, n)) };
 }
 
 class Drawing {
@@ -88,6 +69,7 @@ class Drawing {
 
   constructor(
     private readonly config: Config,
+    private readonly wanted: Wanted,
     private readonly cases: readonly SamplerCase[],
     private readonly options: SamplerOptions,
   ) {
@@ -95,54 +77,52 @@ class Drawing {
     this.patch = config.data.patch;
   }
 
-  pretrain(step: number, n: number): PretrainSample {
-    const { augment, data, train } = this.config;
-    const caseIndex = this.caseAt(step, n);
-    const item = this.cases[caseIndex]!;
-    const start = this.anywhere(item, new Draws(train.seed, step, n, PURPOSE.sampling));
+  sample(step: number, n: number): Sample {
+    const { data, train, model } = this.config;
+    const patches = Array.from({ length: this.wanted.patches }, (_, p) => this.placed(step, n, p));
     const draws = new Draws(train.seed, step, n, PURPOSE.augment);
-    const view = (spatial: boolean, intensity: IntensityConfig): WarpParams => {
+    const warps = new Map<string, { patch: number; warp: WarpParams }>();
+    for (const view of this.wanted.views) {
+      if (view.kind !== 'image') {
+        if (view.kind === 'same') continue;
+        const of = warps.get(view.of);
+        if (!of) throw new MaclError('program', `view ${view.name}: there is no view ${view.of} before it`);
+        warps.set(view.name, { patch: of.patch, warp: this.labels(of.warp) });
+        continue;
+      }
+      const place = patches[view.patch]!;
       const change = this.change(draws);
-      const affine = patchAffine(this.patch, start, item.spacingMm, spatial ? change : NO_CHANGE);
-      return { affine, ...this.intensity(draws, intensity) };
-    };
-    const { noise } = augment.intensity;
-    const moved = augment.nonSpatial === 'code' ? { ...NO_INTENSITY, noise } : augment.intensity;
-    const v1 = view(true, moved);
-    const v2 = view(true, moved);
-    const still = augment.nonSpatial === 'identity' ? NO_INTENSITY : { ...augment.intensity, noise: 0 };
-    const i1 = view(false, still);
-    const i2 = view(false, still);
-    const position = positionOf(start, this.patch, item.shape, data.position, this.config.model.dims);
-    return { caseIndex, position, views: { i1, i2, v1, v2 } };
+      const { spacingMm } = this.cases[place.caseIndex]!;
+      const affine = patchAffine(this.patch, place.start, spacingMm, view.spatial ? change : NO_CHANGE);
+      warps.set(view.name, { patch: view.patch, warp: { affine, ...this.intensity(draws, view.intensity) } });
+    }
+    const [first] = patches;
+    const { shape } = this.cases[first!.caseIndex]!;
+    const position = positionOf(first!.start, this.patch, shape, data.position, model.dims);
+    return { patches, position, warps };
   }
 
-  finetune(step: number, n: number): FinetuneSample {
-    const { augment, data, train } = this.config;
-    const caseIndex = this.caseAt(step, n);
+  /** Case and first voxel of a patch. */
+  private placed(step: number, n: number, patch: number): { caseIndex: number; start: Triple } {
+    const { data, train } = this.config;
+    const caseIndex = this.caseAt(step, n, patch);
     const item = this.cases[caseIndex]!;
-    const places = new Draws(train.seed, step, n, PURPOSE.sampling);
+    const places = new Draws(train.seed, step, n + patch * PATCH_STREAM, PURPOSE.sampling);
     const anywhere = this.anywhere(item, places);
+    if (!this.wanted.foreground) return { caseIndex, start: anywhere };
     const wanted = places.uniform() < data.foreground;
     const voxel = wanted ? this.options.foreground?.(caseIndex, places.uniform(), places.uniform()) : null;
-    const start = voxel ? this.around(item, voxel) : anywhere;
-    const draws = new Draws(train.seed, step, n, PURPOSE.augment);
-    const affine = patchAffine(this.patch, start, item.spacingMm, this.change(draws));
-    const x = { affine, ...this.intensity(draws, augment.intensity) };
-    const y: WarpParams = {
-      affine,
-      gain: 1,
-      bias: 0,
-      noiseSd: 0,
-      noiseSeed: [0, 0],
-      fill: this.options.labelFill ?? 0,
-    };
-    return { caseIndex, x, y };
+    return { caseIndex, start: voxel ? this.around(item, voxel) : anywhere };
   }
 
-  private caseAt(step: number, n: number): number {
-    const { seed, batch } = this.config.train;
-    const index = step * batch + n;
+  /** At a view's place, without any change of intensity. */
+  private labels({ affine }: WarpParams): WarpParams {
+    return { affine, gain: 1, bias: 0, noiseSd: 0, noiseSeed: [0, 0], fill: this.options.labelFill ?? 0 };
+  }
+
+  private caseAt(step: number, n: number, patch: number): number {
+    const { seed } = this.config.train;
+    const index = (step * samplesOf(this.config.train) + n) * this.wanted.patches + patch;
     const epoch = Math.floor(index / this.cases.length);
     let order = this.orders.get(epoch);
     if (!order) {
@@ -200,8 +180,6 @@ class Drawing {
     return { gain, bias, noiseSd, noiseSeed: [draws.word(), draws.word()], fill: this.options.fill ?? 0 };
   }
 }
-
-const NO_INTENSITY: IntensityConfig = { brightness: 0, contrast: 0, noise: 0 };
 
 /** A patch's normalised position: its centre over the volume's size, each axis; or (i + 1) / n of a slice. */
 export function positionOf(
