@@ -278,7 +278,7 @@ describe('fine-tuning', () => {
     expect(found).not.toEqual(draws(1, [5, 5, 5]));
     const starts = found
       .filter(({ caseIndex }) => caseIndex === 0)
-      .map(({ x }) => [x.affine[3]!, x.affine[7]!, x.affine[11]!]);
+      .map(({ views: { x } }) => [x.affine[3]!, x.affine[7]!, x.affine[11]!]);
     [35 - 16, 50 - 32, 35 - 16].forEach((room, axis) => {
       const along = starts.map((start) => start[axis]!);
       expect(Math.min(...along)).toBeGreaterThanOrEqual(0);
