@@ -1,4 +1,4 @@
-// normact: batch statistics, normalise + activation (+ max-pool), its gradient, running statistics. Equations:
+// normact: statistics, normalise + activation (+ max-pool), its gradient, running statistics. Equations:
 // native/ops/normact.h. Forward and backward compute (x − mean) · scale + shift with one expression, so that they agree
 // on its sign. Memory-bound: statistics read x once, forward reads and writes once, backward reads dy and x twice.
 #include "../ops/normact.h"
@@ -20,20 +20,36 @@ struct NormParams {
   f32 slope;
   bool norm;
 };
-inline NormParams norm_params(const Args& a, int first, const NormactAttrs& p) {
-  return {pointer<f32>(a, first),    pointer<f32>(a, first + 1), pointer<f32>(a, first + 2),
-          pointer<f32>(a, first + 3), p.eps,                      static_cast<f32>(p.slope),
-          p.norm != 0};
+// T: NormactFwd, NormactSums or NormactBwd.
+template <class T>
+inline NormParams norm_params(const Args& a, f64 eps, f64 slope, bool norm) {
+  return {pointer<f32>(a, T::mean), pointer<f32>(a, T::var), pointer<f32>(a, T::gamma), pointer<f32>(a, T::beta), eps,
+          static_cast<f32>(slope), norm};
 }
 
+// The groups that statistics are taken over: one of all samples, or one a sample.
+struct NormGroups {
+  i64 count, voxels;  // voxels of one group
+};
+inline NormGroups norm_groups(const Tensor& x, const Tensor& mean) {
+  const i64 count = mean.data != nullptr || mean.segment >= 0 ? elements(mean) / x.s[4] : 1;
+  return {count, voxels(x) / count};
+}
+constexpr i64 kMostGroups = 65535;  // of a grid's z
+inline dim3 with_groups(dim3 grid, i64 groups) {
+  grid.z = static_cast<unsigned>(groups < kMostGroups ? groups : kMostGroups);
+  return grid;
+}
+
+// Of channels c … c + N − 1, whose statistics start at `at` (c, or those of a later group).
 template <int N>
 struct Coefs {
   f32 mean[N], scale[N], shift[N];
-  __device__ Coefs(const NormParams& p, i64 c) {
+  __device__ Coefs(const NormParams& p, i64 c, i64 at) {
     for (int i = 0; i < N; ++i) {
-      mean[i] = p.norm ? p.mean[c + i] : 0.0f;
+      mean[i] = p.norm ? p.mean[at + i] : 0.0f;
       const f64 gamma = p.gamma ? static_cast<f64>(p.gamma[c + i]) : 1.0;
-      scale[i] = p.norm ? static_cast<f32>(gamma / sqrt(static_cast<f64>(p.var[c + i]) + p.eps)) : 1.0f;
+      scale[i] = p.norm ? static_cast<f32>(gamma / sqrt(static_cast<f64>(p.var[at + i]) + p.eps)) : 1.0f;
       shift[i] = p.beta ? p.beta[c + i] : 0.0f;
     }
   }
@@ -42,15 +58,24 @@ __device__ inline f32 affine(f32 centred, f32 scale, f32 shift) { return centred
 __device__ inline f32 leaky(f32 v, f32 slope) { return v > 0.0f ? v : v * slope; }
 
 // ---- statistics ----
-// ws: float64 [C, chunks, 2], a chunk's mean and M2. A thread merges tiles of 8 rows, counted from its first value.
+// ws: float64 [groups, C, chunks, 2], a chunk's mean and M2. A thread merges tiles of 8 rows, counted from its first value.
+// blockIdx.x counts the chunks of all groups.
+struct Chunk {
+  i64 group, index, first, rows;  // first: a row of the whole tensor
+};
+__device__ inline Chunk chunk_of(i64 id, i64 chunks, i64 chunk, i64 total) {
+  const i64 group = quotient(id, chunks), index = id - group * chunks, left = total - index * chunk;
+  return {group, index, group * total + index * chunk, chunk < left ? chunk : left};
+}
 template <int N>
-__global__ void normact_stats_chunks_kernel(const f32* x, i64 ld, i64 total, i64 chunk, RowTile t, f64* ws) {
+__global__ void normact_stats_chunks_kernel(const f32* x, i64 ld, i64 total, i64 chunk, i64 chunks, RowTile t, f64* ws) {
   GPU_SHARED(f64, means, kRowThreads* N);
   GPU_SHARED(f64, squares, kRowThreads* N);
   const RowPlace at(t);
-  const i64 k = blockIdx.x, first_row = k * chunk, rows = chunk < total - first_row ? chunk : total - first_row;
+  const Chunk k = chunk_of(blockIdx.x, chunks, chunk, total);
+  const i64 rows = k.rows;
   if (at.group < t.groups) {
-    const f32* p = x + first_row * ld + at.group * N;
+    const f32* p = x + k.first * ld + at.group * N;
     f32 first[N], mean[N], m2[N], n = 0;
     for (int i = 0; i < N; ++i) first[i] = mean[i] = m2[i] = 0;
     if (at.y < rows) {
@@ -100,13 +125,13 @@ __global__ void normact_stats_chunks_kernel(const f32* x, i64 ld, i64 total, i64
       const f64 off = means[y * columns + c] - mean;
       m2 += squares[y * columns + c] + off * off * static_cast<f64>((rows - y + t.ty - 1) / t.ty);
     }
-    f64* out = ws + ((static_cast<i64>(blockIdx.y) * columns + c) * gridDim.x + k) * 2;
+    f64* out = ws + ((k.group * t.channels + static_cast<i64>(blockIdx.y) * columns + c) * chunks + k.index) * 2;
     out[0] = mean;
     out[1] = m2;
   }
 }
 
-// A block a channel.
+// A block a channel of a group.
 __global__ void normact_stats_combine_kernel(const f64* ws, i64 total, i64 chunk, i64 chunks, f32* mean, f32* var) {
   GPU_SHARED(f64, scratch, kWarp);
   const i64 c = blockIdx.x;
@@ -129,99 +154,121 @@ __global__ void normact_stats_combine_kernel(const f64* ws, i64 total, i64 chunk
   }
 }
 
-i64 stats_bytes(const Args& a, i32) { return sum_chunks(voxels(a.t[0]), a.t[0].s[4]) * a.t[0].s[4] * 16; }
+// −1 where the shapes do not fit: sizes are asked before anything is checked.
+i64 chunk_bytes(const Tensor& x, const Tensor& mean) {
+  if (elements(mean) < x.s[4] || voxels(x) < elements(mean) / x.s[4]) return -1;
+  const NormGroups g = norm_groups(x, mean);
+  return g.count * sum_chunks(g.voxels, x.s[4]) * x.s[4] * 16;
+}
+i64 stats_bytes(const Args& a, i32) { return chunk_bytes(a.t[NormactStats::x], a.t[NormactStats::mean]); }
 void launch_stats(const Args& a, const Launch& l) {
-  const Tensor& x = a.t[0];
-  const i64 total = voxels(x), chunk = sum_chunk(total, x.s[4]), chunks = sum_chunks(total, x.s[4]);
-  const int width = pack_width(a, x.s[4], 0);
+  using T = NormactStats;
+  const Tensor& x = a.t[T::x];
+  const NormGroups g = norm_groups(x, a.t[T::mean]);
+  const i64 chunk = sum_chunk(g.voxels, x.s[4]), chunks = sum_chunks(g.voxels, x.s[4]);
+  const int width = pack_width(a, x.s[4], T::x);
   const RowTile t = row_tile(x.s[4], width);
-  f64* ws = pointer<f64>(a, 3);
-  const Shape s{dim3(static_cast<unsigned>(chunks), t.tiles()), dim3(t.threads()), 0, l.stream};
-  launch(s, width == 4 ? normact_stats_chunks_kernel<4> : normact_stats_chunks_kernel<1>, pointer<f32>(a, 0), x.ld, total,
-         chunk, t, ws);
-  launch({dim3(static_cast<unsigned>(x.s[4])), dim3(128), 0, l.stream}, normact_stats_combine_kernel, ws, total, chunk,
-         chunks, pointer<f32>(a, 1), pointer<f32>(a, 2));
+  f64* ws = pointer<f64>(a, T::ws);
+  const Shape s{dim3(static_cast<unsigned>(g.count * chunks), t.tiles()), dim3(t.threads()), 0, l.stream};
+  launch(s, width == 4 ? normact_stats_chunks_kernel<4> : normact_stats_chunks_kernel<1>, pointer<f32>(a, T::x), x.ld,
+         g.voxels, chunk, chunks, t, ws);
+  launch({dim3(static_cast<unsigned>(g.count * x.s[4])), dim3(128), 0, l.stream}, normact_stats_combine_kernel, ws,
+         g.voxels, chunk, chunks, pointer<f32>(a, T::mean), pointer<f32>(a, T::var));
 }
 
 // ---- forward ----
+// Here and below blockIdx.z counts groups; `total` is the voxels of one.
 template <int N>
-__global__ void normact_fwd_rows_kernel(F32View x, F32View y, i64 total, RowTile t, NormParams p) {
+__global__ void normact_fwd_rows_kernel(F32View x, F32View y, i64 total, i64 groups, RowTile t, NormParams p) {
   const RowPlace at(t);
   if (at.group >= t.groups) return;
   const i64 c = at.group * N, stride = static_cast<i64>(gridDim.x) * t.ty;
-  const Coefs<N> k(p, c);
   constexpr int kRows = 4;
-  for (i64 v = static_cast<i64>(blockIdx.x) * t.ty + at.y; v < total; v += stride * kRows) {
-    Pack<f32, N> in[kRows] = {};
-    GPU_UNROLL
-    for (int j = 0; j < kRows; ++j)
-      if (v + j * stride < total) in[j] = load_pack<N>(x.data + (v + j * stride) * x.ld + c);
-    GPU_UNROLL
-    for (int j = 0; j < kRows; ++j) {
-      if (v + j * stride >= total) continue;
-      for (int i = 0; i < N; ++i) in[j].v[i] = leaky(affine(in[j].v[i] - k.mean[i], k.scale[i], k.shift[i]), p.slope);
-      store_pack<N>(y.data + (v + j * stride) * y.ld + c, in[j]);
+  GPU_ROLLED
+  for (i64 group = blockIdx.z; group < groups; group += gridDim.z) {
+    const Coefs<N> k(p, c, group * t.channels + c);
+    const f32* xs = x.data + group * total * x.ld + c;
+    f32* ys = y.data + group * total * y.ld + c;
+    for (i64 v = static_cast<i64>(blockIdx.x) * t.ty + at.y; v < total; v += stride * kRows) {
+      Pack<f32, N> in[kRows] = {};
+      GPU_UNROLL
+      for (int j = 0; j < kRows; ++j)
+        if (v + j * stride < total) in[j] = load_pack<N>(xs + (v + j * stride) * x.ld);
+      GPU_UNROLL
+      for (int j = 0; j < kRows; ++j) {
+        if (v + j * stride >= total) continue;
+        for (int i = 0; i < N; ++i) in[j].v[i] = leaky(affine(in[j].v[i] - k.mean[i], k.scale[i], k.shift[i]), p.slope);
+        store_pack<N>(ys + (v + j * stride) * y.ld, in[j]);
+      }
     }
   }
 }
-// A thread a pooling window; windows cut short by the volume's end give y alone.
+// A thread a pooling window; windows cut short by the volume's end give y alone. `windows`: of one group.
 template <int N>
-__global__ void normact_fwd_windows_kernel(F32View x, F32View y, F32View pooled, i64 windows, PoolWindows w, RowTile t,
-                                           NormParams p) {
+__global__ void normact_fwd_windows_kernel(F32View x, F32View y, F32View pooled, i64 windows, i64 groups, PoolWindows w,
+                                           RowTile t, NormParams p) {
   const RowPlace at(t);
   if (at.group >= t.groups) return;
   const i64 c = at.group * N;
-  const Coefs<N> k(p, c);
-  for (i64 id = static_cast<i64>(blockIdx.x) * t.ty + at.y; id < windows; id += static_cast<i64>(gridDim.x) * t.ty) {
-    const PoolWindow own(id, w);
-    Pack<f32, N> v[8] = {};
-    GPU_UNROLL
-    for (int l = 0; l < 8; ++l)
-      if (own.has(l)) v[l] = load_pack<N>(x.data + own.voxel(l) * x.ld + c);
-    Pack<f32, N> best;
-    for (int i = 0; i < N; ++i) best.v[i] = 0;
-    GPU_UNROLL
-    for (int l = 0; l < 8; ++l) {
-      if (!own.has(l)) continue;
-      for (int i = 0; i < N; ++i) {
-        v[l].v[i] = leaky(affine(v[l].v[i] - k.mean[i], k.scale[i], k.shift[i]), p.slope);
-        if (l == 0 || pool_better(v[l].v[i], best.v[i])) best.v[i] = v[l].v[i];
+  GPU_ROLLED
+  for (i64 group = blockIdx.z; group < groups; group += gridDim.z) {
+    const Coefs<N> k(p, c, group * t.channels + c);
+    for (i64 id = static_cast<i64>(blockIdx.x) * t.ty + at.y; id < windows; id += static_cast<i64>(gridDim.x) * t.ty) {
+      const PoolWindow own(group * windows + id, w);
+      Pack<f32, N> v[8] = {};
+      GPU_UNROLL
+      for (int l = 0; l < 8; ++l)
+        if (own.has(l)) v[l] = load_pack<N>(x.data + own.voxel(l) * x.ld + c);
+      Pack<f32, N> best;
+      for (int i = 0; i < N; ++i) best.v[i] = 0;
+      GPU_UNROLL
+      for (int l = 0; l < 8; ++l) {
+        if (!own.has(l)) continue;
+        for (int i = 0; i < N; ++i) {
+          v[l].v[i] = leaky(affine(v[l].v[i] - k.mean[i], k.scale[i], k.shift[i]), p.slope);
+          if (l == 0 || pool_better(v[l].v[i], best.v[i])) best.v[i] = v[l].v[i];
+        }
+        store_pack<N>(y.data + own.voxel(l) * y.ld + c, v[l]);
       }
-      store_pack<N>(y.data + own.voxel(l) * y.ld + c, v[l]);
+      if (own.whole) store_pack<N>(pooled.data + own.pooled * pooled.ld + c, best);
     }
-    if (own.whole) store_pack<N>(pooled.data + own.pooled * pooled.ld + c, best);
   }
 }
 void launch_fwd(const Args& a, const Launch& l) {
-  const auto& attrs = attrs_of<NormactAttrs>(a);
-  const Tensor& x = a.t[0];
-  const NormParams p = norm_params(a, 1, attrs);
-  const int width = pack_width(a, x.s[4], 0, 5, 6);
+  using T = NormactFwd;
+  const auto& attrs = attrs_of<NormactFwdAttrs>(a);
+  const Tensor& x = a.t[T::x];
+  const NormParams p = norm_params<T>(a, attrs.eps, attrs.slope, attrs.norm != kNoNorm);
+  const NormGroups g = norm_groups(x, a.t[T::mean]);
+  const int width = pack_width(a, x.s[4], T::x, T::y, T::pooled);
   const RowTile t = row_tile(x.s[4], width);
-  if (given(a, 6)) {
+  if (given(a, T::pooled)) {
     const PoolWindows w = pool_windows(x, attrs.sd, attrs.sh, attrs.sw);
-    const i64 windows = x.s[0] * w.grid.d * w.grid.h * w.grid.w;
-    launch({t.grid(windows, 1, l), dim3(t.threads()), 0, l.stream},
-           width == 4 ? normact_fwd_windows_kernel<4> : normact_fwd_windows_kernel<1>, view(a, 0), view(a, 5), view(a, 6),
-           windows, w, t, p);
+    const i64 windows = x.s[0] * w.grid.d * w.grid.h * w.grid.w / g.count;
+    launch({with_groups(t.grid(windows, 1, l), g.count), dim3(t.threads()), 0, l.stream},
+           width == 4 ? normact_fwd_windows_kernel<4> : normact_fwd_windows_kernel<1>, view(a, T::x), view(a, T::y),
+           view(a, T::pooled), windows, g.count, w, t, p);
   } else {
-    launch({t.grid(voxels(x), 4, l), dim3(t.threads()), 0, l.stream},
-           width == 4 ? normact_fwd_rows_kernel<4> : normact_fwd_rows_kernel<1>, view(a, 0), view(a, 5), voxels(x), t, p);
+    launch({with_groups(t.grid(g.voxels, 4, l), g.count), dim3(t.threads()), 0, l.stream},
+           width == 4 ? normact_fwd_rows_kernel<4> : normact_fwd_rows_kernel<1>, view(a, T::x), view(a, T::y), g.voxels,
+           g.count, t, p);
   }
 }
 
-// ---- backward ----
-// ws: float64 [C, chunks, 2] a chunk's Σg and Σg·(x − mean) with g = dy · act'; then [C, 2], the totals.
+// ---- sums of the backward pass ----
+// ws: float64 [groups, C, chunks, 2], a chunk's Σg and Σg·(x − mean) with g = dy · act'.
 template <int N>
-__global__ void normact_bwd_sums_kernel(F32View dy, F32View x, i64 total, i64 chunk, RowTile t, NormParams p, f64* ws) {
+__global__ void normact_sums_chunks_kernel(F32View dy, F32View x, i64 total, i64 chunk, i64 chunks, RowTile t,
+                                           NormParams p, f64* ws) {
   GPU_SHARED(f32, gs, kRowThreads* N);
   GPU_SHARED(f32, hs, kRowThreads* N);
   const RowPlace at(t);
-  const i64 k = blockIdx.x, first_row = k * chunk, rows = chunk < total - first_row ? chunk : total - first_row;
+  const Chunk k = chunk_of(blockIdx.x, chunks, chunk, total);
+  const i64 rows = k.rows;
   if (at.group < t.groups) {
     const i64 c = at.group * N;
-    const Coefs<N> n(p, c);
-    const f32 *dp = dy.data + first_row * dy.ld + c, *xp = x.data + first_row * x.ld + c;
+    const Coefs<N> n(p, c, k.group * t.channels + c);
+    const f32 *dp = dy.data + k.first * dy.ld + c, *xp = x.data + k.first * x.ld + c;
     f32 g[N], h[N];
     for (int i = 0; i < N; ++i) g[i] = h[i] = 0;
     constexpr int kRows = 4;
@@ -258,94 +305,118 @@ __global__ void normact_bwd_sums_kernel(F32View dy, F32View x, i64 total, i64 ch
       g += gs[y * columns + c];
       h += hs[y * columns + c];
     }
-    f64* out = ws + ((static_cast<i64>(blockIdx.y) * columns + c) * gridDim.x + k) * 2;
+    f64* out = ws + ((k.group * t.channels + static_cast<i64>(blockIdx.y) * columns + c) * chunks + k.index) * 2;
     out[0] = g;
     out[1] = h;
   }
 }
-// A block a channel: the totals, dgamma, dbeta.
-__global__ void normact_bwd_combine_kernel(f64* ws, i64 chunks, NormParams p, f32* dgamma, f32* dbeta, bool add) {
+// A block a channel: the totals of each group, dgamma, dbeta.
+__global__ void normact_sums_combine_kernel(const f64* ws, i64 chunks, i64 groups, NormParams p, f64* sums, f32* dgamma,
+                                            f32* dbeta, bool add) {
   GPU_SHARED(f64, scratch, kWarp);
-  const i64 c = blockIdx.x;
-  f64 g = 0, h = 0;
-  for (i64 k = threadIdx.x; k < chunks; k += blockDim.x) {
-    g += ws[(c * chunks + k) * 2];
-    h += ws[(c * chunks + k) * 2 + 1];
+  const i64 c = blockIdx.x, channels = gridDim.x;
+  f64 scaled = 0, shifted = 0;
+  for (i64 group = 0; group < groups; ++group) {
+    const i64 at = group * channels + c;
+    f64 g = 0, h = 0;
+    for (i64 k = threadIdx.x; k < chunks; k += blockDim.x) {
+      g += ws[(at * chunks + k) * 2];
+      h += ws[(at * chunks + k) * 2 + 1];
+    }
+    g = block_sum(g, scratch);
+    h = block_sum(h, scratch);
+    if (threadIdx.x == 0) {
+      sums[at * 2] = g;
+      sums[at * 2 + 1] = h;
+    }
+    const f64 own = h / sqrt(static_cast<f64>(p.var[at]) + p.eps);
+    scaled = group == 0 ? own : scaled + own;
+    shifted = group == 0 ? g : shifted + g;
   }
-  g = block_sum(g, scratch);
-  h = block_sum(h, scratch);
   if (threadIdx.x != 0) return;
-  f64* totals = ws + static_cast<i64>(gridDim.x) * chunks * 2 + c * 2;
-  totals[0] = g;
-  totals[1] = h;
-  if (dgamma) {
-    const f64 own = h / sqrt(static_cast<f64>(p.var[c]) + p.eps);
-    dgamma[c] = static_cast<f32>(add ? static_cast<f64>(dgamma[c]) + own : own);
-  }
-  if (dbeta) dbeta[c] = static_cast<f32>(add ? static_cast<f64>(dbeta[c]) + g : g);
+  if (dgamma) dgamma[c] = static_cast<f32>(add ? static_cast<f64>(dgamma[c]) + scaled : scaled);
+  if (dbeta) dbeta[c] = static_cast<f32>(add ? static_cast<f64>(dbeta[c]) + shifted : shifted);
 }
-// dx = γ·rstd·(g − Σg/n − (x − mean)·rstd²·Σg(x − mean)/n); without a norm dx = g. From the last voxel to the first: what
-// the sums read last is in the cache still.
+i64 sums_bytes(const Args& a, i32) { return chunk_bytes(a.t[NormactSums::x], a.t[NormactSums::mean]); }
+void launch_sums(const Args& a, const Launch& l) {
+  using T = NormactSums;
+  const auto& attrs = attrs_of<NormactSumsAttrs>(a);
+  const Tensor& x = a.t[T::x];
+  const NormParams p = norm_params<T>(a, attrs.eps, attrs.slope, true);
+  const NormGroups g = norm_groups(x, a.t[T::mean]);
+  const i64 chunk = sum_chunk(g.voxels, x.s[4]), chunks = sum_chunks(g.voxels, x.s[4]);
+  const int width = pack_width(a, x.s[4], T::dy, T::x);
+  const RowTile t = row_tile(x.s[4], width);
+  f64* ws = pointer<f64>(a, T::ws);
+  launch({dim3(static_cast<unsigned>(g.count * chunks), t.tiles()), dim3(t.threads()), 0, l.stream},
+         width == 4 ? normact_sums_chunks_kernel<4> : normact_sums_chunks_kernel<1>, view(a, T::dy), view(a, T::x),
+         g.voxels, chunk, chunks, t, p, ws);
+  launch({dim3(static_cast<unsigned>(x.s[4])), dim3(128), 0, l.stream}, normact_sums_combine_kernel, ws, chunks, g.count, p,
+         pointer<f64>(a, T::sums), pointer<f32>(a, T::dgamma), pointer<f32>(a, T::dbeta), attrs.accumulate != 0);
+}
+
+// ---- backward ----
+// dx = γ·rstd·(g − Σg/n − (x − mean)·rstd²·Σg(x − mean)/n); without sums (null) the two terms are left out. From the last
+// voxel to the first: what the sums read last is in the cache still.
 template <int N>
-__global__ void normact_bwd_rows_kernel(F32View dy, F32View x, F32View dx, i64 total, RowTile t, NormParams p,
-                                        const f64* totals, bool add) {
+__global__ void normact_bwd_rows_kernel(F32View dy, F32View x, F32View dx, i64 total, i64 groups, RowTile t, NormParams p,
+                                        const f64* sums, f64 n_values, bool add) {
   const RowPlace at(t);
   if (at.group >= t.groups) return;
   const i64 c = at.group * N, stride = static_cast<i64>(gridDim.x) * t.ty;
-  const Coefs<N> n(p, c);
-  f32 k1[N], k2[N];
-  for (int i = 0; i < N; ++i) {
-    k1[i] = k2[i] = 0.0f;
-    if (!p.norm) continue;
-    const f64 rstd = 1.0 / sqrt(static_cast<f64>(p.var[c + i]) + p.eps);
-    const f64 gamma = p.gamma ? static_cast<f64>(p.gamma[c + i]) : 1.0;
-    k1[i] = static_cast<f32>(gamma * rstd * totals[(c + i) * 2] / static_cast<f64>(total));
-    k2[i] = static_cast<f32>(gamma * rstd * rstd * rstd * totals[(c + i) * 2 + 1] / static_cast<f64>(total));
-  }
-  constexpr int kRows = 2;
-  for (i64 v = total - 1 - (static_cast<i64>(blockIdx.x) * t.ty + at.y); v >= 0; v -= stride * kRows) {
-    Pack<f32, N> d[kRows] = {}, in[kRows] = {}, out[kRows] = {};
-    GPU_UNROLL
-    for (int j = 0; j < kRows; ++j) {
-      const i64 row = v - j * stride;
-      if (row < 0) continue;
-      d[j] = load_pack<N>(dy.data + row * dy.ld + c);
-      in[j] = load_pack<N>(x.data + row * x.ld + c);
-      if (add) out[j] = load_pack<N>(dx.data + row * dx.ld + c);
+  GPU_ROLLED
+  for (i64 group = groups - 1 - blockIdx.z; group >= 0; group -= gridDim.z) {
+    const i64 own = group * t.channels + c;
+    const Coefs<N> n(p, c, own);
+    f32 k1[N], k2[N];
+    for (int i = 0; i < N; ++i) {
+      k1[i] = k2[i] = 0.0f;
+      if (!sums) continue;
+      const f64 rstd = 1.0 / sqrt(static_cast<f64>(p.var[own + i]) + p.eps);
+      const f64 gamma = p.gamma ? static_cast<f64>(p.gamma[c + i]) : 1.0;
+      k1[i] = static_cast<f32>(gamma * rstd * sums[(own + i) * 2] / n_values);
+      k2[i] = static_cast<f32>(gamma * rstd * rstd * rstd * sums[(own + i) * 2 + 1] / n_values);
     }
-    GPU_UNROLL
-    for (int j = 0; j < kRows; ++j) {
-      const i64 row = v - j * stride;
-      if (row < 0) continue;
-      for (int i = 0; i < N; ++i) {
-        const f32 e = in[j].v[i] - n.mean[i];
-        const f32 g = affine(e, n.scale[i], n.shift[i]) > 0.0f ? d[j].v[i] : d[j].v[i] * p.slope;
-        const f32 r = (g * n.scale[i] - k1[i]) - e * k2[i];
-        out[j].v[i] = add ? out[j].v[i] + r : r;
+    const f32 *dys = dy.data + group * total * dy.ld + c, *xs = x.data + group * total * x.ld + c;
+    f32* dxs = dx.data + group * total * dx.ld + c;
+    constexpr int kRows = 2;
+    for (i64 v = total - 1 - (static_cast<i64>(blockIdx.x) * t.ty + at.y); v >= 0; v -= stride * kRows) {
+      Pack<f32, N> d[kRows] = {}, in[kRows] = {}, out[kRows] = {};
+      GPU_UNROLL
+      for (int j = 0; j < kRows; ++j) {
+        const i64 row = v - j * stride;
+        if (row < 0) continue;
+        d[j] = load_pack<N>(dys + row * dy.ld);
+        in[j] = load_pack<N>(xs + row * x.ld);
+        if (add) out[j] = load_pack<N>(dxs + row * dx.ld);
       }
-      store_pack<N>(dx.data + row * dx.ld + c, out[j]);
+      GPU_UNROLL
+      for (int j = 0; j < kRows; ++j) {
+        const i64 row = v - j * stride;
+        if (row < 0) continue;
+        for (int i = 0; i < N; ++i) {
+          const f32 e = in[j].v[i] - n.mean[i];
+          const f32 g = affine(e, n.scale[i], n.shift[i]) > 0.0f ? d[j].v[i] : d[j].v[i] * p.slope;
+          const f32 r = (g * n.scale[i] - k1[i]) - e * k2[i];
+          out[j].v[i] = add ? out[j].v[i] + r : r;
+        }
+        store_pack<N>(dxs + row * dx.ld, out[j]);
+      }
     }
   }
 }
-i64 bwd_bytes(const Args& a, i32) { return (sum_chunks(voxels(a.t[0]), a.t[0].s[4]) + 1) * a.t[0].s[4] * 16; }
 void launch_bwd(const Args& a, const Launch& l) {
-  const auto& attrs = attrs_of<NormactAttrs>(a);
-  const Tensor& x = a.t[1];
-  const NormParams p = norm_params(a, 2, attrs);
-  const i64 total = voxels(x), chunk = sum_chunk(total, x.s[4]), chunks = sum_chunks(total, x.s[4]);
-  const int width = pack_width(a, x.s[4], 0, 1, 6);
+  using T = NormactBwd;
+  const auto& attrs = attrs_of<NormactBwdAttrs>(a);
+  const Tensor& x = a.t[T::x];
+  const NormParams p = norm_params<T>(a, attrs.eps, attrs.slope, attrs.norm != kNoNorm);
+  const NormGroups g = norm_groups(x, a.t[T::mean]);
+  const int width = pack_width(a, x.s[4], T::dy, T::x, T::dx);
   const RowTile t = row_tile(x.s[4], width);
-  f64* ws = p.norm ? pointer<f64>(a, 9) : nullptr;
-  if (p.norm) {
-    launch({dim3(static_cast<unsigned>(chunks), t.tiles()), dim3(t.threads()), 0, l.stream},
-           width == 4 ? normact_bwd_sums_kernel<4> : normact_bwd_sums_kernel<1>, view(a, 0), view(a, 1), total, chunk, t,
-           p, ws);
-    launch({dim3(static_cast<unsigned>(x.s[4])), dim3(128), 0, l.stream}, normact_bwd_combine_kernel, ws, chunks, p,
-           pointer<f32>(a, 7), pointer<f32>(a, 8), attrs.accumulate != 0);
-  }
-  launch({t.grid(total, 4, l), dim3(t.threads()), 0, l.stream},
-         width == 4 ? normact_bwd_rows_kernel<4> : normact_bwd_rows_kernel<1>, view(a, 0), view(a, 1), view(a, 6), total,
-         t, p, ws ? ws + x.s[4] * chunks * 2 : nullptr, attrs.accumulateX != 0);
+  launch({with_groups(t.grid(g.voxels, 4, l), g.count), dim3(t.threads()), 0, l.stream},
+         width == 4 ? normact_bwd_rows_kernel<4> : normact_bwd_rows_kernel<1>, view(a, T::dy), view(a, T::x),
+         view(a, T::dx), g.voxels, g.count, t, p, attrs.norm == kOwnNorm ? pointer<f64>(a, T::sums) : nullptr, attrs.count,
+         attrs.accumulateX != 0);
 }
 
 // ---- running statistics (commit) ----
@@ -369,7 +440,8 @@ void launch_running(const Args& a, const Launch& l) {
 
 extern const GpuKernel normact_gpu[] = {{"normact_stats", launch_stats, stats_bytes},
                                         {"normact_fwd", launch_fwd, nullptr},
-                                        {"normact_bwd", launch_bwd, bwd_bytes},
+                                        {"normact_sums", launch_sums, sums_bytes},
+                                        {"normact_bwd", launch_bwd, nullptr},
                                         {"normact_running", launch_running, nullptr},
                                         {nullptr, nullptr, nullptr}};
 

@@ -1,4 +1,4 @@
-// normact: batch statistics, normalise + activation (+ max-pool), its gradient, running statistics. Equations:
+// normact: statistics, normalise + activation (+ max-pool), its gradient, running statistics. Equations:
 // native/ops/normact.h. Every activation may be a slice of channels; y may lie where x lies, dx where dy lies.
 // Forward and backward compute γ·(x − mean)·rstd + β with the same expression, so that they agree on its sign.
 #pragma once
@@ -9,24 +9,54 @@
 namespace macl {
 namespace {
 
-// Per-channel numbers for a block of channels, on the stack.
+// Where the statistics and parameters of a call stand among its tensors.
+struct NormPlaces {
+  int mean, var, gamma, beta;
+};
+
+// The groups that statistics are taken over, and their voxels in chunks: one group of all samples, or one a sample.
+struct NormGroups {
+  i64 count, voxels, chunk, chunks;  // chunks of one group
+  i64 tasks() const { return count * chunks; }
+};
+struct NormChunk {
+  i64 group, first, rows;  // first: a voxel of the whole tensor
+};
+inline NormGroups norm_groups(const Tensor& x, i64 count) {
+  const i64 size = voxels(x) / count, chunk = voxel_chunk(x.s[4]);
+  return {count, size, chunk, cdiv(size, chunk)};
+}
+// By the number of numbers in mean; absent: one group.
+inline NormGroups norm_groups(const Tensor& x, const Tensor& mean) {
+  return norm_groups(x, given(mean) ? elements(mean) / x.s[4] : 1);
+}
+inline NormChunk norm_chunk(const NormGroups& g, i64 task) {
+  const i64 group = task / g.chunks, first = task % g.chunks * g.chunk;
+  return {group, group * g.voxels + first, imin(g.chunk, g.voxels - first)};
+}
+// Statistics of one group, or of one a sample.
+inline bool is_statistic(const Tensor& t, const Tensor& x) {
+  return is_flat(t, x.s[4], kReal) || is_flat(t, x.s[0] * x.s[4], kReal);
+}
+
+// Per-channel numbers for a block of channels of one group, on the stack.
 constexpr i64 kNormBlock = 512;
 struct NormCoefs {
   alignas(64) real mean[kNormBlock];
   alignas(64) real scale[kNormBlock];  // γ · rstd
   alignas(64) real shift[kNormBlock];  // β
 };
-inline f64 rstd_of(const Args& a, int var, i64 c, f64 eps) {
-  return 1.0 / __builtin_sqrt(static_cast<f64>(ptr<real>(a, var)[c]) + eps);
-}
-// first: the index of mean; var, gamma, beta follow. Without a norm the coefficients are the identity's.
-inline void norm_coefs(const Args& a, int first, i64 c0, i64 n, const NormactAttrs& p, NormCoefs& k) {
+inline f64 rstd_of(const real* var, f64 eps) { return 1.0 / __builtin_sqrt(static_cast<f64>(*var) + eps); }
+// Channels c0 … c0 + n − 1 of one group of `channels`. Without a norm the coefficients are the identity's.
+inline void norm_coefs(const Args& a, const NormPlaces& t, bool norm, f64 eps, i64 group, i64 channels, i64 c0, i64 n,
+                       NormCoefs& k) {
+  const real *mean = ptr<real>(a, t.mean) + group * channels, *var = ptr<real>(a, t.var) + group * channels;
   for (i64 i = 0; i < n; ++i) {
     const i64 c = c0 + i;
-    k.mean[i] = p.norm ? ptr<real>(a, first)[c] : real(0);
-    const f64 gamma = has(a, first + 2) ? static_cast<f64>(ptr<real>(a, first + 2)[c]) : 1.0;
-    k.scale[i] = p.norm ? static_cast<real>(gamma * rstd_of(a, first + 1, c, p.eps)) : real(1);
-    k.shift[i] = has(a, first + 3) ? ptr<real>(a, first + 3)[c] : real(0);
+    k.mean[i] = norm ? mean[c] : real(0);
+    const f64 gamma = has(a, t.gamma) ? static_cast<f64>(ptr<real>(a, t.gamma)[c]) : 1.0;
+    k.scale[i] = norm ? static_cast<real>(gamma * rstd_of(var + c, eps)) : real(1);
+    k.shift[i] = has(a, t.beta) ? ptr<real>(a, t.beta)[c] : real(0);
   }
 }
 template <class V>
@@ -36,18 +66,28 @@ MACL_INLINE V leaky(V v, V slope) {
 
 inline bool is_channel_vector(const Tensor& t, i64 c) { return is_flat(t, c, kReal); }
 
-// ---- statistics: mean [C], var [C] (population) ----
-// Phase 0: a chunk's mean and M2 (two passes over it, from its first voxel's value) into ws, float64 [chunks, C, 2].
-// Phase 1: combined in order, 16 channels a task.
+// ---- statistics: mean, var (population) ----
+// Phase 0: a chunk's mean and M2 (two passes over it, from its first voxel's value) into ws, float64 [groups · chunks, C, 2].
+// Phase 1: combined in order, 16 channels of one group a task.
 inline i32 normact_stats_check(const Args& a) {
-  const i64 c = a.t[0].s[4];
-  MACL_NEED(is_voxels(a.t[0]) && given(a.t[3]), kBadShape);
-  MACL_NEED(is_channel_vector(a.t[1], c) && is_channel_vector(a.t[2], c), kBadShape);
+  using T = NormactStats;
+  MACL_NEED(is_voxels(a.t[T::x]) && given(a.t[T::ws]), kBadShape);
+  MACL_NEED(is_statistic(a.t[T::mean], a.t[T::x]), kBadShape);
+  MACL_NEED(is_channel_vector(a.t[T::var], elements(a.t[T::mean])), kBadShape);
   return kOk;
 }
-inline i64 normact_stats_bytes(const Args& a, i32) { return voxel_chunks(a.t[0]) * a.t[0].s[4] * 16; }
+inline NormGroups normact_stats_groups(const Args& a) {
+  return norm_groups(a.t[NormactStats::x], a.t[NormactStats::mean]);
+}
+inline i64 normact_stats_bytes(const Args& a, i32) {
+  const Tensor &x = a.t[NormactStats::x], &mean = a.t[NormactStats::mean];
+  // Sizes are asked before anything is checked.
+  if (!is_voxels(x) || !is_statistic(mean, x)) return -1;
+  return normact_stats_groups(a).tasks() * x.s[4] * 16;
+}
 inline i64 normact_stats_tasks(const Args& a, i32 phase) {
-  return phase == 0 ? voxel_chunks(a.t[0]) : cdiv(a.t[0].s[4], 16);
+  const NormGroups g = normact_stats_groups(a);
+  return phase == 0 ? g.tasks() : g.count * cdiv(a.t[NormactStats::x].s[4], 16);
 }
 inline void stats_chunk(const real* x, i64 ld, i64 rows, i64 channels, f64* out) {
   lanes(channels, [&]<class V>(i64 c) {
@@ -80,46 +120,57 @@ inline void stats_chunk(const real* x, i64 ld, i64 rows, i64 channels, f64* out)
   });
 }
 inline i32 normact_stats_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  const Tensor& x = a.t[0];
-  const i64 channels = x.s[4], total = voxels(x), chunk = voxel_chunk(channels), chunks = voxel_chunks(x);
-  f64* ws = ptr<f64>(a, 3);
+  using T = NormactStats;
+  const Tensor& x = a.t[T::x];
+  const NormGroups g = normact_stats_groups(a);
+  const i64 channels = x.s[4];
   if (phase == 0) {
-    for (i64 k = begin; k < end; ++k)
-      stats_chunk(ptr<real>(a, 0) + k * chunk * x.ld, x.ld, imin(chunk, total - k * chunk), channels,
-                  ws + k * channels * 2);
+    for (i64 k = begin; k < end; ++k) {
+      const NormChunk at = norm_chunk(g, k);
+      stats_chunk(ptr<real>(a, T::x) + at.first * x.ld, x.ld, at.rows, channels, ptr<f64>(a, T::ws) + k * channels * 2);
+    }
     return kOk;
   }
-  for (i64 c = begin * 16; c < imin(end * 16, channels); ++c) {
-    f64 sum = 0, m2 = 0;
-    for (i64 k = 0; k < chunks; ++k)
-      sum += ws[(k * channels + c) * 2] * static_cast<f64>(imin(chunk, total - k * chunk));
-    const f64 mean = sum / static_cast<f64>(total);
-    for (i64 k = 0; k < chunks; ++k) {
-      const f64 off = ws[(k * channels + c) * 2] - mean;
-      m2 += ws[(k * channels + c) * 2 + 1] + off * off * static_cast<f64>(imin(chunk, total - k * chunk));
+  const i64 blocks = cdiv(channels, 16);
+  for (i64 task = begin; task < end; ++task) {
+    const i64 group = task / blocks, c0 = task % blocks * 16;
+    const f64* ws = ptr<f64>(a, T::ws) + group * g.chunks * channels * 2;
+    for (i64 c = c0; c < imin(c0 + 16, channels); ++c) {
+      f64 sum = 0, m2 = 0;
+      for (i64 k = 0; k < g.chunks; ++k)
+        sum += ws[(k * channels + c) * 2] * static_cast<f64>(imin(g.chunk, g.voxels - k * g.chunk));
+      const f64 mean = sum / static_cast<f64>(g.voxels);
+      for (i64 k = 0; k < g.chunks; ++k) {
+        const f64 off = ws[(k * channels + c) * 2] - mean;
+        m2 += ws[(k * channels + c) * 2 + 1] + off * off * static_cast<f64>(imin(g.chunk, g.voxels - k * g.chunk));
+      }
+      ptr<real>(a, T::mean)[group * channels + c] = static_cast<real>(mean);
+      ptr<real>(a, T::var)[group * channels + c] = static_cast<real>(m2 / static_cast<f64>(g.voxels));
     }
-    ptr<real>(a, 1)[c] = static_cast<real>(mean);
-    ptr<real>(a, 2)[c] = static_cast<real>(m2 / static_cast<f64>(total));
   }
   return kOk;
 }
 
 // ---- forward: y (and pooled) written ----
-inline i32 norm_params_check(const Args& a, int first, i64 c, const NormactAttrs& p) {
-  MACL_NEED(p.norm == 0 || p.norm == 1, kBadAttr);
-  if (p.norm) {
-    for (int i = 0; i < 4; ++i)
-      MACL_NEED((i >= 2 && !given(a.t[first + i])) || is_channel_vector(a.t[first + i], c), kBadShape);
-  } else {
-    for (int i = 0; i < 4; ++i) MACL_NEED(!given(a.t[first + i]), kBadShape);
+inline i32 norm_params_check(const Args& a, const NormPlaces& t, const Tensor& x, i64 norm) {
+  MACL_NEED(norm == kNoNorm || norm == kOwnNorm || norm == kGivenNorm, kBadAttr);
+  const Tensor &mean = a.t[t.mean], &var = a.t[t.var], &gamma = a.t[t.gamma], &beta = a.t[t.beta];
+  if (norm == kNoNorm) {
+    MACL_NEED(!given(mean) && !given(var) && !given(gamma) && !given(beta), kBadShape);
+    return kOk;
   }
+  MACL_NEED(is_statistic(mean, x) && is_channel_vector(var, elements(mean)), kBadShape);
+  MACL_NEED(!given(gamma) || is_channel_vector(gamma, x.s[4]), kBadShape);
+  MACL_NEED(!given(beta) || is_channel_vector(beta, x.s[4]), kBadShape);
   return kOk;
 }
+constexpr NormPlaces kFwdPlaces = {NormactFwd::mean, NormactFwd::var, NormactFwd::gamma, NormactFwd::beta};
 inline i32 normact_fwd_check(const Args& a) {
-  const NormactAttrs& p = attrs<NormactAttrs>(a);
-  const Tensor &x = a.t[0], &y = a.t[5], &pooled = a.t[6];
+  using T = NormactFwd;
+  const NormactFwdAttrs& p = attrs<NormactFwdAttrs>(a);
+  const Tensor &x = a.t[T::x], &y = a.t[T::y], &pooled = a.t[T::pooled];
   MACL_NEED(is_voxels(x) && is_voxels(y) && same_shape(x, y), kBadShape);
-  if (const i32 s = norm_params_check(a, 1, x.s[4], p)) return s;
+  if (const i32 s = norm_params_check(a, kFwdPlaces, x, p.norm)) return s;
   if (given(pooled)) {
     MACL_NEED(pool_stride(p.sd) && pool_stride(p.sh) && pool_stride(p.sw), kBadAttr);
     MACL_NEED(is_voxels(pooled) && pool_shapes(x, pooled, p.sd, p.sh, p.sw), kBadShape);
@@ -127,8 +178,10 @@ inline i32 normact_fwd_check(const Args& a) {
   return kOk;
 }
 inline i64 normact_fwd_tasks(const Args& a, i32) {
-  const NormactAttrs& p = attrs<NormactAttrs>(a);
-  return given(a.t[6]) ? window_rows(a.t[0], p.sd, p.sh) : voxel_chunks(a.t[0]);
+  using T = NormactFwd;
+  const NormactFwdAttrs& p = attrs<NormactFwdAttrs>(a);
+  if (given(a.t[T::pooled])) return window_rows(a.t[T::x], p.sd, p.sh);
+  return norm_groups(a.t[T::x], a.t[T::mean]).tasks();
 }
 inline void normact_rows(const real* x, i64 ldx, real* y, i64 ldy, i64 rows, i64 channels, const NormCoefs& k,
                          f64 slope) {
@@ -141,18 +194,19 @@ inline void normact_rows(const real* x, i64 ldx, real* y, i64 ldy, i64 rows, i64
 }
 // One row of pooling windows: reads, writes y, and keeps each window's maximum.
 inline void normact_pooled(const Args& a, const WindowRow& r, i64 c0, i64 channels, const NormCoefs& k,
-                           const NormactAttrs& p) {
-  const Tensor &x = a.t[0], &y = a.t[5], &pooled = a.t[6];
+                           const NormactFwdAttrs& p) {
+  using T = NormactFwd;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y], &pooled = a.t[T::pooled];
   const i64 windows = r.whole ? pooled.s[3] : 0, sw = p.sw;
   const real* in[4];
   real* out[4];
   int lines = 0;
   for (i64 d = r.d0; d < r.d1; ++d)
     for (i64 h = r.h0; h < r.h1; ++h, ++lines) {
-      in[lines] = ptr<real>(a, 0) + voxel_at(x, r.n, d, h) * x.ld + c0;
-      out[lines] = ptr<real>(a, 5) + voxel_at(x, r.n, d, h) * y.ld + c0;
+      in[lines] = ptr<real>(a, T::x) + voxel_at(x, r.n, d, h) * x.ld + c0;
+      out[lines] = ptr<real>(a, T::y) + voxel_at(x, r.n, d, h) * y.ld + c0;
     }
-  real* best_row = r.whole ? ptr<real>(a, 6) + voxel_at(pooled, r.n, r.d, r.h) * pooled.ld + c0 : nullptr;
+  real* best_row = r.whole ? ptr<real>(a, T::pooled) + voxel_at(pooled, r.n, r.d, r.h) * pooled.ld + c0 : nullptr;
   lanes(channels, [&]<class V>(i64 c) {
     const V mean = load<V>(k.mean + c), scale = load<V>(k.scale + c), shift = load<V>(k.shift + c);
     const V leak = splat<V>(p.slope);
@@ -173,55 +227,64 @@ inline void normact_pooled(const Args& a, const WindowRow& r, i64 c0, i64 channe
     normact_rows(in[l] + rest * x.ld, x.ld, out[l] + rest * y.ld, y.ld, x.s[3] - rest, channels, k, p.slope);
 }
 inline i32 normact_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  const NormactAttrs& p = attrs<NormactAttrs>(a);
-  const Tensor &x = a.t[0], &y = a.t[5];
-  const i64 total = voxels(x), chunk = voxel_chunk(x.s[4]);
-  if (begin >= end) return kOk;
+  using T = NormactFwd;
+  const NormactFwdAttrs& p = attrs<NormactFwdAttrs>(a);
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
+  const NormGroups g = norm_groups(x, a.t[T::mean]);
+  const bool pooled = given(a.t[T::pooled]);
   NormCoefs k;
   for (i64 c0 = 0; c0 < x.s[4]; c0 += kNormBlock) {
     const i64 n = imin(kNormBlock, x.s[4] - c0);
-    norm_coefs(a, 1, c0, n, p, k);
+    i64 group = -1;  // whose coefficients k holds
+    const auto coefs_of = [&](i64 wanted) {
+      if (wanted != group) norm_coefs(a, kFwdPlaces, p.norm != kNoNorm, p.eps, group = wanted, x.s[4], c0, n, k);
+    };
     for (i64 task = begin; task < end; ++task) {
-      if (given(a.t[6])) {
-        normact_pooled(a, window_row(x, p.sd, p.sh, task), c0, n, k, p);
+      if (pooled) {
+        const WindowRow row = window_row(x, p.sd, p.sh, task);
+        coefs_of(g.count == 1 ? 0 : row.n);
+        normact_pooled(a, row, c0, n, k, p);
       } else {
-        const i64 v0 = task * chunk;
-        normact_rows(ptr<real>(a, 0) + v0 * x.ld + c0, x.ld, ptr<real>(a, 5) + v0 * y.ld + c0, y.ld,
-                     imin(chunk, total - v0), n, k, p.slope);
+        const NormChunk at = norm_chunk(g, task);
+        coefs_of(at.group);
+        normact_rows(ptr<real>(a, T::x) + at.first * x.ld + c0, x.ld, ptr<real>(a, T::y) + at.first * y.ld + c0, y.ld,
+                     at.rows, n, k, p.slope);
       }
     }
   }
   return kOk;
 }
 
-// ---- backward ----
-// Phase 0: a chunk's Σg and Σg·(x − mean) with g = dy · act' into ws, float64 [chunks, C, 2] (g unscaled by γ).
-// Phase 1: both combined in order into the C pairs at the end of ws; dgamma, dbeta (added where accumulate = 1).
-// Phase 2: dx = γ·rstd·(g − Σg/n − (x − mean)·rstd²·Σg(x − mean)/n), written or (accumulateX) added.
-// Without a norm only phase 2 has work: dx = g.
-inline i32 normact_bwd_check(const Args& a) {
-  const NormactAttrs& p = attrs<NormactAttrs>(a);
-  const Tensor &dy = a.t[0], &x = a.t[1], &dx = a.t[6];
-  MACL_NEED(is_voxels(dy) && is_voxels(x) && is_voxels(dx), kBadShape);
-  MACL_NEED(same_shape(x, dy) && same_shape(x, dx), kBadShape);
-  if (const i32 s = norm_params_check(a, 2, x.s[4], p)) return s;
-  for (int i = 7; i < 9; ++i) MACL_NEED(!given(a.t[i]) || (p.norm && is_channel_vector(a.t[i], x.s[4])), kBadShape);
-  MACL_NEED(!p.norm || given(a.t[9]), kBadShape);
+// ---- sums of the backward pass ----
+// Phase 0: a chunk's Σg and Σg·(x − mean) with g = dy · act' into ws, float64 [groups · chunks, C, 2] (g unscaled by γ).
+// Phase 1: both combined in order into sums, 16 channels of all groups a task; dgamma, dbeta (added where accumulate = 1).
+constexpr NormPlaces kSumsPlaces = {NormactSums::mean, NormactSums::var, NormactSums::gamma, NormactSums::beta};
+inline NormGroups normact_sums_groups(const Args& a) { return norm_groups(a.t[NormactSums::x], a.t[NormactSums::mean]); }
+inline i32 normact_sums_check(const Args& a) {
+  using T = NormactSums;
+  const Tensor &dy = a.t[T::dy], &x = a.t[T::x], &dgamma = a.t[T::dgamma], &dbeta = a.t[T::dbeta];
+  MACL_NEED(is_voxels(dy) && is_voxels(x) && same_shape(x, dy), kBadShape);
+  if (const i32 s = norm_params_check(a, kSumsPlaces, x, kOwnNorm)) return s;
+  MACL_NEED(is_flat(a.t[T::sums], 2 * elements(a.t[T::mean]), kF64), kBadShape);
+  MACL_NEED(!given(dgamma) || is_channel_vector(dgamma, x.s[4]), kBadShape);
+  MACL_NEED(!given(dbeta) || is_channel_vector(dbeta, x.s[4]), kBadShape);
+  MACL_NEED(given(a.t[T::ws]), kBadShape);
   return kOk;
 }
-inline i64 normact_bwd_bytes(const Args& a, i32) { return (voxel_chunks(a.t[0]) + 1) * a.t[0].s[4] * 16; }
-inline i64 normact_bwd_tasks(const Args& a, i32 phase) {
-  const bool norm = attrs<NormactAttrs>(a).norm != 0;
-  if (phase == 2) return voxel_chunks(a.t[0]);
-  if (!norm) return 0;
-  return phase == 0 ? voxel_chunks(a.t[0]) : cdiv(a.t[0].s[4], 16);
+inline i64 normact_sums_bytes(const Args& a, i32) {
+  const Tensor& x = a.t[NormactSums::x];
+  if (!is_voxels(x) || !is_statistic(a.t[NormactSums::mean], x)) return -1;
+  return normact_sums_groups(a).tasks() * x.s[4] * 16;
+}
+inline i64 normact_sums_tasks(const Args& a, i32 phase) {
+  return phase == 0 ? normact_sums_groups(a).tasks() : cdiv(a.t[NormactSums::x].s[4], 16);
 }
 template <class V>
 MACL_INLINE V masked(V dy, V pre, V slope) {
   return pre > splat<V>(real(0)) ? dy : dy * slope;
 }
-inline void normact_bwd_sums(const real* dy, i64 lddy, const real* x, i64 ldx, i64 rows, i64 channels,
-                             const NormCoefs& k, f64 slope, f64* out) {
+inline void normact_sums_chunk(const real* dy, i64 lddy, const real* x, i64 ldx, i64 rows, i64 channels,
+                               const NormCoefs& k, f64 slope, f64* out) {
   lanes(channels, [&]<class V>(i64 c) {
     const V mean = load<V>(k.mean + c), scale = load<V>(k.scale + c), shift = load<V>(k.shift + c);
     const V leak = splat<V>(slope);
@@ -248,8 +311,75 @@ inline void normact_bwd_sums(const real* dy, i64 lddy, const real* x, i64 ldx, i
     }
   });
 }
+inline void normact_sums_combine(const Args& a, const NormGroups& n, i64 c) {
+  using T = NormactSums;
+  const NormactSumsAttrs& p = attrs<NormactSumsAttrs>(a);
+  const i64 channels = a.t[T::x].s[4];
+  f64 dgamma = 0, dbeta = 0;
+  for (i64 group = 0; group < n.count; ++group) {
+    const f64* ws = ptr<f64>(a, T::ws) + group * n.chunks * channels * 2;
+    f64 g = 0, h = 0;
+    for (i64 k = 0; k < n.chunks; ++k) {
+      g += ws[(k * channels + c) * 2];
+      h += ws[(k * channels + c) * 2 + 1];
+    }
+    const i64 at = group * channels + c;
+    ptr<f64>(a, T::sums)[at * 2] = g;
+    ptr<f64>(a, T::sums)[at * 2 + 1] = h;
+    const f64 own = h * rstd_of(ptr<real>(a, T::var) + at, p.eps);
+    dgamma = group == 0 ? own : dgamma + own;
+    dbeta = group == 0 ? g : dbeta + g;
+  }
+  if (has(a, T::dgamma)) {
+    real& o = ptr<real>(a, T::dgamma)[c];
+    o = static_cast<real>(p.accumulate ? o + dgamma : dgamma);
+  }
+  if (has(a, T::dbeta)) {
+    real& o = ptr<real>(a, T::dbeta)[c];
+    o = static_cast<real>(p.accumulate ? o + dbeta : dbeta);
+  }
+}
+inline i32 normact_sums_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  using T = NormactSums;
+  const NormactSumsAttrs& p = attrs<NormactSumsAttrs>(a);
+  const Tensor &dy = a.t[T::dy], &x = a.t[T::x];
+  const NormGroups g = normact_sums_groups(a);
+  const i64 channels = x.s[4];
+  if (phase == 1) {
+    for (i64 c = begin * 16; c < imin(end * 16, channels); ++c) normact_sums_combine(a, g, c);
+    return kOk;
+  }
+  NormCoefs k;
+  for (i64 c0 = 0; c0 < channels; c0 += kNormBlock) {
+    const i64 n = imin(kNormBlock, channels - c0);
+    i64 group = -1;
+    for (i64 task = begin; task < end; ++task) {
+      const NormChunk at = norm_chunk(g, task);
+      if (at.group != group) norm_coefs(a, kSumsPlaces, true, p.eps, group = at.group, channels, c0, n, k);
+      normact_sums_chunk(ptr<real>(a, T::dy) + at.first * dy.ld + c0, dy.ld, ptr<real>(a, T::x) + at.first * x.ld + c0,
+                         x.ld, at.rows, n, k, p.slope, ptr<f64>(a, T::ws) + (task * channels + c0) * 2);
+    }
+  }
+  return kOk;
+}
+
+// ---- backward: dx written, or added (accumulateX) ----
+constexpr NormPlaces kBwdPlaces = {NormactBwd::mean, NormactBwd::var, NormactBwd::gamma, NormactBwd::beta};
+inline i32 normact_bwd_check(const Args& a) {
+  using T = NormactBwd;
+  const NormactBwdAttrs& p = attrs<NormactBwdAttrs>(a);
+  const Tensor &dy = a.t[T::dy], &x = a.t[T::x], &dx = a.t[T::dx];
+  MACL_NEED(is_voxels(dy) && is_voxels(x) && is_voxels(dx), kBadShape);
+  MACL_NEED(same_shape(x, dy) && same_shape(x, dx), kBadShape);
+  if (const i32 s = norm_params_check(a, kBwdPlaces, x, p.norm)) return s;
+  if (p.norm != kOwnNorm) return kOk;
+  MACL_NEED(is_flat(a.t[T::sums], 2 * elements(a.t[T::mean]), kF64), kBadShape);
+  MACL_NEED(p.count >= 1, kBadAttr);
+  return kOk;
+}
+inline i64 normact_bwd_tasks(const Args& a, i32) { return norm_groups(a.t[NormactBwd::x], a.t[NormactBwd::mean]).tasks(); }
 struct NormBwdCoefs {
-  alignas(64) real k1[kNormBlock];  // γ·rstd·Σg/n
+  alignas(64) real k1[kNormBlock];  // γ·rstd·Σg/n; 0 where the statistics are none of this x's
   alignas(64) real k2[kNormBlock];  // γ·rstd³·Σg(x − mean)/n
 };
 inline void normact_bwd_rows(const real* dy, i64 lddy, const real* x, i64 ldx, real* dx, i64 lddx, i64 rows,
@@ -266,61 +396,40 @@ inline void normact_bwd_rows(const real* dy, i64 lddy, const real* x, i64 ldx, r
     }
   });
 }
-inline void normact_bwd_combine(const Args& a, i64 c) {
-  const NormactAttrs& p = attrs<NormactAttrs>(a);
-  const i64 channels = a.t[0].s[4], chunks = voxel_chunks(a.t[0]);
-  f64* ws = ptr<f64>(a, 9);
-  f64 g = 0, h = 0;
-  for (i64 k = 0; k < chunks; ++k) {
-    g += ws[(k * channels + c) * 2];
-    h += ws[(k * channels + c) * 2 + 1];
-  }
-  ws[(chunks * channels + c) * 2] = g;
-  ws[(chunks * channels + c) * 2 + 1] = h;
-  const f64 dgamma = h * rstd_of(a, 3, c, p.eps);
-  if (has(a, 7)) {
-    real& o = ptr<real>(a, 7)[c];
-    o = static_cast<real>(p.accumulate ? o + dgamma : dgamma);
-  }
-  if (has(a, 8)) {
-    real& o = ptr<real>(a, 8)[c];
-    o = static_cast<real>(p.accumulate ? o + g : g);
+inline void norm_bwd_coefs(const Args& a, i64 group, i64 channels, i64 c0, i64 n, NormBwdCoefs& b) {
+  using T = NormactBwd;
+  const NormactBwdAttrs& p = attrs<NormactBwdAttrs>(a);
+  for (i64 i = 0; i < n; ++i) {
+    b.k1[i] = b.k2[i] = real(0);
+    if (p.norm != kOwnNorm) continue;
+    const i64 c = c0 + i, at = group * channels + c;
+    const f64* sums = ptr<f64>(a, T::sums) + at * 2;
+    const f64 rstd = rstd_of(ptr<real>(a, T::var) + at, p.eps);
+    const f64 gamma = has(a, T::gamma) ? static_cast<f64>(ptr<real>(a, T::gamma)[c]) : 1.0;
+    b.k1[i] = static_cast<real>(gamma * rstd * sums[0] / p.count);
+    b.k2[i] = static_cast<real>(gamma * rstd * rstd * rstd * sums[1] / p.count);
   }
 }
-inline i32 normact_bwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  const NormactAttrs& p = attrs<NormactAttrs>(a);
-  const Tensor &dy = a.t[0], &x = a.t[1], &dx = a.t[6];
-  const i64 channels = x.s[4], total = voxels(x), chunk = voxel_chunk(channels), chunks = voxel_chunks(x);
-  if (begin >= end) return kOk;
-  if (phase == 1) {
-    for (i64 c = begin * 16; c < imin(end * 16, channels); ++c) normact_bwd_combine(a, c);
-    return kOk;
-  }
+inline i32 normact_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = NormactBwd;
+  const NormactBwdAttrs& p = attrs<NormactBwdAttrs>(a);
+  const Tensor &dy = a.t[T::dy], &x = a.t[T::x], &dx = a.t[T::dx];
+  const NormGroups g = norm_groups(x, a.t[T::mean]);
+  const i64 channels = x.s[4];
   NormCoefs k;
   NormBwdCoefs b;
   for (i64 c0 = 0; c0 < channels; c0 += kNormBlock) {
     const i64 n = imin(kNormBlock, channels - c0);
-    norm_coefs(a, 2, c0, n, p, k);
-    if (phase == 2) {
-      for (i64 i = 0; i < n; ++i) {
-        b.k1[i] = b.k2[i] = real(0);
-        if (!p.norm) continue;
-        const f64* sums = ptr<f64>(a, 9) + (chunks * channels + c0 + i) * 2;
-        const f64 rstd = rstd_of(a, 3, c0 + i, p.eps);
-        const f64 gamma = has(a, 4) ? static_cast<f64>(ptr<real>(a, 4)[c0 + i]) : 1.0;
-        b.k1[i] = static_cast<real>(gamma * rstd * sums[0] / static_cast<f64>(total));
-        b.k2[i] = static_cast<real>(gamma * rstd * rstd * rstd * sums[1] / static_cast<f64>(total));
-      }
-    }
+    i64 group = -1;
     for (i64 task = begin; task < end; ++task) {
-      const i64 v0 = task * chunk, rows = imin(chunk, total - v0);
-      const real* dyp = ptr<real>(a, 0) + v0 * dy.ld + c0;
-      const real* xp = ptr<real>(a, 1) + v0 * x.ld + c0;
-      if (phase == 0)
-        normact_bwd_sums(dyp, dy.ld, xp, x.ld, rows, n, k, p.slope, ptr<f64>(a, 9) + (task * channels + c0) * 2);
-      else
-        normact_bwd_rows(dyp, dy.ld, xp, x.ld, ptr<real>(a, 6) + v0 * dx.ld + c0, dx.ld, rows, n, k, b, p.slope,
-                         p.accumulateX != 0);
+      const NormChunk at = norm_chunk(g, task);
+      if (at.group != group) {
+        norm_coefs(a, kBwdPlaces, p.norm != kNoNorm, p.eps, group = at.group, channels, c0, n, k);
+        norm_bwd_coefs(a, group, channels, c0, n, b);
+      }
+      normact_bwd_rows(ptr<real>(a, T::dy) + at.first * dy.ld + c0, dy.ld, ptr<real>(a, T::x) + at.first * x.ld + c0,
+                       x.ld, ptr<real>(a, T::dx) + at.first * dx.ld + c0, dx.ld, at.rows, n, k, b, p.slope,
+                       p.accumulateX != 0);
     }
   }
   return kOk;
@@ -348,8 +457,9 @@ inline i32 normact_running_run(const Args& a, i32, i64 begin, i64 end) {
 
 #define NORMACT_KERNELS                                                                                            \
   MACL_KERNEL(normact_stats, NormactStatsAttrs, 2, normact_stats_tasks, normact_stats_bytes, normact_stats_check), \
-  MACL_KERNEL(normact_fwd, NormactAttrs, 1, normact_fwd_tasks, nullptr, normact_fwd_check),                        \
-  MACL_KERNEL(normact_bwd, NormactAttrs, 3, normact_bwd_tasks, normact_bwd_bytes, normact_bwd_check),              \
+  MACL_KERNEL(normact_fwd, NormactFwdAttrs, 1, normact_fwd_tasks, nullptr, normact_fwd_check),                     \
+  MACL_KERNEL(normact_sums, NormactSumsAttrs, 2, normact_sums_tasks, normact_sums_bytes, normact_sums_check),      \
+  MACL_KERNEL(normact_bwd, NormactBwdAttrs, 1, normact_bwd_tasks, nullptr, normact_bwd_check),                     \
   MACL_KERNEL(normact_running, NormactRunningAttrs, 1, normact_running_tasks, nullptr, normact_running_check)
 
 }  // namespace

@@ -1,30 +1,51 @@
-// normact: y = act(gamma · (x − mean) / sqrt(var + eps) + beta), per channel. norm = 0 leaves the norm out (then mean,
-// var, gamma, beta are absent); slope is leaky ReLU's (0: ReLU, 1: no activation).
-// In training mean and var are normact_stats' (population variance over N, D, H, W); in evaluation the running ones.
+// normact: y = act(gamma · (x − mean) / sqrt(var + eps) + beta), per channel; gamma and beta may be absent (1 and 0).
+// slope is leaky ReLU's (0: ReLU, 1: no activation). The attribute norm says where mean and var come from:
+//   0 (kNoNorm)     the norm is left out: mean, var, gamma, beta are absent
+//   1 (kOwnNorm)    they are normact_stats' of this x: the gradient goes through them
+//   2 (kGivenNorm)  running or frozen ones: constants, as far as the gradient is concerned
+//
+// A statistic is over a group of voxels: all samples (BatchNorm; mean and var have C numbers) or one (InstanceNorm; N·C,
+// [N, 1, 1, 1, C]). The number of numbers in mean decides. Variances are those of the population.
 //
 // normact_stats: per-tile mean and M2 combined in a fixed order (or float64 sums), never E[x²] − E[x]² in fp32.
 // normact_fwd with a pooled output also writes max-pool(y) with kernel = stride s (floor sizes), in the same pass.
-// normact_bwd recomputes the activation's sign from x; dgamma and dbeta add where accumulate = 1, dx always writes
-// (or adds where accumulateX = 1). Batch statistics' own gradient is included (training).
+// With g = dy · act' (the activation's sign is computed again from x), n = values a channel and group, over all ranks:
+// normact_sums: sums [groups, C, 2] (float64) = Σ g and Σ g·(x − mean) of each group; over all groups dbeta = Σ g and
+//   dgamma = Σ g·(x − mean)·rstd, which add where accumulate = 1.
+// normact_bwd: norm 1: dx = γ·rstd·(g − sums₀/n − (x − mean)·rstd²·sums₁/n), with sums summed over the ranks and n = count;
+//   norm 2: dx = γ·rstd·g; norm 0: dx = g. Sums are read where norm = 1 alone. dx adds where accumulateX = 1.
 // normact_running (commit): rm ← (1 − momentum) rm + momentum mean, rv likewise with var · count / (count − 1).
 #pragma once
 #include "types.h"
 
 namespace macl {
 
+enum NormKind : i64 { kNoNorm = 0, kOwnNorm = 1, kGivenNorm = 2 };
+
 #define NORMACT_STATS_ATTRS(X) X(i64, unused)
 MACL_ATTRS(NormactStatsAttrs, NORMACT_STATS_ATTRS)
-constexpr const char normact_stats_tensors[] = "x > mean var ws?";
+#define NORMACT_STATS_TENSORS(T, O, TO) T(x) TO T(mean) T(var) O(ws)
+MACL_TENSORS(NormactStats, normact_stats, NORMACT_STATS_TENSORS)
 
-#define NORMACT_ATTRS(X)                                                                                      \
-  X(i64, norm) X(f64, eps) X(f64, slope) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, accumulate) X(i64, accumulateX)
-MACL_ATTRS(NormactAttrs, NORMACT_ATTRS)
-constexpr const char normact_fwd_tensors[] = "x mean? var? gamma? beta? > y pooled?";
-constexpr const char normact_bwd_tensors[] = "dy x mean? var? gamma? beta? > dx dgamma? dbeta? ws?";
+#define NORMACT_FWD_ATTRS(X) X(i64, norm) X(f64, eps) X(f64, slope) X(i64, sd) X(i64, sh) X(i64, sw)
+MACL_ATTRS(NormactFwdAttrs, NORMACT_FWD_ATTRS)
+#define NORMACT_FWD_TENSORS(T, O, TO) T(x) O(mean) O(var) O(gamma) O(beta) TO T(y) O(pooled)
+MACL_TENSORS(NormactFwd, normact_fwd, NORMACT_FWD_TENSORS)
+
+#define NORMACT_SUMS_ATTRS(X) X(f64, eps) X(f64, slope) X(i64, accumulate)
+MACL_ATTRS(NormactSumsAttrs, NORMACT_SUMS_ATTRS)
+#define NORMACT_SUMS_TENSORS(T, O, TO) T(dy) T(x) T(mean) T(var) O(gamma) O(beta) TO T(sums) O(dgamma) O(dbeta) O(ws)
+MACL_TENSORS(NormactSums, normact_sums, NORMACT_SUMS_TENSORS)
+
+#define NORMACT_BWD_ATTRS(X) X(i64, norm) X(f64, eps) X(f64, slope) X(f64, count) X(i64, accumulateX)
+MACL_ATTRS(NormactBwdAttrs, NORMACT_BWD_ATTRS)
+#define NORMACT_BWD_TENSORS(T, O, TO) T(dy) T(x) O(mean) O(var) O(gamma) O(beta) O(sums) TO T(dx)
+MACL_TENSORS(NormactBwd, normact_bwd, NORMACT_BWD_TENSORS)
 
 #define NORMACT_RUNNING_ATTRS(X) X(f64, momentum) X(f64, count)
 MACL_ATTRS(NormactRunningAttrs, NORMACT_RUNNING_ATTRS)
 // rm and rv are read and written in place.
-constexpr const char normact_running_tensors[] = "mean var > rm rv";
+#define NORMACT_RUNNING_TENSORS(T, O, TO) T(mean) T(var) TO T(rm) T(rv)
+MACL_TENSORS(NormactRunning, normact_running, NORMACT_RUNNING_TENSORS)
 
 }  // namespace macl

@@ -78,6 +78,19 @@ struct KernelTable {
   constexpr const char Struct##Fields[] = LIST(MACL_FIELD_NAME);
 #define MACL_COUNT(T, name) +1
 
+// A kernel's signature is written once, as a list: T(name) a tensor, O(name) one that may be absent, TO where the outputs
+// begin. It yields the signature string `<kernel>_tensors` ("x wp b? > y") and the places in it: Struct::x, Struct::wp, …
+//   #define CONV3D_FWD_TENSORS(T, O, TO) T(x) T(wp) O(b) TO T(y)
+//   MACL_TENSORS(Conv3dFwd, conv3d_fwd, CONV3D_FWD_TENSORS)
+#define MACL_PORT_TEXT(name) " " #name
+#define MACL_PORT_TEXT_OPTIONAL(name) " " #name "?"
+#define MACL_PORT_PLACE(name) name,
+#define MACL_TENSORS(Struct, kernel, LIST)                         \
+  struct Struct {                                                  \
+    enum : int { LIST(MACL_PORT_PLACE, MACL_PORT_PLACE, ) places };  \
+  };                                                               \
+  constexpr const char* kernel##_tensors = &(LIST(MACL_PORT_TEXT, MACL_PORT_TEXT_OPTIONAL, " >"))[1];
+
 // A kernel's entry in the table, by the naming rule: `<name>_tensors` and `<name>_run`, and the attributes' fields.
 #define MACL_KERNEL(name, Attrs, phases, tasks, bytes, check) \
   {#name, name##_tensors, Attrs##Fields, phases, tasks, name##_run, bytes, check}

@@ -1,37 +1,56 @@
-/** normact: BatchNorm (training or evaluation, or none) and leaky ReLU in one. Equation: native/ops/normact.h. */
+/**
+ * normact: a norm (BatchNorm or InstanceNorm, with its own or with given statistics, or none) and leaky ReLU in one.
+ * Equations: native/ops/normact.h.
+ */
 import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
-import type { Tensor } from '../graph/types.js';
-import { sizeOf } from '../graph/shape.js';
+import type { Shape, Tensor } from '../graph/types.js';
+import { showShape, sizeOf } from '../graph/shape.js';
 import { defineKernel, none, noSecond, port, required, type GradientContext } from '../graph/kernel.js';
 
-const ATTRS = 'i64 norm;f64 eps;f64 slope;i64 sd;i64 sh;i64 sw;i64 accumulate;i64 accumulateX;';
+/** Where mean and variance come from; the numbers of native/ops/normact.h. */
+const NORM = { none: 0, own: 1, given: 2 } as const;
+
+const sizeOfX = (factor: number) => (n: Parameters<typeof required>[0]) => factor * sizeOf(required(n, 'x').shape);
+
 defineKernel('normact_stats', 'x > mean var ws?', 'i64 unused;', {
-  gradient: none('only the norm that they belong to differentiates through batch statistics'),
-  flops: (n) => 3 * sizeOf(required(n, 'x').shape),
+  gradient: none('only the norm that they belong to differentiates through statistics'),
+  flops: sizeOfX(3),
 });
-defineKernel('normact_fwd', 'x mean? var? gamma? beta? > y pooled?', ATTRS, {
-  gradient,
-  inPlace: ['y', 'x'],
-  flops: (n) => 3 * sizeOf(required(n, 'x').shape),
-});
-defineKernel('normact_bwd', 'dy x mean? var? gamma? beta? > dx dgamma? dbeta? ws?', ATTRS, {
-  gradient: noSecond,
-  accumulates: { accumulate: ['dgamma', 'dbeta'], accumulateX: ['dx'] },
-  inPlace: ['dx', 'dy'],
-  flops: (n) => 10 * sizeOf(required(n, 'x').shape),
-});
+defineKernel(
+  'normact_fwd',
+  'x mean? var? gamma? beta? > y pooled?',
+  'i64 norm;f64 eps;f64 slope;i64 sd;i64 sh;i64 sw;',
+  { gradient, inPlace: ['y', 'x'], flops: sizeOfX(3) },
+);
+defineKernel(
+  'normact_sums',
+  'dy x mean var gamma? beta? > sums dgamma? dbeta? ws?',
+  'f64 eps;f64 slope;i64 accumulate;',
+  { gradient: noSecond, accumulates: { accumulate: ['dgamma', 'dbeta'] }, flops: sizeOfX(5) },
+);
+defineKernel(
+  'normact_bwd',
+  'dy x mean? var? gamma? beta? sums? > dx',
+  'i64 norm;f64 eps;f64 slope;f64 count;i64 accumulateX;',
+  { gradient: noSecond, accumulates: { accumulateX: ['dx'] }, inPlace: ['dx', 'dy'], flops: sizeOfX(5) },
+);
 defineKernel('normact_running', 'mean var > rm rv', 'f64 momentum;f64 count;', {
   gradient: none('it updates the state'),
   inout: ['rm', 'rv'],
 });
 
-export interface BatchNorm {
-  readonly gamma: Tensor;
-  readonly beta: Tensor;
-  readonly runningMean: Tensor;
-  readonly runningVar: Tensor;
+/** Scale and shift [C] of a norm; null: 1 and 0. */
+export interface Norm {
+  readonly gamma: Tensor | null;
+  readonly beta: Tensor | null;
   readonly eps: number;
+}
+
+/** Running mean and variance [C] are null where none are kept: then there is no evaluation with them. */
+export interface BatchNorm extends Norm {
+  readonly runningMean: Tensor | null;
+  readonly runningVar: Tensor | null;
 }
 
 /** The statistics of one pass, for the running ones that commit updates. */
@@ -53,47 +72,74 @@ export function normactTrain(
   const count = sizeOf(x.shape) / c;
   if (count < 2)
     throw new MaclError('config', `BatchNorm at ${b.scope} sees one value a channel: give a larger batch or patch`);
-  const mean = b.tensor('mean', [c, 1, 1, 1, 1]);
-  const variance = b.tensor('var', [c, 1, 1, 1, 1]);
-  b.emit('normact_stats', { unused: 0 }, { x }, { mean, var: variance, ws: b.opaque('ws') });
-  const y = apply(b, x, norm, mean, variance, slope);
+  const { mean, variance } = statistics(b, x, [c, 1, 1, 1, 1]);
+  const y = apply(b, x, norm, NORM.own, mean, variance, slope);
   return { y, pass: { norm, mean, var: variance, count } };
 }
 
-/** Running statistics. */
+/** Running statistics; they are constants of the gradient, which goes to x, γ and β as in any affine map. */
 export function normactEval(b: GraphBuilder, x: Tensor, norm: BatchNorm, slope: number): Tensor {
-  return apply(b, x, norm, norm.runningMean, norm.runningVar, slope);
+  const { runningMean, runningVar } = norm;
+  if (!runningMean || !runningVar)
+    throw new MaclError('program', `the norm at ${b.scope} keeps no running statistics to evaluate with`);
+  return apply(b, x, norm, NORM.given, runningMean, runningVar, slope);
+}
+
+/** Statistics of each sample and channel over D, H, W; none are kept, so training and evaluation are the same. */
+export function instanceNorm(b: GraphBuilder, x: Tensor, norm: Norm, slope: number): Tensor {
+  const [n, , , , c] = x.shape;
+  if (sizeOf(x.shape) / (n * c) < 2)
+    throw new MaclError(
+      'config',
+      `InstanceNorm at ${b.scope} sees one value a sample and channel in ${showShape(x.shape)}: give a larger patch`,
+    );
+  const { mean, variance } = statistics(b, x, [n, 1, 1, 1, c]);
+  return apply(b, x, norm, NORM.own, mean, variance, slope);
 }
 
 /** Leaky ReLU alone (slope 0: ReLU). */
 export function activation(b: GraphBuilder, x: Tensor, slope: number): Tensor {
   const y = b.tensor('act', x.shape);
-  b.emit('normact_fwd', attrs(0, 0, slope), { x }, { y });
+  b.emit('normact_fwd', { norm: NORM.none, eps: 0, slope, sd: 1, sh: 1, sw: 1 }, { x }, { y });
   return y;
 }
 
-/** Commit: moves the running statistics towards those of one pass. */
+/** Commit: moves the running statistics towards those of one pass; a norm without any is left alone. */
 export function updateRunning(b: GraphBuilder, pass: PassStatistics, momentum: number): void {
   const { norm, mean, count } = pass;
+  if (!norm.runningMean || !norm.runningVar) return;
   const out = { rm: norm.runningMean, rv: norm.runningVar };
   b.emit('normact_running', { momentum, count }, { mean, var: pass.var }, out, true);
 }
 
-function attrs(norm: 0 | 1, eps: number, slope: number) {
-  return { norm, eps, slope, sd: 1, sh: 1, sw: 1, accumulate: 0, accumulateX: 0 };
+/** @param shape one number a channel, or [N, 1, 1, 1, C] */
+function statistics(b: GraphBuilder, x: Tensor, shape: Shape): { mean: Tensor; variance: Tensor } {
+  const mean = b.tensor('mean', shape);
+  const variance = b.tensor('var', shape);
+  b.emit('normact_stats', { unused: 0 }, { x }, { mean, var: variance, ws: b.opaque('ws') });
+  return { mean, variance };
 }
 
-function apply(b: GraphBuilder, x: Tensor, n: BatchNorm, mean: Tensor, variance: Tensor, slope: number): Tensor {
+function apply(
+  b: GraphBuilder,
+  x: Tensor,
+  n: Norm,
+  norm: number,
+  mean: Tensor,
+  variance: Tensor,
+  slope: number,
+): Tensor {
   const y = b.tensor('normact', x.shape);
-  b.emit('normact_fwd', attrs(1, n.eps, slope), { x, mean, var: variance, gamma: n.gamma, beta: n.beta }, { y });
+  const attrs = { norm, eps: n.eps, slope, sd: 1, sh: 1, sw: 1 };
+  b.emit('normact_fwd', attrs, { x, mean, var: variance, gamma: n.gamma, beta: n.beta }, { y });
   return y;
 }
 
-/** normact_bwd differentiates through the statistics as those of its own x: any others would get a wrong gradient. */
-function holdBatchStatistics(g: GradientContext, x: Tensor, mean: Tensor): void {
+/** A norm with statistics of its own differentiates through them as those of its x: any others would get a wrong gradient. */
+function holdOwnStatistics(g: GradientContext, x: Tensor, mean: Tensor, variance: Tensor): void {
   const maker = g.b.producer(mean);
-  if (maker?.kernel !== 'normact_stats' || required(maker, 'x') !== x || port(maker, 'var') !== g.optional('var'))
-    throw new MaclError('program', `${g.node.scope}: the gradient of a norm with given statistics is not defined`, {
+  if (maker?.kernel !== 'normact_stats' || required(maker, 'x') !== x || port(maker, 'var') !== variance)
+    throw new MaclError('program', `${g.node.scope}: the statistics of a norm are said to be its own, and are not`, {
       field: 'normact_fwd',
       expected: 'mean and var of normact_stats of the same x',
       found: mean.name,
@@ -103,18 +149,30 @@ function holdBatchStatistics(g: GradientContext, x: Tensor, mean: Tensor): void 
 
 function gradient(g: GradientContext): void {
   const dy = g.dout('y');
-  const x = g.input('x');
   if (!dy) return;
-  const [mean = null, variance, gamma = null, beta = null] = ['mean', 'var', 'gamma', 'beta'].map((p) => g.optional(p));
-  if (mean) holdBatchStatistics(g, x, mean);
-  if (![x, gamma, beta].some((t) => g.needs(t))) return;
+  const { norm = NORM.none, eps = 0, slope = 0 } = g.node.attrs;
+  const x = g.input('x');
+  const [mean, variance, gamma, beta] = [g.optional('mean'), g.optional('var'), g.optional('gamma'), g.optional('beta')];
+  if (norm === NORM.own && mean && variance) holdOwnStatistics(g, x, mean, variance);
+  const call = { dy, x, mean, var: variance, gamma, beta };
+  const params = [gamma, beta].filter((t): t is Tensor => t !== null && g.needs(t));
+  const throughStatistics = norm === NORM.own && g.needs(x);
+  let sums: Tensor | null = null;
+  if (mean && (params.length > 0 || throughStatistics)) {
+    const [c, groups] = [x.shape[4], sizeOf(mean.shape) / x.shape[4]];
+    sums = g.b.tensor('sums', groups === 1 ? [c, 2, 1, 1, 1] : [groups, c, 2, 1, 1], 'f64');
+    const { tensors, accumulate } = g.sinks(params);
+    const sink = (t: Tensor | null) => (t && params.includes(t) ? tensors[params.indexOf(t)] : null);
+    const out = { sums, dgamma: sink(gamma), dbeta: sink(beta), ws: g.b.opaque('ws') };
+    g.b.emit('normact_sums', { eps, slope, accumulate }, call, out);
+  }
+  if (!g.needs(x)) return;
   const toX = g.sinks([x]);
-  const toParams = gamma && beta ? g.sinks([gamma, beta]) : { tensors: [], accumulate: 0 as const };
-  const [dgamma, dbeta] = toParams.tensors;
+  const count = sizeOf(x.shape) / (mean ? sizeOf(mean.shape) : x.shape[4]);
   g.b.emit(
     'normact_bwd',
-    { ...g.node.attrs, accumulate: toParams.accumulate, accumulateX: toX.accumulate },
-    { dy, x, mean, var: variance, gamma, beta },
-    { dx: toX.tensors[0], dgamma, dbeta, ws: g.b.opaque('ws') },
+    { norm, eps, slope, count, accumulateX: toX.accumulate },
+    { ...call, sums: throughStatistics ? sums : null },
+    { dx: toX.tensors[0] },
   );
 }
