@@ -162,7 +162,8 @@ void normact() {
     const f64 whole = f64(s.count()) * 4;
     const int sets = whole > 1e8 ? 2 : 8;
     const Size p{s.n, s.d / 2, s.h / 2, s.w / 2, s.c};
-    const NormactAttrs at{1, 1e-5, 0.01, 2, 2, 2, 0, 0};
+    const NormactFwdAttrs at{kOwnNorm, 1e-5, 0.01, 2, 2, 2};
+    const auto sums = [&] { return vector(s.c * 4, 0, 1); };  // as many bytes as 2 · C float64
     const auto channel = [&](f32 low, f32 high) { return vector(s.c, low, high); };
     bench("normact stats", s.text(), whole, sets, [&](int) -> std::vector<Call> {
       return {call(normact_gpu, "normact_stats", NormactStatsAttrs{0}, {values(s), channel(0, 1), channel(0, 1), space()})};
@@ -181,9 +182,12 @@ void normact() {
                    {values(s), channel(0, 1), channel(1, 2), channel(1, 2), channel(-1, 1), values(s), values(p)})};
     });
     bench("normact bwd", s.text(), whole * 5, sets, [&](int) -> std::vector<Call> {
-      return {call(normact_gpu, "normact_bwd", at,
-                   {values(s), values(s), channel(0, 1), channel(1, 2), channel(1, 2), channel(-1, 1), values(s),
-                    channel(0, 1), channel(0, 1), space()})};
+      const Tensor dy = values(s), x = values(s), mean = channel(0, 1), var = channel(1, 2), gamma = channel(1, 2),
+                   beta = channel(-1, 1), of = sums();
+      return {call(normact_gpu, "normact_sums", NormactSumsAttrs{1e-5, 0.01, 0},
+                   {dy, x, mean, var, gamma, beta, of, channel(0, 1), channel(0, 1), space()}),
+              call(normact_gpu, "normact_bwd", NormactBwdAttrs{kOwnNorm, 1e-5, 0.01, f64(s.count() / s.c), 0},
+                   {dy, x, mean, var, gamma, beta, of, values(s)})};
     });
     bench("maxpool3d fwd", s.text(), whole * 1.125, sets, [&](int) -> std::vector<Call> {
       return {call(pool_gpu, "maxpool3d_fwd", Maxpool3dAttrs{2, 2, 2, 0}, {values(s), values(p)})};

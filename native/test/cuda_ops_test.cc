@@ -17,9 +17,11 @@ namespace {
 
 void large_cases() {
   unsigned seed = 100;
-  test_normact({2, 9, 20, 33, 4}, seed++);
-  test_normact({1, 1, 2, 3, 300}, seed++);
-  test_normact({1, 1, 2, 3, 1100}, seed++);
+  for (const bool each : {false, true}) {
+    test_normact({2, 9, 20, 33, 4}, each, seed++);
+    test_normact({1, 1, 2, 3, 300}, each, seed++);
+    test_normact({2, 1, 2, 3, 1100}, each, seed++);
+  }
   test_pool_and_resize({1, 4, 20, 33, 8}, seed++);
   test_losses({2, 3, 20, 33, 3}, seed++);
   test_losses({1, 1, 9, 17, 37}, seed++);

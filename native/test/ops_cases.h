@@ -86,18 +86,24 @@ Port result_flat(i64 n, bool add, Random& r) {
 Port scalar(double v) { return flat({v}, kF64); }
 Port out_scalar() { return out_flat(1, kF64); }
 
-void test_normact(const Shape& s, unsigned seed) {
+// Statistics of all samples (BatchNorm) or of each (InstanceNorm); γ and β, one of them, or none.
+void test_normact(const Shape& s, bool each, unsigned seed) {
   Random r(seed);
-  const std::string at = " " + show(s);
+  const i64 groups = each ? s.n : 1, voxels = s.count() / s.c / groups;
+  const std::string at = std::string(each ? " a sample " : " ") + show(s);
   const Values x = r.values(s.count(), -1, 3), dy = r.values(s.count());
   const auto stats = compare("normact_stats" + at, "normact_stats", NormactStatsAttrs{0},
-                             {in(s, x), out_flat(s.c), out_flat(s.c), ws()});
+                             {in(s, x), out_flat(groups * s.c), out_flat(groups * s.c), ws()});
   const Values gamma = r.values(s.c, 0.5, 1.5), beta = r.values(s.c);
+  int ways = 0;
   for (const double slope : {0.01, 0.0, 1.0})
-    for (int norm = 0; norm < 2; ++norm) {
-      const auto vec = [&](const Values& v) { return norm ? flat(v) : none(); };
-      NormactAttrs a{norm, 1e-5, slope, 1, 1, 1, 0, 0};
-      const std::vector<Port> params = {vec(stats[0]), vec(stats[1]), vec(gamma), vec(beta)};
+    for (const i64 norm : {kNoNorm, kOwnNorm, kGivenNorm}) {
+      if (norm == kNoNorm && each) continue;
+      const int affine = ways++ % 4;
+      const auto vec = [&](const Values& v) { return norm != kNoNorm ? flat(v) : none(); };
+      NormactFwdAttrs a{norm, 1e-5, slope, 1, 1, 1};
+      const std::vector<Port> params = {vec(stats[0]), vec(stats[1]), affine == 1 ? none() : vec(gamma),
+                                        affine == 2 ? none() : vec(beta)};
       const auto plain = compare("normact_fwd" + at, "normact_fwd", a,
                                  {in(s, x), params[0], params[1], params[2], params[3], out(s), none()});
       for (i64 strides = 0; strides < 8; ++strides) {
@@ -111,13 +117,21 @@ void test_normact(const Shape& s, unsigned seed) {
         expect(difference(both[0], plain[0]) < 1e-12 && difference(both[1], pool[0]) < 1e-12, "fused pooling" + at);
       }
       for (int add = 0; add < 2; ++add) {
-        a.accumulate = a.accumulateX = add;
-        compare("normact_bwd" + at, "normact_bwd", a,
-                {in(s, dy), in(s, x), params[0], params[1], params[2], params[3], result_port(s, add, r),
-                 norm ? result_flat(s.c, add, r) : none(), norm ? result_flat(s.c, add, r) : none(), ws()},
+        Values sums(static_cast<size_t>(groups * s.c * 2), 0);
+        if (norm != kNoNorm) {
+          const Port dgamma = affine == 1 ? none() : result_flat(s.c, add, r), dbeta = result_flat(s.c, add, r);
+          sums = compare("normact_sums" + at, "normact_sums", NormactSumsAttrs{1e-5, slope, add},
+                         {in(s, dy), in(s, x), params[0], params[1], params[2], params[3], out_flat(i64(sums.size()), kF64),
+                          dgamma, dbeta, ws()},
+                         3e-5)[0];
+        }
+        compare("normact_bwd" + at, "normact_bwd", NormactBwdAttrs{norm, 1e-5, slope, f64(voxels), add},
+                {in(s, dy), in(s, x), params[0], params[1], params[2], params[3],
+                 norm == kOwnNorm ? flat(sums, kF64) : none(), result_port(s, add, r)},
                 3e-5);
       }
     }
+  if (each) return;
   compare("normact_running" + at, "normact_running", NormactRunningAttrs{0.1, 50},
           {flat(stats[0]), flat(stats[1]), result_flat(s.c, true, r), result_flat(s.c, true, r)});
 }
@@ -355,7 +369,7 @@ void test_warp(const Shape& y, i64 base, unsigned seed) {
 void all_cases() {
   unsigned seed = 1;
   for (const Shape& s : kShapes) {
-    test_normact(s, seed++);
+    for (const bool each : {false, true}) test_normact(s, each, seed++);
     test_pool_and_resize(s, seed++);
     test_elementwise(s, seed++);
     test_losses(s, seed++);

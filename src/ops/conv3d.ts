@@ -36,14 +36,18 @@ defineKernel(
   { gradient: noSecond, accumulates: { accumulate: ['dw', 'db'] }, flops: (n) => macs(n, 'dy', 'x') * 2 },
 );
 
-/** conv3d_fwd … normact_stats of its result → the convolution writes mean and variance itself. */
+/**
+ * conv3d_fwd … normact_stats of its result → the convolution writes mean and variance itself: those of all samples, so
+ * InstanceNorm's stay beside it.
+ */
 defineFusion('conv-stats', (nodes) => {
   const producer = new Map<Tensor, number>();
   const out: (Node | null)[] = [];
   for (const node of nodes) {
     const at = node.kernel === 'normact_stats' ? producer.get(required(node, 'x')) : undefined;
     const conv = at === undefined ? null : out[at];
-    if (at !== undefined && conv?.kernel === 'conv3d_fwd' && !port(conv, 'mean') && conv.attrs['act'] === 0) {
+    const fits = conv?.kernel === 'conv3d_fwd' && !port(conv, 'mean') && conv.attrs['act'] === 0;
+    if (at !== undefined && fits && sizeOf(required(node, 'mean').shape) === required(node, 'x').shape[4]) {
       const ports = { mean: port(node, 'mean'), var: port(node, 'var') };
       out[at] = withPorts(conv, { attrs: { ...conv.attrs, stats: 1 } }, ports);
       continue;

@@ -152,18 +152,23 @@ function gradient(g: GradientContext): void {
   if (!dy) return;
   const { norm = NORM.none, eps = 0, slope = 0 } = g.node.attrs;
   const x = g.input('x');
-  const [mean, variance, gamma, beta] = [g.optional('mean'), g.optional('var'), g.optional('gamma'), g.optional('beta')];
+  const [mean, variance, gamma, beta] = [
+    g.optional('mean'),
+    g.optional('var'),
+    g.optional('gamma'),
+    g.optional('beta'),
+  ];
   if (norm === NORM.own && mean && variance) holdOwnStatistics(g, x, mean, variance);
   const call = { dy, x, mean, var: variance, gamma, beta };
-  const params = [gamma, beta].filter((t): t is Tensor => t !== null && g.needs(t));
+  const params = ([gamma, beta] as const).map((t) => (g.needs(t) ? t : null));
   const throughStatistics = norm === NORM.own && g.needs(x);
   let sums: Tensor | null = null;
-  if (mean && (params.length > 0 || throughStatistics)) {
+  if (mean && (throughStatistics || params.some((t) => t))) {
     const [c, groups] = [x.shape[4], sizeOf(mean.shape) / x.shape[4]];
     sums = g.b.tensor('sums', groups === 1 ? [c, 2, 1, 1, 1] : [groups, c, 2, 1, 1], 'f64');
-    const { tensors, accumulate } = g.sinks(params);
-    const sink = (t: Tensor | null) => (t && params.includes(t) ? tensors[params.indexOf(t)] : null);
-    const out = { sums, dgamma: sink(gamma), dbeta: sink(beta), ws: g.b.opaque('ws') };
+    const { tensors, accumulate } = g.sinks(params.filter((t) => t !== null));
+    const [dgamma, dbeta] = params.map((t) => (t ? tensors.shift() : null));
+    const out = { sums, dgamma, dbeta, ws: g.b.opaque('ws') };
     g.b.emit('normact_sums', { eps, slope, accumulate }, call, out);
   }
   if (!g.needs(x)) return;

@@ -1,17 +1,19 @@
 /**
- * Cases of normact: BatchNorm in training and evaluation, the activation (slope 0.01 leaky, 0 ReLU, 1 none), and the
- * pooled output of the fused kernel where `pool` is not all ones.
+ * Cases of normact: BatchNorm in training (`batch`) and evaluation (`given`), InstanceNorm, no norm; with γ and β or
+ * without; the activation (slope 0.01 leaky, 0 ReLU, 1 none), and the pooled output of the fused kernel where `pool` is
+ * not all ones. Where there is a γ, BatchNorm keeps running statistics too.
  */
-import type { Tensor } from '../../src/graph/types.js';
+import { required } from '../../src/graph/kernel.js';
+import type { Node, Tensor } from '../../src/graph/types.js';
 import * as ops from '../../src/ops/index.js';
 import { normal } from '../golden/random.js';
-import { finish, results, take } from './build.js';
+import { finish, take } from './build.js';
 import { opCases, type Case, type Shape, type Triple } from './types.js';
 
 interface NormactCase extends Case {
   readonly x: Shape;
-  readonly norm: boolean;
-  readonly training: boolean;
+  readonly norm: 'none' | 'batch' | 'given' | 'instance';
+  readonly affine: boolean;
   readonly slope: number;
   readonly pool: Triple;
 }
@@ -20,8 +22,8 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'leaky',
     x: [2, 3, 5, 7, 5],
-    norm: true,
-    training: true,
+    norm: 'batch',
+    affine: true,
     slope: 0.01,
     pool: [2, 2, 2],
     golden: true,
@@ -30,8 +32,8 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'small',
     x: [2, 2, 3, 3, 3],
-    norm: true,
-    training: true,
+    norm: 'batch',
+    affine: true,
     slope: 0.01,
     pool: [1, 2, 2],
     golden: true,
@@ -40,8 +42,8 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'relu',
     x: [3, 1, 4, 5, 17],
-    norm: true,
-    training: true,
+    norm: 'batch',
+    affine: true,
     slope: 0,
     pool: [1, 2, 2],
     golden: true,
@@ -50,8 +52,8 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'identity',
     x: [1, 2, 3, 5, 8],
-    norm: true,
-    training: true,
+    norm: 'batch',
+    affine: true,
     slope: 1,
     pool: [1, 1, 1],
     golden: true,
@@ -60,8 +62,8 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'offset',
     x: [2, 3, 4, 5, 4],
-    norm: true,
-    training: true,
+    norm: 'batch',
+    affine: true,
     slope: 0.01,
     pool: [1, 1, 1],
     golden: true,
@@ -70,8 +72,8 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'eval',
     x: [2, 3, 4, 5, 19],
-    norm: true,
-    training: false,
+    norm: 'given',
+    affine: true,
     slope: 0.01,
     pool: [2, 1, 2],
     golden: true,
@@ -80,8 +82,8 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'reluOnly',
     x: [2, 2, 3, 5, 9],
-    norm: false,
-    training: true,
+    norm: 'none',
+    affine: false,
     slope: 0,
     pool: [1, 1, 1],
     golden: true,
@@ -90,9 +92,69 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'leakyOnly',
     x: [1, 3, 1, 5, 3],
-    norm: false,
-    training: true,
+    norm: 'none',
+    affine: false,
     slope: 0.01,
+    pool: [1, 1, 1],
+    golden: true,
+    gradcheck: true,
+  },
+  {
+    name: 'evalSmall',
+    x: [2, 1, 3, 3, 5],
+    norm: 'given',
+    affine: true,
+    slope: 0.01,
+    pool: [1, 1, 1],
+    golden: true,
+    gradcheck: true,
+  },
+  {
+    name: 'evalPlain',
+    x: [3, 2, 1, 3, 4],
+    norm: 'given',
+    affine: false,
+    slope: 0,
+    pool: [1, 1, 1],
+    golden: true,
+    gradcheck: true,
+  },
+  {
+    name: 'batchPlain',
+    x: [4, 1, 1, 1, 6],
+    norm: 'batch',
+    affine: false,
+    slope: 0,
+    pool: [1, 1, 1],
+    golden: true,
+    gradcheck: true,
+  },
+  {
+    name: 'instance',
+    x: [3, 2, 3, 4, 5],
+    norm: 'instance',
+    affine: true,
+    slope: 0.01,
+    pool: [1, 2, 2],
+    golden: true,
+    gradcheck: true,
+  },
+  {
+    name: 'instanceOne',
+    x: [1, 2, 3, 3, 8],
+    norm: 'instance',
+    affine: true,
+    slope: 0.01,
+    pool: [2, 1, 1],
+    golden: true,
+    gradcheck: true,
+  },
+  {
+    name: 'instancePlain',
+    x: [2, 1, 4, 3, 17],
+    norm: 'instance',
+    affine: false,
+    slope: 0,
     pool: [1, 1, 1],
     golden: true,
     gradcheck: true,
@@ -100,8 +162,8 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'c32',
     x: [2, 6, 9, 17, 32],
-    norm: true,
-    training: true,
+    norm: 'batch',
+    affine: true,
     slope: 0.01,
     pool: [2, 2, 2],
     golden: false,
@@ -110,10 +172,40 @@ export const cases: readonly NormactCase[] = [
   {
     name: 'large',
     x: [2, 17, 21, 25, 16],
-    norm: true,
-    training: true,
+    norm: 'batch',
+    affine: true,
     slope: 0.01,
     pool: [2, 2, 2],
+    golden: false,
+    gradcheck: false,
+  },
+  {
+    name: 'evalC32',
+    x: [2, 6, 9, 17, 32],
+    norm: 'given',
+    affine: true,
+    slope: 0.01,
+    pool: [2, 2, 2],
+    golden: false,
+    gradcheck: false,
+  },
+  {
+    name: 'instanceC32',
+    x: [3, 6, 9, 17, 32],
+    norm: 'instance',
+    affine: true,
+    slope: 0.01,
+    pool: [2, 2, 2],
+    golden: false,
+    gradcheck: false,
+  },
+  {
+    name: 'instanceLarge',
+    x: [2, 17, 21, 25, 16],
+    norm: 'instance',
+    affine: true,
+    slope: 0.01,
+    pool: [1, 1, 1],
     golden: false,
     gradcheck: false,
   },
@@ -132,25 +224,39 @@ export const normact = opCases<NormactCase>({
       rig.result('pooled', ops.maxpool3d(b, y, c.pool));
       return ['pooled'];
     };
-    if (!c.norm) {
+    if (c.norm === 'none') {
       const y = ops.activation(b, x, c.slope);
       return finish(rig, y, inputs, mode, { x }, pooled(y));
     }
-    const [gamma, beta, runningMean, runningVar] = (['gamma', 'beta', 'rm', 'rv'] as const).map((name) =>
-      take(rig, inputs, name, [c.x[4]]),
-    ) as [Tensor, Tensor, Tensor, Tensor];
-    const norm = { gamma, beta, runningMean, runningVar, eps: 1e-5 };
-    if (!c.training) {
-      const y = rig.result('y', ops.normactEval(b, x, norm, c.slope));
-      return results('y', ...pooled(y));
+    const channels = (name: string) => take(rig, inputs, name, [c.x[4]]);
+    const [gamma, beta] = c.affine ? [channels('gamma'), channels('beta')] : [null, null];
+    const eps = 1e-5;
+    if (c.norm === 'given') {
+      const norm = { gamma, beta, runningMean: channels('rm'), runningVar: channels('rv'), eps };
+      const y = ops.normactEval(b, x, norm, c.slope);
+      return finish(rig, y, inputs, mode, { x, gamma, beta }, pooled(y));
     }
-    const { y, pass } = ops.normactTrain(b, x, norm, c.slope);
-    rig.result('mean', pass.mean);
-    rig.result('var', pass.var);
-    // Not in the commit phase here: these running statistics are an input that is read back.
-    const attrs = { momentum: RUNNING_MOMENTUM, count: pass.count };
-    b.emit('normact_running', attrs, { mean: pass.mean, var: pass.var }, { rm: runningMean, rv: runningVar });
-    return finish(rig, y, inputs, mode, { x, gamma, beta }, ['mean', 'var', 'rm', 'rv', ...pooled(y)]);
+    const statistics = (mean: Tensor, variance: Tensor, y: Tensor): string[] => {
+      rig.result('mean', mean);
+      rig.result('var', variance);
+      return ['mean', 'var', ...pooled(y)];
+    };
+    if (c.norm === 'instance') {
+      const y = ops.instanceNorm(b, x, { gamma, beta, eps }, c.slope);
+      const fwd = b.producer(y) as Node;
+      const more = statistics(required(fwd, 'mean'), required(fwd, 'var'), y);
+      return finish(rig, y, inputs, mode, { x, gamma, beta }, more);
+    }
+    const [runningMean, runningVar] = c.affine ? [channels('rm'), channels('rv')] : [null, null];
+    const { y, pass } = ops.normactTrain(b, x, { gamma, beta, runningMean, runningVar, eps }, c.slope);
+    const more = statistics(pass.mean, pass.var, y);
+    if (runningMean && runningVar) {
+      // Not in the commit phase here: these running statistics are an input that is read back.
+      const attrs = { momentum: RUNNING_MOMENTUM, count: pass.count };
+      b.emit('normact_running', attrs, { mean: pass.mean, var: pass.var }, { rm: runningMean, rv: runningVar });
+      more.push('rm', 'rv');
+    }
+    return finish(rig, y, inputs, mode, { x, gamma, beta }, more);
   },
   random: (_, name, next) => (name === 'rv' ? 0.2 + 0.8 * next() : normal(next)),
   // What a run changes in place.
@@ -161,8 +267,8 @@ export const normact = opCases<NormactCase>({
     {
       name: '2×48×64×48×16, pooled',
       x: [2, 48, 64, 48, 16],
-      norm: true,
-      training: true,
+      norm: 'batch',
+      affine: true,
       slope: 0.01,
       pool: [2, 2, 2],
       golden: false,

@@ -55,7 +55,7 @@ describe('attributes', () => {
   it('are 8-byte little-endian fields in order', () => {
     const bytes = encodeAttrs(kernelDef('normact_fwd'), { norm: 1, eps: 1e-5, slope: 0.01, sd: 2, sh: -1 });
     const view = new DataView(bytes.buffer);
-    expect(bytes.length).toBe(64);
+    expect(bytes.length).toBe(48);
     expect(view.getBigInt64(0, true)).toBe(1n);
     expect(view.getFloat64(8, true)).toBe(1e-5);
     expect(view.getBigInt64(32, true)).toBe(-1n);

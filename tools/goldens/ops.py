@@ -88,23 +88,31 @@ def normact(c, s):
     out = {"x": x}
     leaves = {"x": x}
     z = x
-    if c["norm"]:
+    if c["affine"]:
+        leaves |= {"gamma": gamma, "beta": beta}
+    else:
+        gamma = beta = None
+    flat = x.detach().flatten(0 if c["norm"] == "batch" else 1, 3)
+    if c["norm"] in ("batch", "instance"):
+        over = flat.dim() - 2
+        out |= {"mean": flat.mean(over), "var": flat.var(over, correction=0)}
+    if c["norm"] == "instance":
+        z = last(F.instance_norm(first(x), weight=gamma, bias=beta, eps=1e-5))
+    elif c["norm"] == "batch" and not c["affine"]:
+        z = last(F.batch_norm(first(x), None, None, training=True, eps=1e-5))
+    elif c["norm"] != "none":
         rm, rv = s.normal(channels).detach(), (s.uniform(channels) + 0.5).float().double()
         new_rm, new_rv = rm.clone(), rv.clone()
-        z = last(F.batch_norm(first(x), new_rm, new_rv, gamma, beta, c["training"], 0.1, 1e-5))
-        out |= {"gamma": gamma, "beta": beta, "rm": rm, "rv": rv}
-        leaves |= {"gamma": gamma, "beta": beta}
-        if c["training"]:
-            flat = x.detach().reshape(-1, channels)
-            out |= {"mean": flat.mean(0), "var": flat.var(0, correction=0), "new_rm": new_rm, "new_rv": new_rv}
+        z = last(F.batch_norm(first(x), new_rm, new_rv, gamma, beta, c["norm"] == "batch", 0.1, 1e-5))
+        out |= {"rm": rm, "rv": rv}
+        if c["norm"] == "batch":
+            out |= {"new_rm": new_rm, "new_rv": new_rv}
     y = F.leaky_relu(z, c["slope"])
-    out["y"] = y
+    out |= leaves | {"y": y}
     if c["pool"] != [1, 1, 1]:
         out["pooled"] = last(F.max_pool3d(first(y), c["pool"]))
-    if c["training"]:
-        dy = s.normal(*y.shape)
-        out |= {"dy": dy} | backward(y, dy, **leaves)
-    return out
+    dy = s.normal(*y.shape)
+    return out | {"dy": dy} | backward(y, dy, **leaves)
 
 
 def maxpool3d(c, s):
