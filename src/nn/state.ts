@@ -30,6 +30,9 @@ const STATE_ROLES = {
 } as const satisfies Record<string, { readonly checkpoint: boolean; readonly model: boolean }>;
 export type StateRole = keyof typeof STATE_ROLES;
 
+/** Roles whose entries lie side by side, so that one kernel takes them all. */
+const isFlat = (role: StateRole): boolean => role === 'parameter' || role === 'twin';
+
 const rolesOf = (where: 'checkpoint' | 'model'): readonly StateRole[] =>
   (Object.keys(STATE_ROLES) as StateRole[]).filter((role) => STATE_ROLES[role][where]);
 export const CHECKPOINT_ROLES = rolesOf('checkpoint');
@@ -52,10 +55,17 @@ export function shape5(shape: readonly number[]): Shape {
   return [shape[0] ?? 1, shape[1] ?? 1, shape[2] ?? 1, shape[3] ?? 1, shape[4] ?? 1];
 }
 
+/** Roles that a network declares; moments and counters are the optimiser's. */
+export type DeclaredRole = Exclude<StateRole, 'moment' | 'counter'>;
+
 /** Collects what a network declares. Order is the order of declaration, and is part of the format of `state`. */
 export class StateBuilder {
   private readonly declared: { entry: Omit<StateEntry, 'tensor'>; tensor: Tensor }[] = [];
   private nextId = -1;
+  private readonly prefixes: {
+    readonly prefix: string;
+    readonly roles: Partial<Record<DeclaredRole, DeclaredRole>>;
+  }[] = [];
 
   constructor(readonly real: DType) {}
 
@@ -64,9 +74,34 @@ export class StateBuilder {
     return { id: this.nextId--, name, shape, dtype, segment: 'state', opaque: false };
   }
 
-  declare(name: string, shape: readonly number[], role: 'parameter' | 'statistic', init: Init): Tensor {
+  /**
+   * Declares the same modules once more: what `body` declares has `prefix` before its name and the roles that `roles` gives
+   * it, as the averaged copy of an encoder has: `under('target.', { parameter: 'twin' }, …)`.
+   */
+  under<T>(prefix: string, roles: Partial<Record<DeclaredRole, DeclaredRole>>, body: () => T): T {
+    this.prefixes.push({ prefix, roles });
+    try {
+      return body();
+    } finally {
+      this.prefixes.pop();
+    }
+  }
+
+  /** @param dtype `real`, or an entry's own */
+  declare(
+    given: string,
+    shape: readonly number[],
+    declaredRole: DeclaredRole,
+    init: Init,
+    dtype: DType = this.real,
+  ): Tensor {
+    const inner = [...this.prefixes].reverse();
+    const name = inner.reduce((at, { prefix }) => prefix + at, given);
+    const role = inner.reduce((at, { roles }) => roles[at] ?? at, declaredRole);
     if (this.declared.some((d) => d.entry.name === name)) throw new MaclError('program', `${name} is declared twice`);
-    const tensor = this.tensor(name, shape5(shape), this.real);
+    if (isFlat(role) && dtype !== this.real)
+      throw new MaclError('program', `${name}: a ${role} is held in ${this.real}, found ${dtype}`);
+    const tensor = this.tensor(name, shape5(shape), dtype);
     this.declared.push({ entry: { name, shape, role, init }, tensor });
     return tensor;
   }
@@ -74,7 +109,8 @@ export class StateBuilder {
   /** @param moments which moments the optimiser keeps @param counter whether it counts steps */
   finish(moments: readonly MomentName[], counter: boolean): StateTable {
     const parameters = this.declared.filter((d) => d.entry.role === 'parameter');
-    const statistics = this.declared.filter((d) => d.entry.role === 'statistic');
+    const twins = this.declared.filter((d) => d.entry.role === 'twin');
+    const others = this.declared.filter((d) => !isFlat(d.entry.role));
     const offsets = new Map<Tensor, number>();
     const entries: StateEntry[] = [];
     const count = parameters.reduce((sum, p) => sum + sizeOf(p.tensor.shape), 0);
@@ -107,13 +143,21 @@ export class StateBuilder {
         at += sizeOf(tensor.shape);
       }
     }
-    for (const { entry, tensor } of statistics) entries.push({ ...entry, tensor: place(tensor) });
+    for (const { entry, tensor } of others) entries.push({ ...entry, tensor: place(tensor) });
+    const twinCount = twins.reduce((sum, { tensor }) => sum + sizeOf(tensor.shape), 0);
+    const flatTwins = twinCount > 0 ? place(this.tensor('twins', [twinCount, 1, 1, 1, 1], this.real)) : undefined;
+    at = 0;
+    for (const { entry, tensor } of flatTwins ? twins : []) {
+      tensor.view = { of: flatTwins!, offset: at, dense: true };
+      entries.push({ ...entry, tensor });
+      at += sizeOf(tensor.shape);
+    }
     let steps: Tensor | undefined;
     if (counter) {
       steps = place(this.tensor('optimizer.step', [1, 1, 1, 1, 1], 'f64'));
       entries.push({ name: 'optimizer.step', shape: [1], role: 'counter', init: zero, tensor: steps });
     }
-    return { entries, offsets, bytes, weights, moments: flatMoments, steps, parameterCount: count };
+    return { entries, offsets, bytes, weights, twins: flatTwins, moments: flatMoments, steps, parameterCount: count };
   }
 }
 
@@ -124,6 +168,8 @@ export interface StateTable {
   readonly bytes: number;
   /** All parameters, flat. */
   readonly weights: Tensor;
+  /** All twins, flat, in the order of declaration: that of the parameters they follow. */
+  readonly twins: Tensor | undefined;
   readonly moments: Partial<Record<MomentName, Tensor>>;
   readonly steps: Tensor | undefined;
   readonly parameterCount: number;

@@ -1,4 +1,5 @@
 /** macl pretrain: a dataset without labels → a network that fine-tuning starts from. */
+import { METHOD_NAMES } from '../../methods/index.js';
 import type { PretrainConfigInput } from '../../settings/types.js';
 import { choice, text, trainingFlags } from '../flags.js';
 import { configOf } from '../config-flags.js';
@@ -10,7 +11,7 @@ export const command: Command = {
   describe: 'pre-train on volumes without labels',
   flags: {
     ...trainingFlags,
-    method: choice('method', 'pre-training method', ['macl']),
+    method: choice('method', 'pre-training method', METHOD_NAMES),
     fold: text('fold', 'leave out what this fold of the labelled cases holds out, as finetune --fold does'),
     val: text('val', 'none: pre-training has no validation'),
   },

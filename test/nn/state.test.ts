@@ -1,0 +1,54 @@
+/** The state table: roles, prefixes, dtypes of its entries, and where they lie. */
+import { describe, expect, it } from 'vitest';
+import { sizeOf } from '../../src/graph/shape.js';
+import { declareBlock } from '../../src/nn/layers.js';
+import { addressOfEntry, CHECKPOINT_ROLES, MODEL_ROLES, StateBuilder } from '../../src/nn/state.js';
+
+const zero = { kind: 'constant', value: 0 } as const;
+
+describe('modules that are declared twice', () => {
+  const s = new StateBuilder('f32');
+  const online = declareBlock(s, 'encoder.blocks.0', 1, 4, [3, 3, 3]);
+  const target = s.under('target.', { parameter: 'twin' }, () => declareBlock(s, 'encoder.blocks.0', 1, 4, [3, 3, 3]));
+  s.declare('queue.rows', [8, 16], 'queue', zero);
+  s.declare('queue.offset', [1], 'buffer', zero, 'i32');
+  const table = s.finish(['m'], false);
+  const entry = (name: string) => table.entries.find((e) => e.name === name)!;
+
+  it('have the names of the first with the prefix, and roles of their own', () => {
+    const names = (role: string) => table.entries.filter((e) => e.role === role).map((e) => e.name);
+    expect(names('twin')).toEqual(names('parameter').map((n) => `target.${n}`));
+    expect(names('statistic').filter((n) => n.startsWith('target.'))).toHaveLength(4);
+    expect(names('moment')).toEqual(names('parameter').map((n) => `optimizer.m.${n}`));
+  });
+
+  it('lie in the layout of the first, so that an average is one kernel over both', () => {
+    expect(table.twins && sizeOf(table.twins.shape)).toBe(table.parameterCount);
+    const at = (t: { view?: { offset: number; of: unknown } }) => t.view?.offset;
+    for (const [i, { conv, norm }] of online.entries()) {
+      expect(at(target[i]!.conv.weight)).toBe(at(conv.weight));
+      expect(at(target[i]!.norm.beta!)).toBe(at(norm.beta!));
+      expect(target[i]!.conv.weight.view?.of).toBe(table.twins);
+    }
+  });
+
+  it('entries have dtypes of their own, and none overlaps another', () => {
+    expect(entry('queue.offset').tensor.dtype).toBe('i32');
+    const ranges = table.entries
+      .map((e) => addressOfEntry(table, e))
+      .sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
+    ranges
+      .slice(1)
+      .forEach(({ offset }, i) => expect(offset).toBeGreaterThanOrEqual(ranges[i]!.offset + ranges[i]!.bytes));
+    expect(Math.max(...ranges.map((r) => r.offset + r.bytes))).toBeLessThanOrEqual(table.bytes);
+  });
+
+  it('a twin goes into a checkpoint and into no model; a name is declared once', () => {
+    expect(CHECKPOINT_ROLES).toContain('twin');
+    expect(MODEL_ROLES).toEqual(['parameter', 'statistic']);
+    const again = new StateBuilder('f32');
+    again.declare('a', [1], 'parameter', zero);
+    expect(() => again.declare('a', [1], 'parameter', zero)).toThrow(/declared twice/);
+    expect(() => again.declare('b', [1], 'parameter', zero, 'i32')).toThrow(/held in f32/);
+  });
+});
