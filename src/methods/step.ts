@@ -38,10 +38,12 @@ export function sizesOf({ config }: Network, source = 'configuration'): StepSize
 export function buildStep(net: Network, sizes: StepSizes, source: StepSource, b: GraphBuilder): Graph {
   const { method, modules, config, state } = net;
   const batch = { ...makeViews(b, net, sizes, source), ...makeNumbers(b, net, sizes) };
-  const { loss, results, statistics } = method.build(b, modules, batch, config);
+  const built = method.build(b, modules, batch, config);
+  const { loss, results, statistics } = built;
   b.output(loss, 'loss');
   for (const [name, t] of Object.entries(results)) b.output(t, name);
   appendUpdate(b, state, loss, statistics as PassStatistics[], config.optimizer);
+  b.within('commit', () => method.commit?.(b, modules, [built]));
   return b.finish();
 }
 

@@ -88,6 +88,12 @@ export interface Method<C extends ResolvedConfig = ResolvedConfig, M extends Mod
   declare(s: StateBuilder, backbone: Backbone, config: C): M;
   /** The forward pass of one batch. */
   build(b: GraphBuilder, modules: M, batch: Batch, config: C): BatchResult;
+  /**
+   * What a step writes to the state beside parameters and running statistics, after the optimiser (averages, queues,
+   * centres): commit nodes, so that a skipped step leaves them as they were.
+   * @param batches what `build` gave, one a micro-batch
+   */
+  commit?(b: GraphBuilder, modules: M, batches: readonly BatchResult[]): void;
   /** Names of what a step reports, `loss` first; `gradnorm` and `guard` are added. */
   results(config: C): readonly string[];
   /** Scalars of a step beside the learning rate (momentum of an average, temperature), by name; functions of the step. */
