@@ -2,6 +2,7 @@
 import { dirname } from 'node:path';
 import { resolveConfig } from '../config/index.js';
 import { makeFolder, readSafetensorsFile, writeSafetensorsFile } from '../data/files.js';
+import { asFloat64 } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { readConfigFile } from '../model/config-file.js';
@@ -57,14 +58,9 @@ export async function step(options: StepOptions): Promise<Record<string, number>
     return Object.fromEntries(
       [...out]
         .filter(([name]) => name === 'loss' || name.startsWith('loss.'))
-        .map(([name, t]) => [name, scalarOf(t.dtype, t.bytes)]),
+        .map(([name, t]) => [name, asFloat64(t, name)[0] as number]),
     );
   } finally {
     await backend.close();
   }
-}
-
-function scalarOf(dtype: string, bytes: Uint8Array): number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return dtype === 'F64' ? view.getFloat64(0, true) : view.getFloat32(0, true);
 }

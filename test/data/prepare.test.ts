@@ -243,6 +243,61 @@ describe('prepareDataset', () => {
     }
   });
 
+  it('reads boxes of planes of any size, one by one or several at once, into memory of the caller too', async () => {
+    const [w, h, d] = [400, 300, 6];
+    const noise = Uint8Array.from({ length: w * h * d }, (_, i) => (i * 2654435761) >>> 24);
+    const root = toy({
+      a: {
+        image: { dims: [w, h, d], data: noise },
+        label: { dims: [w, h, d], data: noise.map((v) => [0, 3, 7][v % 3]!) },
+      },
+    });
+    const settings = { spacingMm: null, normalize: [{ kind: 'case' } as const], storage: 'fp32' as const };
+    const item = (await prepare(root, { settings, labels: 'optional' })).cases[0]!;
+    const whole = await item.load();
+    for (const [start, size] of [
+      [
+        [0, 0, 0],
+        [6, 300, 399],
+      ],
+      [
+        [1, 0, 0],
+        [4, 300, 400],
+      ],
+      [
+        [0, 10, 0],
+        [6, 20, 400],
+      ],
+      [
+        [1, 280, 390],
+        [5, 20, 10],
+      ],
+    ] as const) {
+      const voxels = size[0] * size[1] * size[2];
+      const memory = new Uint8Array(64 + 5 * voxels + 64).fill(0xa5);
+      const into = { image: memory.subarray(64, 64 + 4 * voxels), labels: memory.subarray(64 + 4 * voxels, -64) };
+      const given = await item.readBox(start, size, undefined, into);
+      const own = await item.readBox(start, size);
+      for (const [z, y] of [
+        [0, 0],
+        [1, size[1] - 1],
+        [size[0] - 1, 7],
+      ] as const) {
+        const row = ((start[0] + z) * h + start[1] + y) * w + start[2];
+        const at = (z * size[1] + y) * size[2];
+        for (const box of [given, own]) {
+          expect(box.image.subarray(at, at + size[2])).toEqual(whole.image.subarray(row, row + size[2]));
+          expect(box.labels!.subarray(at, at + size[2])).toEqual(whole.labels!.subarray(row, row + size[2]));
+        }
+      }
+      expect(Buffer.from(given.image.buffer, given.image.byteOffset, 4 * voxels).equals(into.image)).toBe(true);
+      expect([...memory.subarray(0, 64), ...memory.subarray(-64)].every((b) => b === 0xa5)).toBe(true);
+      await expect(item.readBox(start, size, undefined, { image: into.image.subarray(4) })).rejects.toThrow(
+        /a box of \d+ bytes does not go into/,
+      );
+    }
+  });
+
   it('falls back to fp32 where fp16 does not reach', async () => {
     const root = toy({
       a: {

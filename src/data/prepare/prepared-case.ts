@@ -31,6 +31,9 @@ export interface BoxTarget {
   readonly labels?: Uint8Array;
 }
 
+/** Planes of a box are read together up to this. */
+const READ_BYTES = 256 * 1024;
+
 const ELEMENT_BYTES: Readonly<Record<StoredDtype, number>> = { fp16: 2, fp32: 4, int16: 2 };
 
 export class PreparedCase {
@@ -93,7 +96,7 @@ export class PreparedCase {
 
   /**
    * A box of image and labels: `start` and `size` in D, H, W, inside the volume. Reads the planes' rows that the box
-   * needs and no more than a plane's width around them.
+   * needs, and between them no more than a plane's width or 256 KiB at once.
    * @param into memory of the caller's; a place that is no multiple of the voxels' size is refused
    */
   async readBox(start: Triple, size: Triple, signal?: AbortSignal, into?: BoxTarget): Promise<LoadedCase> {
@@ -169,23 +172,29 @@ async function readPlanes(
       await readExactly(handle, out, base, cached.path, signal);
       return;
     }
-    const wholeRows = size[2] === w;
-    const planeBytes = size[1] * size[2] * width;
-    const span = new Uint8Array(wholeRows ? 0 : ((size[1] - 1) * w + size[2]) * width);
+    // Small planes are read several at once, with what lies between them: a call costs more than their bytes.
+    const planeBytes = h * w * width;
+    const spanBytes = ((size[1] - 1) * w + size[2]) * width;
+    const together = Math.max(1, Math.min(size[0], Math.floor((READ_BYTES - spanBytes) / planeBytes) + 1));
+    const wholeRows = size[2] === w && together === 1;
+    const rowBytes = size[2] * width;
+    const span = new Uint8Array(wholeRows ? 0 : (together - 1) * planeBytes + spanBytes);
     for (let c = 0; c < channels; c++) {
-      for (let d = 0; d < size[0]; d++) {
-        const plane = (c * shape[0] + start[0] + d) * h + start[1];
-        const from = base + (plane * w + start[2]) * width;
-        const to = (c * size[0] + d) * planeBytes;
+      for (let d = 0; d < size[0]; d += together) {
+        const planes = Math.min(together, size[0] - d);
+        const from = base + (((c * shape[0] + start[0] + d) * h + start[1]) * w + start[2]) * width;
+        let to = (c * size[0] + d) * size[1] * rowBytes;
         if (wholeRows) {
-          await readExactly(handle, out.subarray(to, to + planeBytes), from, cached.path, signal);
+          await readExactly(handle, out.subarray(to, to + spanBytes), from, cached.path, signal);
           continue;
         }
-        await readExactly(handle, span, from, cached.path, signal);
-        for (let row = 0; row < size[1]; row++) {
-          const at = row * w * width;
-          out.set(span.subarray(at, at + size[2] * width), to + row * size[2] * width);
-        }
+        const read = span.subarray(0, (planes - 1) * planeBytes + spanBytes);
+        await readExactly(handle, read, from, cached.path, signal);
+        for (let plane = 0; plane < planes; plane++)
+          for (let row = 0; row < size[1]; row++, to += rowBytes) {
+            const at = plane * planeBytes + row * w * width;
+            out.set(read.subarray(at, at + rowBytes), to);
+          }
       }
     }
   });
