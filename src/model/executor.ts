@@ -9,7 +9,7 @@ import { MaclError } from '../errors.js';
 import { checkCount, decode, encode, encodeInto, type Numbers, type Values } from '../graph/codec.js';
 import { sessionSizes, type CompiledProgram, type IoSlot } from '../graph/compile.js';
 import { DTYPE_BYTES } from '../graph/types.js';
-import { Staging, type StoreBytes } from './staging.js';
+import { isSmall, Staging, type PlacedBytes } from './staging.js';
 
 /** Numbers that are copied at once: well below a millisecond. */
 const PART = 1 << 17;
@@ -53,49 +53,59 @@ export class Executor {
   }
 
   /**
-   * An input of the program's next runs, encoded as the program has it. While something runs only inputs of up to 1 MiB can
-   * be given; a larger one has no copy here and goes to the session at once, where the next run of another program may
-   * write over it.
+   * An input of the program's next runs, encoded as the program has it. Something may run meanwhile: what runs has its input
+   * already. An input of more than 1 MiB is held here until another takes its place; `setSlowly` holds none.
    */
   set(program: CompiledProgram, name: string, values: Numbers): void {
     const { staging } = this.of(program);
     const slot = inputOf(staging, name);
-    if (staging.isStaged(slot)) return encodeInto(staging.inputBytes(slot), slot.dtype, values, name);
     checkCount(slot.dtype, slot.bytes, values.length, name);
-    this.session.write('io', slot.offset, encode(slot.dtype, values, name));
+    encodeInto(staging.inputBytes(name, slot), slot.dtype, values, name);
   }
 
   /**
    * Bytes that the store holds when the program runs, in place of those given before. They are not copied: until the next
    * run of the program has begun they stay as they are.
    */
-  setStore(program: CompiledProgram, bytes: readonly StoreBytes[]): void {
+  setStore(program: CompiledProgram, bytes: readonly PlacedBytes[]): void {
     this.of(program).staging.store = bytes;
   }
 
-  /** A result of the program's last run, or an input as it was given. */
+  /**
+   * A result of the program's last run, or an input as it was given.
+   * @throws MaclError `state` where the program has not run, or a result of more than 1 MiB is gone because another ran since
+   */
   get(program: CompiledProgram, name: string): Values {
     const { staging } = this.of(program);
     const slot = staging.slot(name);
-    const isResult = slot.role === 'result';
-    if (staging.isStaged(slot))
-      return decode(slot.dtype, isResult ? staging.resultBytes(slot, name) : staging.inputBytes(slot).slice());
-    if (isResult) staging.mustHaveRun(name);
+    if (slot.role === 'result' && isSmall(slot)) return decode(slot.dtype, staging.resultBytes(name, slot));
+    const given = slot.role === 'input' ? staging.givenBytes(name, slot) : null;
+    if (given) return decode(slot.dtype, given.slice());
+    staging.mustLieInIo(name, slot);
     return decode(slot.dtype, this.session.read('io', slot.offset, slot.bytes));
   }
 
-  /** As `set`, part by part: a large input takes longer than the event loop may wait. Nothing may run meanwhile. */
+  /**
+   * As `set`, part by part: a large input takes longer than the event loop may wait, and goes into the session at once, so
+   * that it lies nowhere twice. Nothing may run meanwhile, and no other program before its own.
+   */
   async setSlowly(program: CompiledProgram, name: string, values: Float32Array, breath: Breather): Promise<void> {
     const { staging } = this.of(program);
     const slot = inputOf(staging, name);
-    if (staging.isStaged(slot)) return this.set(program, name, values);
+    if (isSmall(slot)) return this.set(program, name, values);
     checkCount(slot.dtype, slot.bytes, values.length, name);
     const size = DTYPE_BYTES[slot.dtype];
     for (let at = 0; at < values.length; at += PART) {
       const part = encode(slot.dtype, values.subarray(at, at + PART), name);
       this.session.write('io', slot.offset + at * size, part);
+      if (at === 0) {
+        // The session took it: what was there is no more.
+        this.displaceOthers(staging);
+        staging.directBegins(name);
+      }
       if (breath.due()) await breath.breathe();
     }
+    staging.directEnds(name);
   }
 
   /** As `get`, part by part, into an array of the caller's. Nothing may run meanwhile. */
@@ -103,8 +113,8 @@ export class Executor {
     const { staging } = this.of(program);
     const slot = staging.slot(name);
     checkCount(slot.dtype, slot.bytes, out.length, name);
-    if (staging.isStaged(slot)) return out.set(this.get(program, name));
-    if (slot.role === 'result') staging.mustHaveRun(name);
+    if (isSmall(slot)) return out.set(this.get(program, name));
+    staging.mustLieInIo(name, slot);
     const size = DTYPE_BYTES[slot.dtype];
     for (let at = 0; at < out.length; at += PART) {
       const count = Math.min(PART, out.length - at);
@@ -131,12 +141,18 @@ export class Executor {
    */
   async run(program: CompiledProgram, options?: RunOptions): Promise<boolean> {
     const { program: loaded, staging } = this.of(program);
-    for (const { offset, bytes } of staging.input) this.session.write('io', offset, bytes);
+    for (const { offset, bytes } of staging.toWrite()) this.session.write('io', offset, bytes);
     for (const { offset, bytes } of staging.store) this.session.write('store', offset, bytes);
+    this.displaceOthers(staging);
     staging.began();
     const { committed } = await this.session.run(loaded, options);
     staging.ended(staging.resultStretches.map(({ offset, bytes }) => this.session.read('io', offset, bytes)));
     return committed;
+  }
+
+  /** Programs share io. */
+  private displaceOthers(staging: Staging): void {
+    for (const other of this.loaded.values()) if (other.staging !== staging) other.staging.displaced();
   }
 
   /** Bytes of the state from where the session keeps it. */

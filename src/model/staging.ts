@@ -1,7 +1,7 @@
 /**
  * A program's input and results on the host's side. What is small lies in copies of whole stretches of `io`, so that a run
- * takes one write before and one read after it; a tensor beyond `STAGED_BYTES` (an image, logits) has no copy and is moved
- * by itself. It knows bytes, not sessions.
+ * takes one write before and one read after it; a tensor beyond `STAGED_BYTES` (an image, logits) is moved by itself, and has
+ * a copy here only where it was given ahead of its run. It knows bytes, not sessions.
  */
 import { MaclError } from '../errors.js';
 import type { CompiledProgram, IoSlot } from '../graph/compile.js';
@@ -15,10 +15,15 @@ export interface Stretch {
   readonly bytes: number;
 }
 
-/** Bytes that lie in the session's store while the program runs. */
-export interface StoreBytes {
+/** Bytes and where they lie in their segment. */
+export interface PlacedBytes {
   readonly offset: number;
   readonly bytes: Uint8Array;
+}
+
+interface Large extends PlacedBytes {
+  /** Not written yet. */
+  fresh: boolean;
 }
 
 /** Slots that lie one after the other, as few stretches as can be: nothing else lies between two of one stretch. */
@@ -37,35 +42,46 @@ function stretchesOf(slots: readonly IoSlot[], others: readonly IoSlot[]): Stret
 const within = ({ offset, bytes }: Stretch, slot: IoSlot): boolean =>
   slot.offset >= offset && slot.offset + slot.bytes <= offset + bytes;
 
+/** Whether it is copied whole with its neighbours. */
+export const isSmall = (slot: IoSlot): boolean => slot.bytes <= STAGED_BYTES;
+
 export class Staging {
-  /** What is written before each run: constants, and inputs as they were given. */
-  readonly input: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
-  /** What is read after each run. */
+  /** What is read after each run: the results that are small. */
   readonly resultStretches: readonly Stretch[];
-  store: readonly StoreBytes[] = [];
+  /** What the store holds while the program runs. */
+  store: readonly PlacedBytes[] = [];
+  private readonly stretches: readonly PlacedBytes[];
+  /** Constants too large to lie in a stretch: the program's own bytes. */
+  private readonly constants: readonly PlacedBytes[];
+  private readonly large = new Map<string, Large>();
+  /** Inputs that lie in io and nowhere else; and those that are not whole there, or that another program wrote over. */
+  private readonly direct = new Set<string>();
+  private readonly lost = new Set<string>();
   /** Of the last run that ended, as `resultStretches`; null before it and while there is none. */
   private results: readonly Uint8Array[] | null = null;
+  /** Whether this is the program that ran last, so that io is its. */
+  private current = false;
 
   constructor(private readonly program: CompiledProgram) {
     const slots = [...program.io.values()];
-    const staged = slots.filter((slot) => this.isStaged(slot));
-    const others = slots.filter((slot) => !this.isStaged(slot));
-    const given = stretchesOf(
-      staged.filter((slot) => slot.role !== 'result'),
-      [...others, ...staged.filter((slot) => slot.role === 'result')],
-    ).map(({ offset, bytes }) => ({ offset, bytes: new Uint8Array(bytes) }));
-    this.input = given;
-    const large: { offset: number; bytes: Uint8Array }[] = [];
+    const small = slots.filter(isSmall);
+    const stretches = (chosen: readonly IoSlot[]): Stretch[] =>
+      stretchesOf(
+        chosen,
+        slots.filter((slot) => !chosen.includes(slot)),
+      );
+    this.resultStretches = stretches(small.filter((slot) => slot.role === 'result'));
+    this.stretches = stretches(small.filter((slot) => slot.role !== 'result')).map(({ offset, bytes }) => ({
+      offset,
+      bytes: new Uint8Array(bytes),
+    }));
+    const constants: PlacedBytes[] = [];
     for (const [name, bytes] of program.constants) {
       const slot = this.slot(name);
-      if (this.isStaged(slot)) this.inputBytes(slot).set(bytes);
-      else large.push({ offset: slot.offset, bytes });
+      if (isSmall(slot)) this.inputBytes(name, slot).set(bytes);
+      else constants.push({ offset: slot.offset, bytes });
     }
-    this.input = [...given, ...large];
-    this.resultStretches = stretchesOf(
-      staged.filter((slot) => slot.role === 'result'),
-      [...others, ...staged.filter((slot) => slot.role !== 'result')],
-    );
+    this.constants = constants;
   }
 
   slot(name: string): IoSlot {
@@ -74,36 +90,88 @@ export class Staging {
     return slot;
   }
 
-  /** Whether a copy of it is held here. */
-  isStaged(slot: IoSlot): boolean {
-    return slot.bytes <= STAGED_BYTES;
+  /** Bytes held here. */
+  get heldBytes(): number {
+    const inputs = [...this.stretches, ...this.large.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);
+    return inputs + this.resultStretches.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  /** The bytes of an input that is held here. */
-  inputBytes(slot: IoSlot): Uint8Array {
-    const part = this.input.find(({ offset, bytes }) => within({ offset, bytes: bytes.length }, slot))!;
-    return part.bytes.subarray(slot.offset - part.offset, slot.offset - part.offset + slot.bytes);
+  /** The memory that an input is encoded into, from where it is written when the program runs. */
+  inputBytes(name: string, slot: IoSlot): Uint8Array {
+    if (isSmall(slot)) {
+      const part = this.stretches.find(({ offset, bytes }) => within({ offset, bytes: bytes.length }, slot))!;
+      return part.bytes.subarray(slot.offset - part.offset, slot.offset - part.offset + slot.bytes);
+    }
+    const large = this.large.get(name) ?? { offset: slot.offset, bytes: new Uint8Array(slot.bytes), fresh: true };
+    large.fresh = true;
+    this.large.set(name, large);
+    this.direct.delete(name);
+    this.lost.delete(name);
+    return large.bytes;
   }
 
-  /** The bytes of a result that is held here. @throws MaclError `state` where no run has ended */
-  resultBytes(slot: IoSlot, name: string): Uint8Array {
+  /** An input as it was given; null where it has no copy here. */
+  givenBytes(name: string, slot: IoSlot): Uint8Array | null {
+    return isSmall(slot) ? this.inputBytes(name, slot) : (this.large.get(name)?.bytes ?? null);
+  }
+
+  /** A large input goes to io itself: it has no copy here any more, and is none before all of it is there. */
+  directBegins(name: string): void {
+    this.large.delete(name);
+    this.lost.add(name);
+  }
+
+  directEnds(name: string): void {
+    this.lost.delete(name);
+    this.direct.add(name);
+  }
+
+  /** A result that is small. @throws MaclError `state` where no run has ended */
+  resultBytes(name: string, slot: IoSlot): Uint8Array {
     this.mustHaveRun(name);
     const n = this.resultStretches.findIndex((stretch) => within(stretch, slot));
     const at = slot.offset - this.resultStretches[n]!.offset;
     return this.results![n]!.subarray(at, at + slot.bytes);
   }
 
-  /** @throws MaclError `state` where no run has ended */
-  mustHaveRun(name: string): void {
+  /** Before anything large is read from io. @throws MaclError `state` where it is not there */
+  mustLieInIo(name: string, slot: IoSlot): void {
+    if (slot.role === 'result') this.mustHaveRun(name);
+    const lost = slot.role === 'result' ? !this.current : this.lost.has(name);
+    if (lost) throw writtenOver(name);
+  }
+
+  private mustHaveRun(name: string): void {
     if (this.results) return;
     throw new MaclError('state', `${name}: the program has not run, or its last run did not end`, { field: name });
   }
 
+  /** What has to be written to io now for a run. @throws MaclError `state` where an input is lost */
+  toWrite(): PlacedBytes[] {
+    const [lost] = this.lost;
+    if (lost !== undefined) throw writtenOver(lost);
+    const large = [...this.large.values()].filter(({ fresh }) => fresh || !this.current);
+    return [...this.stretches, ...this.constants, ...large];
+  }
+
+  /** Its input is in io, and it runs. */
   began(): void {
     this.results = null;
+    this.current = true;
+    for (const large of this.large.values()) large.fresh = false;
   }
 
   ended(results: readonly Uint8Array[]): void {
     this.results = results;
   }
+
+  /** Another program's input was written to io. */
+  displaced(): void {
+    this.current = false;
+    for (const name of this.direct) this.lost.add(name);
+    this.direct.clear();
+  }
 }
+
+const writtenOver = (name: string): MaclError =>
+  new MaclError('state', `${name}: is not whole in io: another program's input or run came between`, { field: name });

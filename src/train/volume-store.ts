@@ -11,7 +11,7 @@ import type { Triple } from '../volume.js';
 import { MaclError, memoryError } from '../errors.js';
 import { align } from '../graph/plan.js';
 import { DTYPE_BYTES, type DType } from '../graph/types.js';
-import type { StoreBytes } from '../model/staging.js';
+import type { PlacedBytes } from '../model/staging.js';
 import type { VolumeDescriptor } from '../ops/index.js';
 
 const STORED: Readonly<Record<LoadedCase['dtype'], DType>> = { fp16: 'f16', fp32: 'f32', int16: 'i16' };
@@ -89,7 +89,7 @@ export class StepBoxes {
   }
 
   /** What was filled, as it has to lie in the store. */
-  get filled(): StoreBytes[] {
+  get filled(): PlacedBytes[] {
     return [...this.taken].map(([slot, bytes]) => {
       const offset = slot * this.slotBytes;
       return { offset, bytes: this.memory.subarray(offset, offset + bytes) };

@@ -15,6 +15,7 @@ import { trainLoop, type Loop } from '../../src/train/loop.js';
 import { pretrain } from '../../src/train/pretrain.js';
 import { RunFolder } from '../../src/train/run-folder.js';
 import { StepBoxes } from '../../src/train/volume-store.js';
+import { Watch } from '../../src/train/watch.js';
 import { device, listen, logOf, runFiles, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
 
 const root = scratchFolder();
@@ -63,6 +64,7 @@ describe('the loop', () => {
         results: ['loss'],
         checkpointEvery: 1000,
         metadata: {},
+        watch: new Watch([], () => undefined, {}),
         folder,
         ...more,
         async prepareInput(at) {
