@@ -20,6 +20,7 @@ export function cloneGraph(graph: Graph): Graph {
       const list = (ts: Node['inputs']) => ts.map((t) => t && tensor(t));
       copy = { ...n, inputs: list(n.inputs), outputs: list(n.outputs) };
       if (n.forward) copy = { ...copy, forward: node(n.forward) };
+      if (n.again) copy = { ...copy, again: node(n.again) };
       nodes.set(n, copy);
     }
     return copy;

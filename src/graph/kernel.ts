@@ -77,12 +77,14 @@ export interface KernelDef {
   /** Name of the backward kernel and of the fused one, for losses. */
   readonly lossGrad?: { readonly bwd: string; readonly fused: string };
   readonly flops?: (node: Node) => number;
+  /** Its results are kept where a scope is computed again: statistics, which others than the backward pass read. */
+  readonly once?: boolean;
   /** No kernel at all: the output is a view of the input, and the compiler drops the node. */
   readonly alias?: boolean;
 }
 
 export type KernelOptions = Pick<KernelDef, 'gradient'> &
-  Partial<Pick<KernelDef, 'accumulates' | 'inPlace' | 'lossGrad' | 'flops'>> & {
+  Partial<Pick<KernelDef, 'accumulates' | 'inPlace' | 'lossGrad' | 'flops' | 'once'>> & {
     inout?: readonly string[];
   };
 

@@ -61,6 +61,8 @@ export interface Node {
   readonly scope: string;
   /** Backward nodes: the node that they differentiate. */
   readonly forward?: Node;
+  /** Nodes that run again (`recompute`): the node whose work they repeat. */
+  readonly again?: Node;
 }
 
 export interface Graph {

@@ -7,6 +7,7 @@ import type { Fusion } from '../backend/types.js';
 import { MaclError } from '../errors.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram, type Describe } from '../graph/compile.js';
+import { recompute } from '../graph/recompute.js';
 import type { Graph, Shape, Tensor } from '../graph/types.js';
 import { warp3d, type PassStatistics } from '../ops/index.js';
 import { samplesOf } from '../settings/types.js';
@@ -52,13 +53,15 @@ export interface CompileOptions {
   readonly sizes?: StepSizes;
   /** Others than the backend asks for. */
   readonly fusions?: ReadonlySet<Fusion>;
+  /** Scopes that are computed again in the backward pass, so that they take less memory (src/graph/recompute.ts). */
+  readonly recompute?: readonly string[];
 }
 
 /** The program of a network's training step; the store's size only bounds descriptors, which kernels check themselves. */
 export function compileStep(net: Network, backend: Describe, options: CompileOptions = {}): CompiledProgram {
   const { source = 'volumes', sizes = sizesOf(net), fusions } = options;
   const graph = buildStep(net, sizes, source, new GraphBuilder(backend.info.real));
-  return compile(graph, backend, net.state, 0, fusions);
+  return compile(recompute(graph, options.recompute ?? []), backend, net.state, 0, fusions);
 }
 
 function makeViews(b: GraphBuilder, { method, config }: Network, sizes: StepSizes, source: StepSource): Batch {

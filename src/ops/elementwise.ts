@@ -25,9 +25,11 @@ defineKernel('scale_fwd', 'x > y', 'f64 factor;', { gradient: scaleGradient });
 defineFusion('concat', (nodes, graph) => {
   const denseInside = new Set(graph.tensors.map((t) => (t.view?.dense ? t.view.of : null)));
   const free = (t: Tensor) => !t.view && t.segment === 'scratch' && !t.keep && !denseInside.has(t);
+  // One that runs again would keep its other half, and so the joined tensor, alive in between: those are copied.
+  const twice = new Set(nodes.flatMap((n) => (n.again ? [n.id, n.again.id] : [])));
   return nodes.filter((node, i) => {
     const forward = node.kernel === 'concat_fwd';
-    if (!forward && node.kernel !== 'concat_bwd') return true;
+    if ((!forward && node.kernel !== 'concat_bwd') || twice.has(node.id)) return true;
     const [whole, first, second] = forward
       ? [required(node, 'y'), required(node, 'a'), required(node, 'b')]
       : [required(node, 'dy'), required(node, 'da'), required(node, 'db')];

@@ -14,6 +14,7 @@ const NORM = { none: 0, own: 1, given: 2 } as const;
 const sizeOfX = (factor: number) => (n: Parameters<typeof required>[0]) => factor * sizeOf(required(n, 'x').shape);
 
 defineKernel('normact_stats', 'x > mean var ws?', 'i64 unused;', {
+  once: true,
   gradient: none('only the norm that they belong to differentiates through statistics'),
   flops: sizeOfX(3),
 });

@@ -78,6 +78,8 @@ export interface StepOptions {
   readonly fusions?: ReadonlySet<Fusion>;
   /** Overrides the configuration's learning rate. */
   readonly lr?: number;
+  /** Scopes that are computed again in the backward pass. */
+  readonly recompute?: readonly string[];
 }
 
 /** Of a batch [B, C, D, H, W]. */
