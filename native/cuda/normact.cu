@@ -419,21 +419,34 @@ void launch_bwd(const Args& a, const Launch& l) {
          attrs.accumulateX != 0);
 }
 
-// ---- running statistics (commit) ----
-__global__ void normact_running_kernel(const f32* mean, const f32* var, f32* rm, f32* rv, i64 n, f64 momentum,
-                                       f64 unbiased, const i32* skip) {
+// ---- running statistics (commit): a block a norm, a thread a channel, passes in order ----
+__global__ void running_step_kernel(f32* running, const f32* batch, RunningTable table, f64 momentum, const i32* skip,
+                                    u32* fault, i32 instruction) {
   if (skipped(skip)) return;
-  const i64 c = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c >= n) return;
-  rm[c] = static_cast<f32>((1 - momentum) * static_cast<f64>(rm[c]) + momentum * static_cast<f64>(mean[c]));
-  rv[c] = static_cast<f32>((1 - momentum) * static_cast<f64>(rv[c]) + momentum * (static_cast<f64>(var[c]) * unbiased));
+  i64 first = 0, last = 0;
+  bool good = running_rows(table, blockIdx.x, first, last);
+  for (i64 r = first; good && r < last; ++r) {
+    RunningRow row;
+    good = running_row(table, r, row);
+    if (!good) break;
+    f32 *rm = running + row.running, *rv = rm + row.channels;
+    const f32 *mean = batch + row.batch, *var = mean + row.channels;
+    // All passes of a norm have one place, so a channel is the same thread's each time.
+    for (i64 c = threadIdx.x; c < row.channels; c += blockDim.x) {
+      rm[c] = static_cast<f32>((1 - momentum) * static_cast<f64>(rm[c]) + momentum * static_cast<f64>(mean[c]));
+      rv[c] = static_cast<f32>((1 - momentum) * static_cast<f64>(rv[c]) +
+                               momentum * (static_cast<f64>(var[c]) * row.unbiased));
+    }
+  }
+  if (!good && threadIdx.x == 0) set_fault(fault, instruction, kBadShape);
 }
 void launch_running(const Args& a, const Launch& l) {
-  const auto& p = attrs_of<NormactRunningAttrs>(a);
-  const i64 n = elements(a.t[0]);
-  launch({dim3(blocks_for(n, 128)), dim3(128), 0, l.stream}, normact_running_kernel, pointer<f32>(a, 0),
-         pointer<f32>(a, 1), pointer<f32>(a, 2), pointer<f32>(a, 3), n, p.momentum,
-         p.count > 1 ? p.count / (p.count - 1) : 1.0, l.skip);
+  using T = RunningStep;
+  const auto& p = attrs_of<RunningStepAttrs>(a);
+  const RunningTable table = {pointer<f64>(a, T::table), p.norms, (elements(a.t[T::table]) - p.norms - 1) / 4,
+                              elements(a.t[T::running]), elements(a.t[T::batch])};
+  launch({dim3(static_cast<unsigned>(p.norms)), dim3(128), 0, l.stream}, running_step_kernel, pointer<f32>(a, T::running),
+         pointer<f32>(a, T::batch), table, p.momentum, l.skip, l.fault, l.instruction);
 }
 
 }  // namespace
@@ -442,7 +455,7 @@ extern const GpuKernel normact_gpu[] = {{"normact_stats", launch_stats, stats_by
                                         {"normact_fwd", launch_fwd, nullptr},
                                         {"normact_sums", launch_sums, sums_bytes},
                                         {"normact_bwd", launch_bwd, nullptr},
-                                        {"normact_running", launch_running, nullptr},
+                                        {"running_step", launch_running, nullptr},
                                         {nullptr, nullptr, nullptr}};
 
 }  // namespace gpu

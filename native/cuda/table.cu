@@ -67,7 +67,7 @@ const std::vector<DeviceTable>& tables() {
 }
 
 // Those that read Launch::skip.
-constexpr const char* kCommitting[] = {"normact_running", "sgd_step", "adam_step", "add_fwd", "copy_fwd", "fill_fwd"};
+constexpr const char* kCommitting[] = {"running_step", "sgd_step", "adam_step", "add_fwd", "copy_fwd", "fill_fwd"};
 
 }  // namespace
 

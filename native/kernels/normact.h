@@ -435,22 +435,36 @@ inline i32 normact_bwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
-// ---- running statistics (commit) ----
-inline i32 normact_running_check(const Args& a) {
-  const i64 c = elements(a.t[0]);
-  for (int i = 0; i < 4; ++i) MACL_NEED(is_channel_vector(a.t[i], c), kBadShape);
+// ---- running statistics (commit): one task a norm ----
+inline i32 running_step_check(const Args& a) {
+  using T = RunningStep;
+  const i64 norms = attrs<RunningStepAttrs>(a).norms, numbers = elements(a.t[T::table]);
+  MACL_NEED(is_flat(a.t[T::batch], elements(a.t[T::batch]), kReal), kBadShape);
+  MACL_NEED(is_flat(a.t[T::running], elements(a.t[T::running]), kReal), kBadShape);
+  MACL_NEED(is_flat(a.t[T::table], numbers, kF64), kBadShape);
+  MACL_NEED(norms >= 1 && norms < numbers && (numbers - norms - 1) % 4 == 0, kBadAttr);
   return kOk;
 }
-inline i64 normact_running_tasks(const Args&, i32) { return 1; }
-inline i32 normact_running_run(const Args& a, i32, i64 begin, i64 end) {
-  if (begin >= end) return kOk;
-  const NormactRunningAttrs& p = attrs<NormactRunningAttrs>(a);
-  const f64 unbiased = p.count > 1 ? p.count / (p.count - 1) : 1.0;
-  for (i64 c = 0; c < elements(a.t[0]); ++c) {
-    real &rm = ptr<real>(a, 2)[c], &rv = ptr<real>(a, 3)[c];
-    const f64 mean = ptr<real>(a, 0)[c], var = static_cast<f64>(ptr<real>(a, 1)[c]) * unbiased;
-    rm = static_cast<real>((1 - p.momentum) * static_cast<f64>(rm) + p.momentum * mean);
-    rv = static_cast<real>((1 - p.momentum) * static_cast<f64>(rv) + p.momentum * var);
+inline i64 running_step_tasks(const Args& a, i32) { return attrs<RunningStepAttrs>(a).norms; }
+inline i32 running_step_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = RunningStep;
+  const RunningStepAttrs& p = attrs<RunningStepAttrs>(a);
+  const RunningTable table = {ptr<f64>(a, T::table), p.norms, (elements(a.t[T::table]) - p.norms - 1) / 4,
+                              elements(a.t[T::running]), elements(a.t[T::batch])};
+  for (i64 norm = begin; norm < end; ++norm) {
+    i64 first, last;
+    if (!running_rows(table, norm, first, last)) return kBadShape;
+    for (i64 r = first; r < last; ++r) {
+      RunningRow row;
+      if (!running_row(table, r, row)) return kBadShape;
+      real *rm = ptr<real>(a, T::running) + row.running, *rv = rm + row.channels;
+      const real *mean = ptr<real>(a, T::batch) + row.batch, *var = mean + row.channels;
+      for (i64 c = 0; c < row.channels; ++c) {
+        const f64 m = mean[c], v = static_cast<f64>(var[c]) * row.unbiased;
+        rm[c] = static_cast<real>((1 - p.momentum) * static_cast<f64>(rm[c]) + p.momentum * m);
+        rv[c] = static_cast<real>((1 - p.momentum) * static_cast<f64>(rv[c]) + p.momentum * v);
+      }
+    }
   }
   return kOk;
 }
@@ -460,7 +474,7 @@ inline i32 normact_running_run(const Args& a, i32, i64 begin, i64 end) {
   MACL_KERNEL(normact_fwd, NormactFwdAttrs, 1, normact_fwd_tasks, nullptr, normact_fwd_check),                     \
   MACL_KERNEL(normact_sums, NormactSumsAttrs, 2, normact_sums_tasks, normact_sums_bytes, normact_sums_check),      \
   MACL_KERNEL(normact_bwd, NormactBwdAttrs, 1, normact_bwd_tasks, nullptr, normact_bwd_check),                     \
-  MACL_KERNEL(normact_running, NormactRunningAttrs, 1, normact_running_tasks, nullptr, normact_running_check)
+  MACL_KERNEL(running_step, RunningStepAttrs, 1, running_step_tasks, nullptr, running_step_check)
 
 }  // namespace
 }  // namespace macl

@@ -54,7 +54,8 @@ void test_skip(const KernelTable& device) {
   kept("sgd_step", SgdAttrs{0.9, 0.01}, {g, lr, clip, state(), state()});
   kept("adam_step", AdamAttrs{0.9, 0.999, 1e-8, 0.01, 0},
        {g, lr, clip, state(), state(), state(), port(Role::kInOut, {1, 1, 1, 1, 1}, {3}, kF64, false)});
-  kept("normact_running", NormactRunningAttrs{0.1, 50}, {flat(r.values(n)), flat(r.values(n, 1, 2)), state(), state()});
+  kept("running_step", RunningStepAttrs{0.1, 1},
+       {flat(r.values(n)), flat({0, 1, 0, double(n / 2), 0, 50}, kF64), state()});
 }
 
 }  // namespace

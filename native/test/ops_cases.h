@@ -131,9 +131,41 @@ void test_normact(const Shape& s, bool each, unsigned seed) {
                 3e-5);
       }
     }
-  if (each) return;
-  compare("normact_running" + at, "normact_running", NormactRunningAttrs{0.1, 50},
-          {flat(stats[0]), flat(stats[1]), result_flat(s.c, true, r), result_flat(s.c, true, r)});
+}
+
+// Norms of c and 2c channels with three and one pass, their numbers in another order than the norms.
+void test_running(i64 c, unsigned seed) {
+  Random r(seed);
+  const std::string at = " " + std::to_string(c);
+  const double n = double(c);
+  const Values table = {0, 3, 4, 4 * n, n, 0, 50, 4 * n, n, 2 * n, 1, 4 * n, n, 8 * n, 7, 0, 2 * n, 4 * n, 50};
+  const Values running = r.values(6 * c, 0.1f, 1), batch = r.values(10 * c, 0.1f, 1);
+  const auto ports = [&](const Values& t) {
+    return std::vector<Port>{flat(batch), flat(t, kF64), port(Role::kInOut, {1, 1, 1, 1, 6 * c}, running, -1, false)};
+  };
+  const RunningStepAttrs a{0.1, 2};
+  const Values after = compare("running_step" + at, "running_step", a, ports(table))[0];
+  Values want = running;
+  const auto pass = [&](i64 to, i64 channels, i64 from, double unbiased) {
+    for (i64 i = 0; i < 2 * channels; ++i) {
+      double& w = want[size_t(to + i)];
+      w = 0.9 * w + 0.1 * batch[size_t(from + i)] * (i < channels ? 1 : unbiased);
+    }
+  };
+  pass(4 * c, c, 0, 50. / 49), pass(4 * c, c, 2 * c, 1), pass(4 * c, c, 8 * c, 7. / 6), pass(0, 2 * c, 4 * c, 50. / 49);
+  expect(difference(after, want) < 1e-12, "running_step by the equation" + at);
+  // Numbers that no compiler writes: outside the tensors, no whole ones, none at all.
+  const std::pair<int, double> bad[] = {{0, -1}, {1, 5},         {1, 2.5},        {2, NAN},     {3, 6 * n},
+                                        {4, -n}, {4, 2 * n + 1}, {5, 8 * n + 1}, {16, 1e18}, {17, 0.5}};
+  for (const auto& [i, v] : bad) {
+    Values t = table;
+    t[size_t(i)] = v;
+    for (const KernelTable* k : tables)
+      expect(run(*k, "running_step", a, ports(t)).status == kBadShape, "running_step: number " + std::to_string(i));
+  }
+  for (const i64 norms : {0, -1, 19, 3})
+    for (const KernelTable* k : tables)
+      expect(run(*k, "running_step", RunningStepAttrs{0.1, norms}, ports(table)).status == kBadAttr, "running_step: norms");
 }
 
 void test_pool_and_resize(const Shape& s, unsigned seed) {
@@ -378,6 +410,7 @@ void all_cases() {
                          Shape{2, 1, 1, 1, 128}})
     test_supcon(s, 1 + s.n % 3, seed++);
   for (const i64 n : {1, 37, 16384 + 77}) test_optim(n, seed++);
+  for (const i64 c : {1, 5, 16, 200}) test_running(c, seed++);
   test_warp({2, 3, 5, 19, 2}, 24, seed++);
   test_warp({1, 9, 14, 19, 1}, 27, seed);
   test_pool_nan();

@@ -39,7 +39,7 @@ export function appendUpdate(
     const { norm, clip, guard } = gradnorm(b, g, loss, optimizer.clip);
     b.output(norm, 'gradnorm');
     b.guard = b.output(guard, 'guard');
-    for (const pass of statistics) updateRunning(b, pass, RUNNING_MOMENTUM);
+    updateRunning(b, statistics, state.running, RUNNING_MOMENTUM);
     const update = { g, lr: b.input('lr', [1, 1, 1, 1, 1], 'f64'), clip, w: state.weights };
     const { m, v } = state.moments;
     const { weightDecay, momentum } = optimizer;

@@ -1,7 +1,7 @@
 /**
  * The state of a network: parameters, running statistics, optimiser moments and the step count, each with a name, a
- * PyTorch shape and a place in the `state` segment. Parameters lie side by side (and so do their moments), so that an
- * optimiser is one kernel over one range. A checkpoint is this table by name.
+ * PyTorch shape and a place in the `state` segment. Parameters lie side by side (and so do their moments, and the running
+ * statistics), so that an optimiser is one kernel over one range. A checkpoint is this table by name.
  */
 import { MaclError } from '../errors.js';
 import { align } from '../graph/plan.js';
@@ -31,7 +31,7 @@ const STATE_ROLES = {
 export type StateRole = keyof typeof STATE_ROLES;
 
 /** Roles whose entries lie side by side, so that one kernel takes them all. */
-const isFlat = (role: StateRole): boolean => role === 'parameter' || role === 'twin';
+const isFlat = (role: StateRole): boolean => role === 'parameter' || role === 'statistic' || role === 'twin';
 
 const rolesOf = (where: 'checkpoint' | 'model'): readonly StateRole[] =>
   (Object.keys(STATE_ROLES) as StateRole[]).filter((role) => STATE_ROLES[role][where]);
@@ -109,7 +109,6 @@ export class StateBuilder {
   /** @param moments which moments the optimiser keeps @param counter whether it counts steps */
   finish(moments: readonly MomentName[], counter: boolean): StateTable {
     const parameters = this.declared.filter((d) => d.entry.role === 'parameter');
-    const twins = this.declared.filter((d) => d.entry.role === 'twin');
     const others = this.declared.filter((d) => !isFlat(d.entry.role));
     const offsets = new Map<Tensor, number>();
     const entries: StateEntry[] = [];
@@ -143,21 +142,28 @@ export class StateBuilder {
         at += sizeOf(tensor.shape);
       }
     }
+    const sideBySide = (name: string, role: StateRole): Tensor | undefined => {
+      const parts = this.declared.filter((d) => d.entry.role === role);
+      const size = parts.reduce((sum, { tensor }) => sum + sizeOf(tensor.shape), 0);
+      if (size === 0) return undefined;
+      const whole = place(this.tensor(name, [size, 1, 1, 1, 1], this.real));
+      at = 0;
+      for (const { entry, tensor } of parts) {
+        tensor.view = { of: whole, offset: at, dense: true };
+        entries.push({ ...entry, tensor });
+        at += sizeOf(tensor.shape);
+      }
+      return whole;
+    };
+    const running = sideBySide('running', 'statistic');
     for (const { entry, tensor } of others) entries.push({ ...entry, tensor: place(tensor) });
-    const twinCount = twins.reduce((sum, { tensor }) => sum + sizeOf(tensor.shape), 0);
-    const flatTwins = twinCount > 0 ? place(this.tensor('twins', [twinCount, 1, 1, 1, 1], this.real)) : undefined;
-    at = 0;
-    for (const { entry, tensor } of flatTwins ? twins : []) {
-      tensor.view = { of: flatTwins!, offset: at, dense: true };
-      entries.push({ ...entry, tensor });
-      at += sizeOf(tensor.shape);
-    }
+    const twins = sideBySide('twins', 'twin');
     let steps: Tensor | undefined;
     if (counter) {
       steps = place(this.tensor('optimizer.step', [1, 1, 1, 1, 1], 'f64'));
       entries.push({ name: 'optimizer.step', shape: [1], role: 'counter', init: zero, tensor: steps });
     }
-    return { entries, offsets, bytes, weights, twins: flatTwins, moments: flatMoments, steps, parameterCount: count };
+    return { entries, offsets, bytes, weights, running, twins, moments: flatMoments, steps, parameterCount: count };
   }
 }
 
@@ -168,6 +174,8 @@ export interface StateTable {
   readonly bytes: number;
   /** All parameters, flat. */
   readonly weights: Tensor;
+  /** All running statistics, flat, in the order of declaration: a norm's mean and behind it its variance. */
+  readonly running: Tensor | undefined;
   /** All twins, flat, in the order of declaration: that of the parameters they follow. */
   readonly twins: Tensor | undefined;
   readonly moments: Partial<Record<MomentName, Tensor>>;

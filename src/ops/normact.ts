@@ -36,9 +36,9 @@ defineKernel(
   'i64 norm;f64 eps;f64 slope;f64 count;i64 accumulateX;',
   { gradient: noSecond, accumulates: { accumulateX: ['dx'] }, inPlace: ['dx', 'dy'], flops: sizeOfX(5) },
 );
-defineKernel('normact_running', 'mean var > rm rv', 'f64 momentum;f64 count;', {
+defineKernel('running_step', 'batch table > running', 'f64 momentum;i64 norms;', {
   gradient: none('it updates the state'),
-  inout: ['rm', 'rv'],
+  inout: ['running'],
 });
 
 /** Scale and shift [C] of a norm; null: 1 and 0. */
@@ -105,12 +105,49 @@ export function activation(b: GraphBuilder, x: Tensor, slope: number): Tensor {
   return y;
 }
 
-/** Commit: moves the running statistics towards those of one pass; a norm without any is left alone. */
-export function updateRunning(b: GraphBuilder, pass: PassStatistics, momentum: number): void {
-  const { norm, mean, count } = pass;
-  if (!norm.runningMean || !norm.runningVar) return;
-  const out = { rm: norm.runningMean, rv: norm.runningVar };
-  b.emit('normact_running', { momentum, count }, { mean, var: pass.var }, out, true);
+/**
+ * Commit: moves the running statistics towards those of all passes, in their order, with one kernel. Passes of norms that
+ * keep none are left out.
+ * @param running the flat tensor in which the running statistics of all norms lie
+ */
+export function updateRunning(
+  b: GraphBuilder,
+  passes: readonly PassStatistics[],
+  running: Tensor | undefined,
+  momentum: number,
+): void {
+  const kept = passes.filter(({ norm }) => norm.runningMean && norm.runningVar);
+  if (kept.length === 0) return;
+  if (!running) throw new MaclError('program', 'the state was declared without running statistics');
+  const batch = b.sideBySide(
+    'batch',
+    kept.flatMap((p) => [p.mean, p.var]),
+  );
+  const norms = [...new Set(kept.map((p) => p.norm))];
+  const starts = [0];
+  const rows: number[] = [];
+  for (const norm of norms) {
+    const place = placeOfRunning(norm, running);
+    for (const { mean, count } of kept.filter((p) => p.norm === norm))
+      rows.push(place, sizeOf(mean.shape), mean.view?.offset ?? 0, count);
+    starts.push(rows.length / 4);
+  }
+  const table = b.constant('running.table', [...starts, ...rows]);
+  b.emit('running_step', { momentum, norms: norms.length }, { batch, table }, { running }, true);
+}
+
+/** Where a norm's running mean begins in `running`; the variance has to lie right behind it. */
+function placeOfRunning(norm: BatchNorm, running: Tensor): number {
+  const [mean, variance] = [norm.runningMean as Tensor, norm.runningVar as Tensor];
+  const offset = mean.view?.of === running ? mean.view.offset : -1;
+  const behind = variance.view?.of === running ? variance.view.offset : -1;
+  if (offset < 0 || behind !== offset + sizeOf(mean.shape))
+    throw new MaclError('program', `${mean.name} and ${variance.name} have to lie side by side in ${running.name}`, {
+      field: mean.name,
+      expected: `element ${offset + sizeOf(mean.shape)} of ${running.name} for the variance`,
+      found: behind < 0 ? `no part of ${running.name}` : `element ${behind}`,
+    });
+  return offset;
 }
 
 /** @param shape one number a channel, or [N, 1, 1, 1, C] */

@@ -87,6 +87,46 @@ describe('the gradient of a norm', () => {
   });
 });
 
+describe('running statistics', () => {
+  const part = (b: GraphBuilder, running: Tensor, offset: number) =>
+    b.tensor(`part${offset}`, [6, 1, 1, 1, 1], 'f32', { segment: 'io', view: { of: running, offset, dense: true } });
+
+  it('are updated by one kernel, the rows of a norm in the order of its passes', () => {
+    const { b, x, norm } = setUp();
+    const running = b.input('running', [24, 1, 1, 1, 1]);
+    const at = (offset: number) => ({
+      ...norm,
+      runningMean: part(b, running, offset),
+      runningVar: part(b, running, offset + 6),
+    });
+    const [first, second] = [at(12), at(0)];
+    const passes = [first, second, first].map((n) => ops.normactTrain(b, x, n, 0).pass);
+    const halved = { ...passes[2]!, count: 7 };
+    ops.updateRunning(b, [passes[0]!, passes[1]!, halved], running, 0.1);
+    const node = b.nodes.at(-1)!;
+    expect([node.kernel, node.commit, node.attrs]).toEqual(['running_step', true, { momentum: 0.1, norms: 2 }]);
+    const table = new Float64Array(required(node, 'table').constant!.buffer);
+    expect([...table]).toEqual([0, 2, 3, 12, 6, 0, 120, 12, 6, 24, 7, 0, 6, 12, 120]);
+    expect(passes.map((p) => [p.mean.view!.offset, p.var.view!.offset])).toEqual([
+      [0, 6],
+      [12, 18],
+      [24, 30],
+    ]);
+  });
+
+  it('that lie elsewhere, or apart, are refused', () => {
+    const { b, x, norm } = setUp();
+    const running = b.input('running', [24, 1, 1, 1, 1]);
+    const { pass } = ops.normactTrain(b, x, norm, 0);
+    expect(() => ops.updateRunning(b, [pass], running, 0.1)).toThrow(/rm and rv have to lie side by side in running/);
+    const apart = { ...norm, runningMean: part(b, running, 0), runningVar: part(b, running, 12) };
+    const other = ops.normactTrain(b, x, apart, 0);
+    expect(() => ops.updateRunning(b, [other.pass], running, 0.1)).toThrow(
+      expect.objectContaining({ expected: 'element 6 of running for the variance', found: 'element 12' }),
+    );
+  });
+});
+
 describe('norms', () => {
   it('without running statistics cannot be evaluated with them, and commit nothing', () => {
     const { b, x, norm } = setUp();
@@ -94,7 +134,7 @@ describe('norms', () => {
     expect(() => ops.normactEval(b, x, bare, 0)).toThrow(/keeps no running statistics/);
     const { pass } = ops.normactTrain(b, x, bare, 0);
     const before = b.nodes.length;
-    ops.updateRunning(b, pass, 0.1);
+    ops.updateRunning(b, [pass], b.input('running', [12, 1, 1, 1, 1]), 0.1);
     expect(b.nodes.length).toBe(before);
   });
 
