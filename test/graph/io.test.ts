@@ -31,7 +31,7 @@ describe('the layout of io', () => {
       .sort((a, b) => a[0] - b[0])
       .forEach(([start], i) => i > 0 && expect(start).toBeGreaterThanOrEqual(ends[i - 1]![1]));
     const given = [...io].filter(([, s]) => s.role !== 'result').map(([name]) => name);
-    expect(given).toEqual([...io.keys()].filter((name) => /^(pos|lr|x|y|i|i1|i2|v1|v2)$/.test(name)));
+    expect(given).toEqual([...io.keys()].filter((name) => /^(pos|lr|x|y|i|i1|i2|v1|v2|running\.table)$/.test(name)));
   });
 
   it('names each tensor once', () => {
