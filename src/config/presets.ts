@@ -17,7 +17,7 @@ const paper: Record<Task, ConfigInput> = {
   pretrain: {
     task: 'pretrain',
     model: UNET_2D,
-    // Difference 2: 0.1 in the paper, 0.01 in the released scripts.
+    // 0.1 in the paper, 0.01 in the released scripts.
     optimizer: { name: 'sgd', lr: 0.1, momentum: 0.9, weightDecay: 1e-5, schedule: 'cosine', lrFinal: 0 },
     data: { position: 'slice' },
     train: { batch: 16 },
@@ -32,7 +32,11 @@ const paper: Record<Task, ConfigInput> = {
   },
 };
 
-/** What the released code does otherwise: differences 1, 2, 3, 7, 9 and 10. */
+/**
+ * What the released code does otherwise than the paper: intensities change in the views without spatial change, the learning
+ * rate is 0.01, the contrastive losses are multiplied by τ / 0.07, fine-tuning decays weights, the cosine has a floor, linear
+ * layers begin as PyTorch's, and a network of four channels is given one of them four times.
+ */
 const code: Record<Task, ConfigInput> = {
   pretrain: {
     task: 'pretrain',

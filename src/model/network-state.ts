@@ -124,7 +124,7 @@ export async function checkWeights(tensors: ReadonlyMap<string, RawTensor>, file
   }
 }
 
-/** Looks at names and shapes alone. Missing, unknown or misshapen tensors are all listed in one error (fault 23). */
+/** Looks at names and shapes alone. Missing, unknown or misshapen tensors are all listed in one error. */
 export function checkTensors(
   table: StateTable,
   tensors: ReadonlyMap<string, Pick<RawTensor, 'shape'>>,

@@ -31,7 +31,7 @@ function wasTrained(name: string, config: LoadedModel['config']): boolean {
   return part?.part === 'encoder' || part?.part === 'skip';
 }
 
-/** @throws MaclError `weights` listing every encoder or decoder tensor that is missing or does not fit (fault 23) */
+/** @throws MaclError `weights` listing every encoder or decoder tensor that is missing or does not fit */
 export function transferWeights(table: StateTable, state: Uint8Array, from: LoadedModel): Transfer {
   const taken: string[] = [];
   const fresh: string[] = [];

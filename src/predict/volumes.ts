@@ -27,7 +27,7 @@ function geometryError(field: string, expected: string, found: unknown): MaclErr
 const numbersOf = (value: unknown): readonly unknown[] | undefined =>
   Array.isArray(value) || ArrayBuffer.isView(value) ? Array.from(value as ArrayLike<unknown>) : undefined;
 
-/** Fault 13, for callers whom no compiler checks: a grid that is no grid would give a result that is none. */
+/** For callers whom no compiler checks: a grid that is no grid would give a result that is none. */
 function checkVolume(volume: Partial<Volume> | null | undefined): void {
   if (typeof volume !== 'object' || volume === null)
     throw geometryError('volume', 'an object with grid, channels and voxels', volume);

@@ -84,7 +84,7 @@ export async function valuesIn(
 /** Values in a message; more are counted. */
 const VALUES_SHOWN = 10;
 
-/** Fault 15: throws MaclError `label` for values that are not among the known ones. */
+/** Throws MaclError `label` for values that are not among the known ones. */
 export function checkValues(
   values: ReadonlySet<number>,
   known: ReadonlySet<number>,

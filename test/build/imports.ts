@@ -21,7 +21,7 @@ function typesAlone(clause: ts.ImportClause | undefined): boolean {
 }
 
 const parsed = new Map<string, ts.SourceFile>();
-function parse(file: string): ts.SourceFile {
+export function parse(file: string): ts.SourceFile {
   const known = parsed.get(file);
   if (known) return known;
   const tree = ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest, true);
@@ -77,7 +77,7 @@ export function nodeGlobalsOf(file: string): string[] {
 }
 
 /** The source file that a relative specifier names. */
-function resolved(from: string, specifier: string): string {
+export function resolved(from: string, specifier: string): string {
   const file = path.resolve(path.dirname(from), specifier).replace(/\.([cm]?)js$/, '.$1ts');
   if (!existsSync(file)) throw new Error(`${from} imports ${specifier}, which is no file`);
   return file;

@@ -1,7 +1,7 @@
 /**
  * A whole pre-training and fine-tuning step, and 20 of them, against PyTorch in float64: 2-D, 3-D, anisotropic. On the
- * float64 reference everything agrees to 1e-8 of each tensor's largest entry; on fp32 devices the bounds of the step
- * contract hold (docs of tools/goldens/compare_step.py). A device that is not there is a skip that is counted.
+ * float64 reference everything agrees to 1e-8 of each tensor's largest entry; on fp32 devices the bounds
+ * below hold (as in tools/goldens/compare_step.py). A device that is not there is a skip that is counted.
  */
 import { afterAll, describe, expect, test } from 'vitest';
 import type { Fusion } from '../../src/backend/types.js';

@@ -1,4 +1,7 @@
-/** Faults 23, 28, 29, 30, 31 and 32, where training and prediction meet them. */
+/**
+ * What is not finite, collapse, weights that do not fit, too little memory, a device that is not there, and an abort in the
+ * middle of a prediction: where training and prediction meet them.
+ */
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -57,7 +60,7 @@ const newest = async (out: string) => {
   return readSafetensorsFile(join(root, out, 'checkpoints', names.sort().at(-1)!));
 };
 
-describe('fault 28: what is not finite', () => {
+describe('what is not finite', () => {
   const optimizer = { name: 'adam', momentum: 0, weightDecay: 0, clip: 0 } as const;
   const model = {
     dims: 3,
@@ -174,7 +177,7 @@ describe('fault 28: what is not finite', () => {
   });
 });
 
-describe('fault 30: collapse', () => {
+describe('collapse', () => {
   async function warnings(results: (step: number) => Record<string, number>, steps: number): Promise<string[]> {
     const out = join(root, `collapse-${Math.random()}`);
     const folder = await RunFolder.open(out, { resume: false });
@@ -231,7 +234,7 @@ describe('fault 30: collapse', () => {
   });
 });
 
-describe('fault 23: weights that do not fit', () => {
+describe('weights that do not fit', () => {
   it('are listed, expected and found, by finetune and predict', async () => {
     for (const [from, first] of [
       ['pretrained', 'encoder.blocks.0.conv1.weight'],
@@ -276,7 +279,7 @@ describe('fault 23: weights that do not fit', () => {
   });
 });
 
-describe('fault 29: memory', () => {
+describe('memory', () => {
   it('that a plan needs and nobody has is known before anything is taken', async () => {
     const before = nativeBytesAllocated();
     const config = tinyFinetune({ data: { patch: [512, 512, 512] }, train: { batch: 64 }, model: { filters: 32 } });
@@ -299,7 +302,7 @@ describe('fault 29: memory', () => {
   });
 });
 
-describe('fault 31: a device that is not there', () => {
+describe('a device that is not there', () => {
   it('fails with the reason where it was asked for; auto takes another and says why', async () => {
     const error = await failure(train('cuda', { device: 'cuda:99' }));
     expect([error.code, error.message]).toEqual(['device', expect.stringMatching(/^cuda:99: \w+/)]);
@@ -309,7 +312,7 @@ describe('fault 31: a device that is not there', () => {
   });
 });
 
-describe('fault 32: an abort in the middle of a prediction', () => {
+describe('an abort in the middle of a prediction', () => {
   it('rejects within one tile, and the model is as good as before; closing returns the memory', async () => {
     const before = nativeBytesAllocated();
     const segmenter = await Segmenter.open(join(root, 'tuned'), { device, threads: 2 });

@@ -1,4 +1,4 @@
-/** Faults 24 and 25, and resume after kill -9: processes of their own that die while they save or train. */
+/** A save that is killed or finds the disk full, and resume after kill -9: processes of their own that die while they save or train. */
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';

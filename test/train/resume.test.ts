@@ -1,4 +1,4 @@
-/** Fault 27 and equal runs: stopped anywhere and resumed is the same bits as never stopped; threads do not matter. */
+/** Runs are equal: stopped anywhere and resumed is the same bits as never stopped; threads do not matter. */
 import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';

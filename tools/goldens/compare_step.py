@@ -1,4 +1,4 @@
-"""Holds an output of `macl step` against the float64 truth, with the step contract's tolerances.
+"""Holds an output of `macl step` against the float64 truth, with the bounds that follow.
 
     python tools/goldens/compare_step.py --config C.json --weights W.safetensors --batch B.safetensors --ours O.safetensors
         [--truth T.safetensors] [--reference] [--steps 1]

@@ -3,7 +3,7 @@
     python tools/goldens/step.py --config C.json --weights W.safetensors --batch B.safetensors --out O.safetensors \
         [--dtype float64|float32] [--steps 1]
 
-Names, layouts and definitions are those of macl's step contract. Written from the description alone; shares no code with src/ or native/.
+Names, layouts and definitions are those of `macl step` (src/step). Written from the description alone; shares no code with src/ or native/.
 """
 
 import argparse
