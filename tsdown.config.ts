@@ -1,15 +1,8 @@
-// dist/: the library as ESM (with the command line and the worker programs, sharing chunks) and as CommonJS, with types.
+// dist/: the library as ESM (with the command line, sharing chunks) and as CommonJS, with types.
 // Tests and benchmarks are not built here.
-import { existsSync, readdirSync } from 'node:fs';
-import path from 'node:path';
+import { existsSync } from 'node:fs';
 import { defineConfig, type UserConfig } from 'tsdown';
 
-/** Every src/…/<name>.js (src/paths.ts: workerPath). */
-const workers = Object.fromEntries(
-  readdirSync('src', { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.worker.ts'))
-    .map((file) => [`workers/${path.basename(file, '.worker.ts')}`, path.join('src', file)]),
-);
 const index: Record<string, string> = existsSync('src/index.ts') ? { index: 'src/index.ts' } : {};
 const cli: Record<string, string> = existsSync('src/cli/main.ts') ? { 'cli/main': 'src/cli/main.ts' } : {};
 
@@ -25,7 +18,7 @@ const common: UserConfig = {
   minify: false,
 };
 
-const esm = { ...index, ...cli, ...workers };
+const esm = { ...index, ...cli };
 export default defineConfig([
   ...(Object.keys(esm).length > 0 ? [{ ...common, entry: esm, format: 'esm', dts: false } satisfies UserConfig] : []),
   ...(index.index !== undefined

@@ -1,5 +1,5 @@
 /**
- * Where the package's own files lie: the addon, the WebAssembly modules, the worker programs. The same from src (tests),
+ * Where the package's own files lie: the addons and the WebAssembly modules. The same from src (tests),
  * from dist as ESM and as CommonJS, and from inside node_modules. Not for data or runs. Uses Node modules: nothing that
  * must run in a browser may import it.
  */
@@ -44,12 +44,4 @@ export function cudaAddonPath(host: boolean): string {
 /** A WebAssembly module: `simd` needs SIMD128 and threads only, `relaxed` relaxed SIMD as well. */
 export function wasmPath(name: 'simd' | 'relaxed'): string {
   return path.join(packageRoot(), 'dist', 'wasm', `macl-${name}.wasm`);
-}
-
-/**
- * A program for a worker thread, built from the src file `<name>.worker.ts` in whatever folder it stands. Always the one
- * in dist, because Node 20 does not run TypeScript; the tests bring dist up to date before they start.
- */
-export function workerPath(name: string): string {
-  return path.join(packageRoot(), 'dist', 'workers', `${name}.js`);
 }

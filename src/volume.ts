@@ -13,6 +13,9 @@ export type VoxelArray =
  */
 export const NOT_FINITE = 'NaN, infinite or beyond the range of float32';
 
+/** The stored label of voxels that count nowhere: no loss sees them, and no metric of validation. */
+export const IGNORE_LABEL = 255;
+
 /** Where voxels lie in the world. */
 export interface Grid {
   /** [D, H, W] in voxels. */

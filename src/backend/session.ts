@@ -19,10 +19,10 @@ export interface Outcome {
   readonly reason: string;
 }
 
-export const STOP = { done: 0, skipped: 1, aborted: 2, failed: 3, broken: 4 } as const;
+const STOP = { done: 0, skipped: 1, aborted: 2, failed: 3, broken: 4 } as const;
 const BAD_LABEL = 5;
 
-export function resultOf(outcome: Outcome): RunResult {
+function resultOf(outcome: Outcome): RunResult {
   switch (outcome.stop) {
     case STOP.done:
       return { committed: true };

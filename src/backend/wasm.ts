@@ -48,7 +48,7 @@ async function compileModule(platform: WasmPlatform, isa: Isa): Promise<WebAssem
   }
 }
 
-export class WasmBackend implements Backend {
+class WasmBackend implements Backend {
   readonly info: BackendInfo;
   private readonly sessions = new Set<WasmSession>();
   private readonly kernelIndex: ReadonlyMap<string, number>;

@@ -58,7 +58,7 @@ export const texts = (describe: string): Described => ({
   describe,
   coerce: (value: unknown) => (value === undefined ? undefined : [value].flat().map(String)),
 });
-export const number = (flag: string, describe: string): Described =>
+const number = (flag: string, describe: string): Described =>
   ofKind('number', {
     type: 'string',
     requiresArg: true,
@@ -72,7 +72,7 @@ export const count = (flag: string, describe: string): Described =>
     describe,
     coerce: (value: unknown) => (value === undefined ? undefined : parseCount(flag, value)),
   });
-export const patch = (flag: string, describe: string): Described =>
+const patch = (flag: string, describe: string): Described =>
   ofKind('D,H,W', {
     type: 'string',
     requiresArg: true,

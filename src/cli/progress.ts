@@ -105,7 +105,7 @@ function measured(event: ProgressEvent): Measure | null {
 }
 
 /** What an event says once, in a line or several. */
-export function sentence(event: ProgressEvent): string[] {
+function sentence(event: ProgressEvent): string[] {
   switch (event.kind) {
     case 'plan':
       return [...event.lines];

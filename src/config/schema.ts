@@ -282,7 +282,7 @@ function expectedOf(error: Violation): string {
 }
 
 /** A found value in an error message; JSON hides NaN. */
-export function show(value: unknown): string {
+function show(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (typeof value === 'number') return String(value);
   const plain = (_k: string, v: unknown) => (typeof v === 'number' && !Number.isFinite(v) ? String(v) : v);

@@ -88,7 +88,7 @@ function stridesFor(request: TopologyRequest, levels: number, blocks: number, ax
 }
 
 /** Kernel 3, and 1 along an axis that is still coarse at that level. */
-export function kernelsFor(
+function kernelsFor(
   { dims, spacingMm }: Pick<TopologyRequest, 'dims' | 'spacingMm'>,
   strides: readonly Triple[],
 ): Triple[] {

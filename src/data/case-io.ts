@@ -1,17 +1,23 @@
 /**
- * One case of a dataset read from its files: image channels as one RAS volume, labels as class indices on the same
- * grid. What does not fit together (grids, channel counts, label values) is refused here, by file. Node only.
+ * Volumes from files (`readVolume`, behind which a format of files is), and one case of a dataset read from its files: image
+ * channels as one RAS volume, labels as class indices on the same grid. What does not fit together (grids, channel counts,
+ * label values) is refused here, by file. Node only.
  */
 import { fileError, MaclError } from '../errors.js';
 import { arrayKind, emptyLike, isArrayOf } from '../realm.js';
 import { Breather } from '../breathe.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from './dataset.js';
-import { fitGrid } from './grid.js';
-import { type NiftiHeader, type NiftiSource, readNifti, readNiftiHeader, toRas } from './nifti/index.js';
-import { type Grid, type Volume, type VoxelArray } from '../volume.js';
-
-/** The stored label of voxels that count nowhere. */
-export const IGNORE_LABEL = 255;
+import { type Fit, fitGrid } from './grid.js';
+import {
+  type NiftiHeader,
+  type NiftiSource,
+  type Orientation,
+  type ReadForOptions,
+  readNifti,
+  readNiftiHeader,
+  toRas,
+} from './nifti/index.js';
+import { type Grid, IGNORE_LABEL, type Volume, type VoxelArray } from '../volume.js';
 
 /** The most distinct label values that are looked for where no dataset.json names them. */
 const MAX_CLASSES = 255;
@@ -40,8 +46,50 @@ async function concatenate(volumes: Volume[], breath: Breather): Promise<Volume>
   return { grid: first.grid, channels: volumes.reduce((sum, { channels }) => sum + channels, 0), voxels };
 }
 
+/** What writing a result on the file's own grid needs of it. */
+export interface FileFrame {
+  header: NiftiHeader;
+  extensions: Uint8Array;
+  /** Takes the RAS volume's voxels back to the file's order. */
+  orientation: Orientation;
+}
+
+export interface VolumeFile extends FileFrame {
+  volume: Volume;
+  nonFinite: number;
+  /** Each begins with the file. */
+  warnings: string[];
+}
+
+/** A volume from a file or its bytes, turned to RAS, or as `onto` says of its header. Raw voxels are let go. Throws MaclError. */
+export async function readVolume(
+  source: NiftiSource,
+  options: ReadForOptions & { onto?: (header: NiftiHeader) => Promise<Fit | undefined> } = {},
+): Promise<VolumeFile> {
+  const { onto, ...reading } = options;
+  const { signal } = reading;
+  const image = await readNifti(source, reading);
+  const { header, extensions, nonFinite } = image;
+  const fit = await onto?.(header);
+  const { volume, orientation } = await toRas(image, {
+    ...(signal && { signal }),
+    ...(fit && { orientation: fit.orientation }),
+  });
+  const words = fit?.warning === undefined ? image.warnings : [...image.warnings, fit.warning];
+  return {
+    header,
+    extensions,
+    orientation,
+    volume,
+    nonFinite,
+    warnings: words.map((text) => `${header.file}: ${text}`),
+  };
+}
+
 export interface CaseImage {
   volume: Volume;
+  /** Of the first file. */
+  frame: FileFrame;
   nonFinite: number;
   warnings: string[];
 }
@@ -49,25 +97,24 @@ export interface CaseImage {
 /** All channels of image files, turned to RAS, on one grid. Throws MaclError. */
 export async function readImages(files: readonly NiftiSource[], options: ReadCaseOptions = {}): Promise<CaseImage> {
   const { signal } = options;
-  const abort = signal ? { signal } : {};
   const volumes: Volume[] = [];
   const warnings: string[] = [];
-  let first: NiftiHeader | undefined;
+  let frame: FileFrame | undefined;
   let nonFinite = 0;
   for (const source of files) {
-    const image = await readNifti(source, { remedy: 'data.nonFinite: "zero" replaces them', ...options });
-    const { header } = image;
-    const { file } = header;
-    const grid = volumes[0]?.grid;
-    const fit = grid && (await fitGrid(header, file, grid, first!.file, () => Promise.resolve(first!)));
-    first ??= header;
-    const { volume } = await toRas(image, { ...abort, ...(fit && { orientation: fit.orientation }) });
-    volumes.push(volume);
-    nonFinite += image.nonFinite;
-    const words = fit?.warning === undefined ? image.warnings : [...image.warnings, fit.warning];
-    warnings.push(...words.map((text) => `${file}: ${text}`));
+    const read = await readVolume(source, {
+      remedy: 'data.nonFinite: "zero" replaces them',
+      ...options,
+      onto: async (header) =>
+        frame && fitGrid(header, header.file, volumes[0]!.grid, frame.header.file, async () => frame!.header),
+    });
+    const { header, extensions, orientation } = read;
+    frame ??= { header, extensions, orientation };
+    volumes.push(read.volume);
+    nonFinite += read.nonFinite;
+    warnings.push(...read.warnings);
   }
-  return { volume: await concatenate(volumes, new Breather(signal)), nonFinite, warnings };
+  return { volume: await concatenate(volumes, new Breather(signal)), frame: frame!, nonFinite, warnings };
 }
 
 export function missingFile(item: DatasetCase, what: 'image' | 'label', file: string): MaclError {
@@ -128,14 +175,9 @@ export async function readLabelVolume(file: string, signal?: AbortSignal, target
     throw fileError(file, 'dim', `expected one label volume, found ${header.channels} channels`);
   const fit =
     target && (await fitGrid(header, file, target.grid, target.file, () => readNiftiHeader(target.file, abort)));
-  const image = await readNifti(file, { ...abort, what: 'label' });
-  const { warnings } = image;
-  const { volume } = await toRas(image, { ...abort, ...(fit && { orientation: fit.orientation }) });
+  const { volume, warnings } = await readVolume(file, { ...abort, what: 'label', onto: async () => fit });
   await roundLabels(volume.voxels, new Breather(signal));
-  return {
-    volume: target ? { ...volume, grid: target.grid } : volume,
-    warnings: [...warnings, ...(fit?.warning === undefined ? [] : [fit.warning])].map((text) => `${file}: ${text}`),
-  };
+  return { volume: target ? { ...volume, grid: target.grid } : volume, warnings };
 }
 
 /** The labels of a case as raw values, held against the image's grid. */

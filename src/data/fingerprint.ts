@@ -11,7 +11,6 @@ import { asCaseError, Cache, stampFiles } from './cache.js';
 import {
   classesFromValues,
   countValues,
-  IGNORE_LABEL,
   mapLabels,
   missingFile,
   readCaseImage,
@@ -23,7 +22,7 @@ import { type Dataset, type DatasetCase, type DatasetClass, selectCases } from '
 import { axisOrder, permuteTriple, type SliceAxis } from './prepare/steps.js';
 import { asFloat32, rawTensor } from './safetensors.js';
 import { readSafetensorsFile } from './files.js';
-import { type Grid, type Triple, type VoxelArray } from '../volume.js';
+import { type Grid, IGNORE_LABEL, type Triple, type VoxelArray } from '../volume.js';
 
 /** Voxels that one case adds to the pool from which percentiles are taken, a channel. */
 const SAMPLES_A_CASE = 10_000;

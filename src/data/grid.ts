@@ -39,7 +39,7 @@ const show = (numbers: readonly number[]): string => `[${numbers.map((n) => Numb
 const short = (value: number): number => Number(value.toPrecision(4));
 
 /** How far the farthest corner of two grids of one shape lies apart: in millimetres, and in voxels of the first. */
-export function cornersApart(expected: Grid, found: Grid): { mm: number; voxels: number } {
+function cornersApart(expected: Grid, found: Grid): { mm: number; voxels: number } {
   const [a, b] = [gridCorners(expected), gridCorners(found)];
   // Voxels along each of the grid's own axes: half a slice is not half a pixel.
   const [depth, height, width] = expected.spacingMm;

@@ -5,7 +5,7 @@
 export type JsonValue = string | number | boolean | null | JsonValue[] | Map<string, JsonValue>;
 
 /** Nesting that any of our documents stays far below. */
-export const MAX_DEPTH = 64;
+const MAX_DEPTH = 64;
 
 const SCALAR = /(?:-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null)/y;
 // eslint-disable-next-line no-control-regex -- what JSON takes only as an escape

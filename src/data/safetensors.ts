@@ -26,7 +26,7 @@ export type SafetensorsDtype =
   | 'BOOL';
 
 /** Bytes an element. */
-export const DTYPE_BYTES: Readonly<Record<SafetensorsDtype, number>> = {
+const DTYPE_BYTES: Readonly<Record<SafetensorsDtype, number>> = {
   F64: 8,
   I64: 8,
   U64: 8,
@@ -95,7 +95,7 @@ export interface Safetensors {
  * The largest header that is parsed: room for some 25,000 tensors, where networks of this field have hundreds. The format
  * allows 100 MB, which would be seconds of parsing before anything in it could be refused.
  */
-export const MAX_HEADER_BYTES = 4 * 2 ** 20;
+const MAX_HEADER_BYTES = 4 * 2 ** 20;
 
 function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;

@@ -8,7 +8,7 @@ import { bytesOf, placeOf, sameShape, sizeOf } from './shape.js';
 import { DTYPE_BYTES, type Graph, type Node, type Tensor } from './types.js';
 
 /** Every buffer starts on a cache line (and on what any vector load wants). */
-export const ALIGNMENT = 64;
+const ALIGNMENT = 64;
 export const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 export interface Life {

@@ -68,7 +68,7 @@ export function programText(graph: Graph, plan: MemoryPlan): string {
   return graph.nodes.map((node, i) => `${String(i).padStart(4)} ${nodeText(node, plan)}`).join('\n');
 }
 
-export function nodeText(node: Node, plan: MemoryPlan): string {
+function nodeText(node: Node, plan: MemoryPlan): string {
   const def = kernelDef(node.kernel);
   const show = (t: Tensor | null, name: string | undefined): string | null => {
     if (!t) return null;

@@ -3,7 +3,7 @@ import { checkClasses } from '../settings/limits.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
-import { IGNORE_LABEL } from './softmaxce.js';
+import { IGNORE_LABEL } from '../volume.js';
 
 const ATTRS = 'i64 ignore;i64 perSample;f64 smooth;i64 accumulate;';
 defineKernel('dice_fwd', 'x y > loss sums ws?', ATTRS, {

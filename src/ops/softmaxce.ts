@@ -1,5 +1,6 @@
 /** softmaxce: cross-entropy over voxels with class weights and an ignored label. Equation: native/ops/losses.h. */
 import { checkClasses } from '../settings/limits.js';
+import { IGNORE_LABEL } from '../volume.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
@@ -17,9 +18,6 @@ defineKernel('softmaxce_fwdbwd', 'x y cw? dloss > loss count dx ws?', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
 });
-
-/** The label value that no loss sees. */
-export const IGNORE_LABEL = 255;
 
 /**
  * @param x logits [N, D, H, W, K]

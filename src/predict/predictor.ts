@@ -48,7 +48,7 @@ export const SEGMENT_OPTIONS: OptionKinds<SegmentOptions> = {
 const CALLBACK_GRACE_MS = 1000;
 
 /** One call, from its beginning to its end. */
-export class Call {
+class Call {
   private readonly controller = new AbortController();
   private readonly unlink: () => void;
   private finish = (): void => undefined;

@@ -3,15 +3,7 @@ import type { Host } from '../backend/types.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
 import { readImages } from '../data/case-io.js';
-import {
-  fromRas,
-  orientationOf,
-  readNifti,
-  readNiftiFrame,
-  toRas,
-  type NiftiImage,
-  type NiftiSource,
-} from '../data/nifti/index.js';
+import { fromRas, type NiftiImage, type NiftiSource } from '../data/nifti/index.js';
 import type { Volume } from '../volume.js';
 import { memoryError } from '../errors.js';
 import { labelValues, type LabelArray } from '../segment/label-values.js';
@@ -43,7 +35,7 @@ export function segmentSources(
   const { model, classes } = predictor;
   return predictor.use(options.signal, async (call) => {
     const { signal } = call;
-    const { like, volume, orientation } = await readVolume(sources, { ...options, signal });
+    const { like, volume, orientation } = await readSources(sources, { ...options, signal });
     const count = volume.grid.shape[0] * volume.grid.shape[1] * volume.grid.shape[2];
     const out = options.probabilities
       ? probabilityVoxels(count * classes.length, options.name, predictor.host)
@@ -87,19 +79,11 @@ function placeRows(out: Float32Array, model: LoadedModel<FinetuneConfig>, volume
   };
 }
 
-/** The volume turned to RAS, and what writing its result needs of the first file; raw voxels are let go. */
-async function readVolume(sources: readonly NiftiSource[], options: SegmentSourcesOptions & { signal: AbortSignal }) {
+/** The volume turned to RAS, and what writing its result needs of the first file. */
+async function readSources(sources: readonly NiftiSource[], options: SegmentSourcesOptions & { signal: AbortSignal }) {
   const remedy = '--non-finite zero, in the API nonFinite: "zero", replaces them';
   const read = { nonFinite: options.nonFinite, remedy, signal: options.signal };
-  const first = sources[0] as NiftiSource;
-  if (sources.length > 1) {
-    const { volume, warnings } = await readImages(sources, read);
-    for (const words of warnings) options.onWarning?.(words);
-    const { header, extensions } = await readNiftiFrame(first, read);
-    return { like: { header, extensions }, volume, orientation: orientationOf(header.shape, header.affine) };
-  }
-  const image = await readNifti(first, read);
-  for (const words of image.warnings) options.onWarning?.(`${image.header.file}: ${words}`);
-  const { volume, orientation } = await toRas(image, read);
-  return { like: { header: image.header, extensions: image.extensions }, volume, orientation };
+  const { volume, frame, warnings } = await readImages(sources, read);
+  for (const words of warnings) options.onWarning?.(words);
+  return { like: frame, volume, orientation: frame.orientation };
 }

@@ -3,7 +3,7 @@
  * by all models. Choosing and reading them; drawing is `report/contact-sheet.ts`.
  */
 import { join } from 'node:path';
-import { readNifti, toRas } from '../data/nifti/index.js';
+import { readVolume } from '../data/case-io.js';
 import type { Volume } from '../volume.js';
 import { writeContactSheet, type SheetRow } from '../report/contact-sheet.js';
 import type { EvaluationDocument } from '../segment/evaluate.js';
@@ -29,10 +29,7 @@ export async function writeQuickstartSheet(
   documents: Readonly<Record<RowName, EvaluationDocument>>,
   options: { signal?: AbortSignal },
 ): Promise<void> {
-  const read = async (path: string): Promise<Volume> => {
-    const { volume } = await toRas(await readNifti(path, options), options);
-    return volume;
-  };
+  const read = async (path: string): Promise<Volume> => (await readVolume(path, options)).volume;
   const rows: SheetRow[] = [];
   for (const id of examples(ids, documents['pre-trained'])) {
     const name = `${id}.nii.gz`;

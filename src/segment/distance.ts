@@ -14,7 +14,7 @@ export interface Box {
 }
 
 /** Copies the part of a volume that lies in `box`. */
-export function cropMask(mask: Uint8Array, shape: Triple, box: Box): Uint8Array {
+function cropMask(mask: Uint8Array, shape: Triple, box: Box): Uint8Array {
   const [, height, width] = shape;
   const [d0, h0, w0] = box.start;
   const [depth, rows, columns] = box.size;

@@ -65,12 +65,17 @@ function grow(count: ClassCount, d: number, h: number, w: number): void {
   if (w > high[2]) high[2] = w;
 }
 
-async function countClasses(
+/**
+ * Voxels of each class in prediction, reference and both, and the box of either.
+ * @param ignore voxels that are this in the reference count nowhere
+ */
+export async function countClasses(
   pred: VoxelArray,
   ref: VoxelArray,
   shape: Triple,
   classes: readonly number[],
   breath: Breather,
+  ignore?: number,
 ): Promise<Map<number, ClassCount>> {
   const counts = new Map(classes.map((value) => [value, newCount()]));
   const [depth, height, width] = shape;
@@ -85,6 +90,7 @@ async function countClasses(
       for (let w = 0; w < width; w++, i++) {
         if (pred[i] !== p) predCount = counts.get((p = pred[i]!));
         if (ref[i] !== r) refCount = counts.get((r = ref[i]!));
+        if (r === ignore) continue;
         if (predCount) {
           predCount.pred++;
           grow(predCount, d, h, w);
@@ -120,6 +126,11 @@ async function maskInBox(
     if (breath.due()) await breath.breathe();
   }
   return out;
+}
+
+/** 2|P∩R| / (|P| + |R|); NaN where both masks are empty. */
+export function diceOf({ pred, ref, both }: Pick<ClassCount, 'pred' | 'ref' | 'both'>): number {
+  return (2 * both) / (pred + ref);
 }
 
 function emptyMetrics(empty: EmptyMask): ClassMetrics {
@@ -163,7 +174,7 @@ async function classMetrics(
   const assdMean = (asd + mean(toPred)) / 2;
   const assdPooled = mean(pooled);
   return {
-    dice: (2 * count.both) / (count.pred + count.ref),
+    dice: diceOf(count),
     jaccard: count.both / (count.pred + count.ref - count.both),
     hd95_monai: Math.max(await percentile(toRef, 95, breath), await percentile(toPred, 95, breath)),
     hd95_medpy: await percentile(pooled, 95, breath),

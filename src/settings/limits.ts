@@ -7,7 +7,7 @@ export const MOST_CONTRASTED = 256;
 export const MOST_CLASSES = 128;
 
 /** @throws MaclError `config` that names the field, the limit and what was found */
-export function checkMost(field: string, most: number, why: string, found: number, source?: string): void {
+function checkMost(field: string, most: number, why: string, found: number, source?: string): void {
   if (found <= most) return;
   const expected = `at most ${most} (${why})`;
   const text = `${source === undefined ? '' : `${source}: `}${field}: expected ${expected}, found ${found}`;

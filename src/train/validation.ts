@@ -9,6 +9,7 @@ import { fromHalf } from '../half.js';
 import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
+import { countClasses, diceOf } from '../segment/metrics.js';
 import { predictVolume } from '../segment/sliding.js';
 import type { OnEvent } from './events.js';
 import type { Executor } from '../model/executor.js';
@@ -20,6 +21,7 @@ import type { RunRecord } from './run-record.js';
 import { fillTile, runTile } from '../predict/tile.js';
 import type { Validation } from './trainer.js';
 import { fileError, type MaclError } from '../errors.js';
+import { IGNORE_LABEL } from '../volume.js';
 
 export interface ValidationOptions {
   readonly executor: Executor;
@@ -41,7 +43,7 @@ export async function openValidation(o: ValidationOptions): Promise<Validation> 
   let best = Number(o.resumed?.['bestDice'] ?? -Infinity);
   return {
     async run(step) {
-      const { mean, perClass } = await diceOf(o);
+      const { mean, perClass } = await meanDiceOf(o);
       const better = mean !== null && mean > best;
       o.folder.record({ step, validationDice: mean, best: better, validationDicePerClass: perClass });
       const { classes } = o.record;
@@ -88,14 +90,14 @@ interface MeanDice {
 }
 
 /** Classes that are in neither mask of a case are left out of its mean, and the case out of theirs. */
-async function diceOf(o: ValidationOptions): Promise<MeanDice> {
+async function meanDiceOf(o: ValidationOptions): Promise<MeanDice> {
   const { classes } = o.record.config.model;
   const perCase: number[] = [];
   const byClass: number[][] = Array.from({ length: classes - 1 }, () => []);
   for (const item of o.cases) {
     const loaded = await item.load(o.signal);
     const predicted = await segment(o, loaded);
-    const found = caseDice(predicted, loaded.labels ?? new Uint8Array(0), classes);
+    const found = await caseDice(predicted, loaded, classes, new Breather(o.signal));
     for (const [k, dice] of found.entries()) if (dice !== null) byClass[k]!.push(dice);
     const mean = meanOf(found.filter((d) => d !== null));
     if (mean !== null) perCase.push(mean);
@@ -128,17 +130,12 @@ async function segment(o: ValidationOptions, c: LoadedCase): Promise<Uint8Array>
 }
 
 /** One a foreground class; null for a class that is in neither mask. */
-function caseDice(predicted: Uint8Array, reference: Uint8Array, classes: number): (number | null)[] {
-  const [both, p, r] = [0, 1, 2].map(() => new Float64Array(classes)) as [Float64Array, Float64Array, Float64Array];
-  for (let v = 0; v < reference.length; v++) {
-    const [a, b] = [predicted[v] as number, reference[v] as number];
-    if (b >= classes) continue;
-    p[a] = (p[a] as number) + 1;
-    r[b] = (r[b] as number) + 1;
-    if (a === b) both[a] = (both[a] as number) + 1;
-  }
-  return Array.from({ length: classes - 1 }, (_, n) => {
-    const sum = (p[n + 1] as number) + (r[n + 1] as number);
-    return sum > 0 ? (2 * (both[n + 1] as number)) / sum : null;
+async function caseDice(predicted: Uint8Array, c: LoadedCase, classes: number, breath: Breather) {
+  const foreground = Array.from({ length: classes - 1 }, (_, n) => n + 1);
+  if (!c.labels) return foreground.map(() => null);
+  const counts = await countClasses(predicted, c.labels, c.shape, foreground, breath, IGNORE_LABEL);
+  return foreground.map((value): number | null => {
+    const dice = diceOf(counts.get(value)!);
+    return Number.isNaN(dice) ? null : dice;
   });
 }

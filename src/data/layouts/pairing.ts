@@ -60,7 +60,7 @@ function commonDepth(names: readonly string[]): number {
   return depth;
 }
 
-export const byNames: Key<Volume> = ({ name }) => sharedKey(composed(name)) || undefined;
+const byNames: Key<Volume> = ({ name }) => sharedKey(composed(name)) || undefined;
 const byFolder: Key<Volume> = ({ name }) => folderOf(name);
 const byPatientFolder: Key<Volume> = ({ name }) => foldersOf(name).join('/') || undefined;
 

@@ -104,7 +104,7 @@ export const LEAST_OFFSET = { 1: 352, 2: 544 } as const;
 const MAX_EXTENSION_BYTES = 64 * 1024 * 1024;
 
 /** A header's first four bytes say version and byte order. Throws MaclError `file`. */
-export function sniffNifti(first: Uint8Array, file: string): { version: 1 | 2; littleEndian: boolean } {
+function sniffNifti(first: Uint8Array, file: string): { version: 1 | 2; littleEndian: boolean } {
   if (first.length < HEADER_BYTES[1]) {
     throw fileError(file, 'header', `${first.length} bytes, a NIfTI header has at least ${HEADER_BYTES[1]}`);
   }

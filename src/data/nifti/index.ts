@@ -228,14 +228,6 @@ export async function readNiftiHeader(
   return openNifti(source, options.signal, ({ header }) => Promise.resolve(header));
 }
 
-/** Reads what lies before the voxels: the header, and the extensions as `NiftiImage` has them. */
-export async function readNiftiFrame(
-  source: NiftiSource,
-  options: { signal?: AbortSignal } = {},
-): Promise<Pick<NiftiImage, 'header' | 'extensions'>> {
-  return openNifti(source, options.signal, ({ header, extensions }) => Promise.resolve({ header, extensions }));
-}
-
 /** Reads a volume. Throws MaclError `file` with file and field, `memory`, or `aborted`. */
 export async function readNifti(source: NiftiSource, options: ReadForOptions = {}): Promise<NiftiImage> {
   const { signal } = options;

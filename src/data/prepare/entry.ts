@@ -6,7 +6,7 @@ import { crc32 } from 'node:zlib';
 import { MaclError } from '../../errors.js';
 import { isArrayOf } from '../../realm.js';
 import { Breather } from '../../breathe.js';
-import { IGNORE_LABEL, mapLabels, readCaseImage, readCaseLabel } from '../case-io.js';
+import { mapLabels, readCaseImage, readCaseLabel } from '../case-io.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from '../dataset.js';
 import { toHalf } from '../../half.js';
 import { type AppliedNormalization } from './normalize.js';
@@ -16,7 +16,7 @@ import { checkPreparedSize } from './size.js';
 import { axisOrder, permuteTriple, permuteVoxels, prepareVolume, sizeOf, type VolumeSettings } from './steps.js';
 import { resampleNearest } from './resample.js';
 import { rawTensor, type RawTensor } from '../safetensors.js';
-import { type Triple } from '../../volume.js';
+import { IGNORE_LABEL, type Triple } from '../../volume.js';
 
 export type StoredDtype = 'fp16' | 'fp32' | 'int16';
 export type StorageChoice = 'auto' | StoredDtype;
