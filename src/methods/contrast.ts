@@ -3,10 +3,6 @@ import type { DataConfig, TrainConfig } from '../settings/types.js';
 import { MOST_CONTRASTED } from '../settings/limits.js';
 import type { NumberInput, Refuse } from './types.js';
 
-export interface PositionConfig {
-  readonly data: Pick<DataConfig, 'position'>;
-}
-
 /** `pos` [B, 3], or [B, 1] of a slice; in a file [B, 1…3]. */
 export function positionInput(position: DataConfig['position']): NumberInput {
   return {

@@ -17,7 +17,7 @@ import {
 import type { Triple } from '../volume.js';
 import type { Init, StateBuilder } from './state.js';
 
-export const LEAKY_SLOPE = 0.01;
+const LEAKY_SLOPE = 0.01;
 const BATCHNORM_EPS = 1e-5;
 
 const zeros: Init = { kind: 'constant', value: 0 };

@@ -15,7 +15,7 @@ import type { Triple } from '../volume.js';
 import type { StateBuilder } from './state.js';
 
 /** Width of the image-level projections. */
-export const PROJECTION = 128;
+const PROJECTION = 128;
 
 export interface ImageProjector {
   readonly fc1: Conv;

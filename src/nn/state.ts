@@ -39,7 +39,7 @@ export const CHECKPOINT_ROLES = rolesOf('checkpoint');
 export const MODEL_ROLES = rolesOf('model');
 
 export interface StateEntry {
-  /** The name in safetensors (step.md). */
+  /** The name in safetensors. */
   readonly name: string;
   /** PyTorch's shape. */
   readonly shape: readonly number[];
@@ -51,7 +51,7 @@ export interface StateEntry {
 export type MomentName = 'm' | 'v';
 
 /** Fills a PyTorch shape up with ones. */
-export function shape5(shape: readonly number[]): Shape {
+function shape5(shape: readonly number[]): Shape {
   return [shape[0] ?? 1, shape[1] ?? 1, shape[2] ?? 1, shape[3] ?? 1, shape[4] ?? 1];
 }
 
