@@ -74,7 +74,7 @@ export function fromHalf(bits: Uint16Array, out: Float32Array = new Float32Array
 }
 
 /** Rounds to bfloat16, nearest even; from 3.3962e38 on it becomes infinite, as in PyTorch. */
-function floatToBfloat(value: number): number {
+export function floatToBfloat(value: number): number {
   const x = stickyBits(value) >>> 0;
   // Any NaN: without its lower bits it could become infinity.
   if ((x & 0x7fffffff) > 0x7f800000) return 0x7fc0 | ((x >>> 16) & 0x8000);
