@@ -235,11 +235,12 @@ class Call implements GradientContext {
 function dependents(nodes: readonly Node[], targets: Iterable<Tensor>): ReadonlySet<Tensor> {
   const set = new Set<Tensor>(targets);
   for (const node of nodes) {
-    if (node.commit || kernelDef(node.kernel).gradient === stop) continue;
+    const { gradient, alias } = kernelDef(node.kernel);
+    if (node.commit || gradient === stop) continue;
     if (!node.inputs.some((t) => t && set.has(t))) continue;
     for (const t of node.outputs) {
       if (!t) continue;
-      if (placeOf(t).root.segment === 'state')
+      if (!alias && placeOf(t).root.segment === 'state')
         throw new MaclError('program', `${node.kernel} writes state in the compute phase`);
       set.add(t);
     }

@@ -23,7 +23,10 @@ defineKernel('scale_fwd', 'x > y', 'f64 factor;', { gradient: scaleGradient });
  * slices of y's. Only where each part is an ordinary scratch tensor that lies nowhere else yet.
  */
 defineFusion('concat', (nodes, graph) => {
-  const denseInside = new Set(graph.tensors.map((t) => (t.view?.dense ? t.view.of : null)));
+  // What a dense view looks at, through other views too, must not become a slice.
+  const denseInside = new Set<Tensor>();
+  for (const t of graph.tensors)
+    if (t.view?.dense) for (let of: Tensor | undefined = t.view.of; of; of = of.view?.of) denseInside.add(of);
   const free = (t: Tensor) => !t.view && t.segment === 'scratch' && !t.keep && !denseInside.has(t);
   // One that runs again would keep its other half, and so the joined tensor, alive in between: those are copied.
   const twice = new Set(nodes.flatMap((n) => (n.again ? [n.id, n.again.id] : [])));

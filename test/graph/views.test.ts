@@ -6,7 +6,8 @@ import { differentiate } from '../../src/graph/differentiate.js';
 import type { Shape, Tensor } from '../../src/graph/types.js';
 import * as ops from '../../src/ops/index.js';
 import { openReference } from '../golden/devices.js';
-import { Rig } from '../golden/rig.js';
+import { addressOfEntry, StateBuilder } from '../../src/nn/state.js';
+import { decode, encode, Ready, Rig } from '../golden/rig.js';
 import { ALL_FUSIONS, NO_FUSIONS, stubBackend } from './helpers.js';
 import { offFromDifferences, values, type Small } from './numbers.js';
 
@@ -112,6 +113,15 @@ const graphs: Readonly<Record<string, Small>> = {
       return { loss: sum(b, loss(b, joined), loss(b, ops.rows(b, y, 1, 1)), loss(b, ops.reshape(b, z, H))) };
     },
   },
+  'a concatenation of a tensor whose rows are reshaped': {
+    inputs: { h: H, w: W },
+    build: ({ b }, { h, w }) => {
+      const y = ops.conv3d(b, h!, w!, null);
+      const z = ops.activation(b, y, 0.1);
+      const some = ops.reshape(b, ops.rows(b, y, 1, 2), [4, 1, 3, 1, 4]);
+      return { loss: sum(b, loss(b, ops.concat(b, y, z)), loss(b, some)) };
+    },
+  },
   'a sum whose operands are views': {
     inputs: { h: H, w: W },
     build: ({ b }, { h, w }) => {
@@ -214,4 +224,57 @@ describe('what is refused', () => {
   ])('%s', (make, message) => {
     expect(make).toThrow(message);
   });
+});
+
+it('views of the state: weights under another shape, rows of a queue that are read and committed', async () => {
+  const s = new StateBuilder(backend.info.real);
+  const zero = { kind: 'constant', value: 0 } as const;
+  s.declare('other.weight', [5], 'parameter', zero);
+  const w = s.declare('conv.weight', [4, 4, 1, 1, 3], 'parameter', zero);
+  const queue = s.declare('queue', [4, 1, 1, 1, 2], 'queue', zero);
+  const state = s.finish([], false);
+  const step = async (shape: Shape | null) => {
+    const rig = new Rig(backend);
+    const { b } = rig;
+    const h = rig.input('h', H, values('h', H));
+    const y = ops.conv3d(b, h, shape ? ops.reshape(b, w, shape) : w, null);
+    const l = loss(b, y);
+    const flat = b.tensor('gradients', state.weights.shape, b.real, { keep: true });
+    const part = (t: Tensor) =>
+      b.tensor(`grad.${t.name}`, t.shape, b.real, { view: { of: flat, offset: t.view!.offset, dense: true } });
+    const parameters = state.entries.filter((e) => e.role === 'parameter').map((e) => e.tensor);
+    const unused = new Set(parameters.filter((t) => t !== w));
+    differentiate(b, l, new Map(parameters.map((t) => [t, part(t)])), { unused });
+    // Commit: the queue's last two rows move to the front.
+    rig.result('last', ops.add(b, ops.rows(b, queue, 2, 2), ops.rows(b, queue, 0, 2)));
+    b.emit('copy_fwd', { accumulate: 0 }, { x: ops.rows(b, queue, 2, 2) }, { y: ops.rows(b, queue, 0, 2) }, true);
+    b.guard = ops.fill(b, b.tensor('guard', [1, 1, 1, 1, 1], 'i32'), 0);
+    const program = compile(b.finish(), backend, state, 0, ALL_FUSIONS);
+    const session = await backend.createSession(program.sizes);
+    const ready = new Ready(session, program);
+    const at = (t: Tensor) =>
+      addressOfEntry(
+        state,
+        state.entries.find((e) => e.tensor === t)!,
+      );
+    session.write('state', at(w).offset, encode(values('w', w.shape), b.real));
+    session.write('state', at(queue).offset, encode([1, 2, 3, 4, 5, 6, 7, 8], b.real));
+    ready.set('h', values('h', H));
+    await ready.run();
+    const kept = program.kept.get('gradients')!;
+    const out = {
+      gradients: decode(session.read('scratch', kept.offset, kept.bytes), kept.dtype),
+      last: ready.read('last'),
+      queue: decode(session.read('state', at(queue).offset, at(queue).bytes), queue.dtype),
+    };
+    await ready.close();
+    return out;
+  };
+  const plain = await step(null);
+  const viewed = await step([4, 4, 1, 1, 3]);
+  expect(viewed).toEqual(plain);
+  expect(Math.max(...plain.gradients.slice(5).map(Math.abs))).toBeGreaterThan(1e-4);
+  expect([...plain.gradients.slice(0, 5)]).toEqual([0, 0, 0, 0, 0]);
+  expect([...plain.last]).toEqual([6, 8, 10, 12]);
+  expect([...plain.queue]).toEqual([5, 6, 7, 8, 5, 6, 7, 8]);
 });
