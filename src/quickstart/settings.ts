@@ -1,7 +1,7 @@
 /**
- * What `macl quickstart` trains: sizes and settings that give a meaningful Dice in about two minutes on two cores. All
- * fine-tunings get the same network, labels and seed; two get the same steps and differ in their first weights alone, the
- * third begins from scratch and gets the time of pre-training as well. Steps are fixed: no clock decides a result.
+ * What `macl quickstart` trains: sizes and settings that give a meaningful Dice within minutes. All fine-tunings get the
+ * same network, labels and seed; two get the same steps and differ in their first weights alone, the third begins from
+ * scratch and gets the time of pre-training as well. Steps are fixed: no clock decides a result.
  */
 import type { FinetuneConfigInput, PretrainConfigInput, Triple } from '../settings/types.js';
 import type { OptionKinds } from '../options.js';

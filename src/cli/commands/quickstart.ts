@@ -7,7 +7,7 @@ import { isSet, word, type Command } from './types.js';
 
 export const command: Command = {
   name: 'quickstart',
-  describe: 'pre-train, fine-tune, predict and evaluate on synthetic volumes, in about two minutes',
+  describe: 'pre-train, fine-tune, predict and evaluate on synthetic volumes, within minutes',
   flags: {
     out: text('out', 'folder for the runs'),
     seed: count('seed', 'seed of all random numbers'),
