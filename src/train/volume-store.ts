@@ -5,16 +5,16 @@
  */
 import type { Session } from '../backend/types.js';
 import type { AugmentConfig } from '../settings/types.js';
-import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';
+import { STORED } from '../data/prepare/entry.js';
+import type { PreparedCase } from '../data/prepare/prepared-case.js';
 import { boxOf, TAPS } from '../data/sampling/affine.js';
 import type { Triple } from '../volume.js';
 import { MaclError, memoryError } from '../errors.js';
 import { align } from '../graph/plan.js';
-import { DTYPE_BYTES, type DType } from '../graph/types.js';
+import { DTYPE_BYTES } from '../graph/types.js';
 import type { PlacedBytes } from '../model/staging.js';
 import type { VolumeDescriptor } from '../ops/index.js';
 
-const STORED: Readonly<Record<LoadedCase['dtype'], DType>> = { fp16: 'f16', fp32: 'f32', int16: 'i16' };
 /** Where one sample's volume (or box of it) lies for this step. */
 export interface Placement {
   image(channel: number): VolumeDescriptor;

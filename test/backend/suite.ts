@@ -405,6 +405,8 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
       expect(error.details.freeBytes).toBeGreaterThan(0);
       expect(error.details.freeBytes).toBeLessThan(2 ** 50);
       expect(backend.info.maxBytes).toBeGreaterThan(0);
+      expect(backend.info.hostFreeBytes).toBeGreaterThan(0);
+      expect(backend.info.hostFreeBytes).toBeLessThan(2 ** 50);
       await withSession(sizes(), async (s) => void (await s.run(s.load(encode({ calls: [] })))));
     });
 

@@ -8,6 +8,7 @@ import { isArrayOf } from '../../realm.js';
 import { Breather } from '../../breathe.js';
 import { mapLabels, readCaseImage, readCaseLabel } from '../case-io.js';
 import { type Dataset, type DatasetCase, type DatasetClass } from '../dataset.js';
+import type { DType } from '../../graph/types.js';
 import { toHalf } from '../../half.js';
 import { type AppliedNormalization } from './normalize.js';
 import { copyBytes, type NiftiHeader, orientationOf, rasGrid } from '../nifti/index.js';
@@ -15,10 +16,12 @@ import { freeBytes } from '../../backend/limits-node.js';
 import { checkPreparedSize } from './size.js';
 import { axisOrder, permuteTriple, permuteVoxels, prepareVolume, sizeOf, type VolumeSettings } from './steps.js';
 import { resampleNearest } from './resample.js';
-import { rawTensor, type RawTensor } from '../safetensors.js';
+import { rawTensor, SAFETENSORS_DTYPES, type RawTensor } from '../safetensors.js';
 import { IGNORE_LABEL, type Triple } from '../../volume.js';
 
 export type StoredDtype = 'fp16' | 'fp32' | 'int16';
+/** The same as programs and codecs name it. */
+export const STORED: Readonly<Record<StoredDtype, DType>> = { fp16: 'f16', fp32: 'f32', int16: 'i16' };
 export type StorageChoice = 'auto' | StoredDtype;
 
 /** The most voxels a class whose places are kept for foreground-centred patches. */
@@ -109,7 +112,7 @@ async function encode(
     else for (let i = start; i < end; i++) out[i] = Math.round(image[i]! / scale);
     if (breath.due()) await breath.breathe();
   }
-  return { dtype, scale, tensor: rawTensor(out, shape, dtype === 'fp16' ? 'F16' : 'I16') };
+  return { dtype, scale, tensor: rawTensor(out, shape, SAFETENSORS_DTYPES[STORED[dtype]]) };
 }
 
 /** Reads and prepares the image of a case. Throws MaclError naming the file. */

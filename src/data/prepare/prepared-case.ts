@@ -4,10 +4,11 @@
  */
 import { createHash } from 'node:crypto';
 import { MaclError } from '../../errors.js';
+import { DTYPE_BYTES } from '../../graph/types.js';
 import { CACHE_FORMAT, type CacheEntry } from '../cache.js';
 import { readExactly, withFile } from '../files.js';
 import { type AppliedNormalization } from './normalize.js';
-import { type ImageInfo, type LabelInfo, type StoredDtype } from './entry.js';
+import { type ImageInfo, type LabelInfo, STORED, type StoredDtype } from './entry.js';
 import { type Triple } from '../../volume.js';
 
 /** fp16 voxels are their bits. */
@@ -34,7 +35,7 @@ export interface BoxTarget {
 /** Planes of a box are read together up to this. */
 const READ_BYTES = 256 * 1024;
 
-const ELEMENT_BYTES: Readonly<Record<StoredDtype, number>> = { fp16: 2, fp32: 4, int16: 2 };
+const bytesOf = (dtype: StoredDtype): number => DTYPE_BYTES[STORED[dtype]];
 
 export class PreparedCase {
   readonly channels: number;
@@ -73,7 +74,7 @@ export class PreparedCase {
     this.hasLabels = label !== undefined;
     this.classVoxels = label ? (label.info as LabelInfo).classVoxels : [];
     const voxels = info.shape[0] * info.shape[1] * info.shape[2];
-    this.bytes = voxels * (info.channels * ELEMENT_BYTES[info.dtype] + (label ? 1 : 0));
+    this.bytes = voxels * (info.channels * bytesOf(info.dtype) + (label ? 1 : 0));
   }
 
   /**
@@ -104,7 +105,7 @@ export class PreparedCase {
       const words = `${this.id}: box: [${start.join(', ')}] + [${size.join(', ')}] leaves the volume [${this.shape.join(', ')}]`;
       throw new MaclError('program', words, { field: 'box' });
     }
-    const width = ELEMENT_BYTES[this.dtype];
+    const width = bytesOf(this.dtype);
     const voxels = size[0] * size[1] * size[2];
     const image = targetOf(into?.image, voxels * this.channels * width, width, `${this.id}: image`);
     await readPlanes(this.image, 'image', image, this.channels, this.shape, start, size, width, signal);
@@ -137,7 +138,7 @@ export class PreparedCase {
   }
 
   private typed({ buffer, byteOffset, byteLength }: Uint8Array): StoredVoxels {
-    const count = byteLength / ELEMENT_BYTES[this.dtype];
+    const count = byteLength / bytesOf(this.dtype);
     if (this.dtype === 'fp32') return new Float32Array(buffer, byteOffset, count);
     return this.dtype === 'fp16'
       ? new Uint16Array(buffer, byteOffset, count)
