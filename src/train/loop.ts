@@ -69,7 +69,7 @@ export interface Loop {
 
 /**
  * Runs to the last step. On an abort saves the last finished step and throws MaclError `aborted`; likewise where a step's
- * input cannot be had, with the error of that.
+ * input, or that of a look at the features, cannot be had, with the error of that.
  */
 export async function trainLoop(loop: Loop): Promise<{ skipped: number; represented: Represented | undefined }> {
   const { executor, program, schedule, folder, watch } = loop;
@@ -90,7 +90,12 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
   };
   const pace = new Pace(loop.batch);
   const ahead = new InputAhead((step) => loop.prepareInput(step));
-  let noInput: unknown = null;
+  // What a step needs before it runs could not be had: the state is that of the step before.
+  let before: unknown = null;
+  const failedBefore = (error: unknown): never => {
+    before = error;
+    throw error;
+  };
   let saved = loop.startStep;
   try {
     // A run that was stopped inside a validation goes on with it.
@@ -99,11 +104,8 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
       if (loop.signal?.aborted) throw new MaclError('aborted', 'stopped by a signal');
       const lr = learningRate(schedule, done);
       const look = done % REPRESENTATION_EVERY === 0 || done === schedule.steps - 1;
-      const representation = look ? await loop.represent?.() : undefined;
-      await ahead.ready(done).catch((error: unknown) => {
-        noInput = error;
-        throw error;
-      });
+      const representation = look ? await loop.represent?.().catch(failedBefore) : undefined;
+      await ahead.ready(done).catch(failedBefore);
       executor.set(program, 'lr', [lr]);
       for (const [name, at] of scalars) executor.set(program, name, [at(done)]);
       const running = executor.run(program, loop.signal ? { signal: loop.signal } : {});
@@ -152,7 +154,8 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
     // Reading ahead ends before the caller closes what it reads from.
     await ahead.settle();
     const stops = error instanceof MaclError && (error.code === 'aborted' || error.code === 'nonfinite');
-    const keep = stops || (noInput !== null && error === noInput);
+    const readable = error instanceof MaclError && error.code !== 'device';
+    const keep = stops || (readable && error === before);
     if (keep && saved !== done && done > 0) await save();
     throw stops && error.code === 'aborted' ? stopped(done, error) : error;
   } finally {

@@ -5,8 +5,7 @@
 import { Breather } from '../breathe.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { isDamage, systemCode, withSafetensors, writeSafetensorsFile } from '../data/files.js';
-import { fromHalf } from '../half.js';
-import type { LoadedCase, PreparedCase } from '../data/prepare/prepared-case.js';
+import { imageValues, type LoadedCase, type PreparedCase } from '../data/prepare/prepared-case.js';
 import type { CompiledProgram } from '../graph/compile.js';
 import type { StateTable } from '../nn/state.js';
 import { countClasses, diceOf } from '../segment/metrics.js';
@@ -110,9 +109,9 @@ const meanOf = (values: readonly number[]): number | null =>
 
 async function segment(o: ValidationOptions, c: LoadedCase): Promise<Uint8Array> {
   const { model, data } = o.record.config;
-  const image = c.dtype === 'fp16' ? fromHalf(c.image as Uint16Array) : Float32Array.from(c.image, (v) => v * c.scale);
   const tile = data.patch;
   const breath = new Breather(o.signal);
+  const image = await imageValues(c, breath);
   const voxels = tile[0] * tile[1] * tile[2];
   const input = new Float32Array(voxels * model.inChannels);
   const logits = new Float32Array(voxels * model.classes);

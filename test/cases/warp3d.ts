@@ -2,7 +2,7 @@
  * Cases of warp3d: a volume [C, D, H, W] of some dtype in the store, an affine output voxel → volume voxel a sample.
  * `kind` names the affine: identity, mirror (W), shift (by a fraction), oblique (rotation, scale, shift).
  */
-import { toHalf } from '../../src/half.js';
+import { encode } from '../../src/graph/codec.js';
 import { DTYPE_BYTES, type Shape } from '../../src/graph/types.js';
 import { WARP_WORDS, warp3d as warp, writeDescriptor } from '../../src/ops/index.js';
 import { normal } from '../golden/random.js';
@@ -182,15 +182,9 @@ export interface Stored {
 
 const LEAD = 64;
 
-function encoded(values: ArrayLike<number>, dtype: Warp3dCase['dtype']): Uint8Array {
-  if (dtype === 'f16') return new Uint8Array(toHalf(Float32Array.from(values)).buffer);
-  const kinds = { f32: Float32Array, i16: Int16Array, u8: Uint8Array };
-  return new Uint8Array(kinds[dtype].from(values).buffer);
-}
-
 /** @param at byte offset in the store where this one begins */
 function stored(c: Warp3dCase, values: ArrayLike<number>, at: number, turned: boolean): Stored {
-  const raw = encoded(values, c.dtype);
+  const raw = encode(c.dtype, values);
   const size = DTYPE_BYTES[c.dtype];
   const [d, h, w] = c.volume;
   const voxels = d * h * w;

@@ -25,7 +25,8 @@ import {
   type PrepareOptions,
   type PrepareSettings,
 } from '../../src/data/prepare/dataset.js';
-import { type LoadedCase } from '../../src/data/prepare/prepared-case.js';
+import { Breather } from '../../src/breathe.js';
+import { imageValues, type LoadedCase } from '../../src/data/prepare/prepared-case.js';
 import { IDENTITY, makeNifti, type MakeNifti, put, ramp, testFolder } from './make-nifti.js';
 
 const base = testFolder();
@@ -190,18 +191,22 @@ describe('prepareDataset', () => {
       { modality: { 0: 'T1', 1: 'T2' } },
     );
     const normalize = [{ kind: 'case' } as const, { kind: 'case' } as const];
-    const values = ({ image, dtype, scale }: LoadedCase): number[] =>
-      [...(dtype === 'fp16' ? fromHalf(image as Uint16Array) : image)].map((v) => v * scale);
+    const values = async (loaded: LoadedCase): Promise<number[]> => {
+      const { image, dtype, scale } = loaded;
+      const expected = [...(dtype === 'fp16' ? fromHalf(image as Uint16Array) : image)].map((v) => v * scale);
+      expect(await imageValues(loaded, new Breather())).toEqual(Float32Array.from(expected));
+      return expected;
+    };
     const load = async (
       storage: NonNullable<PrepareSettings['storage']>,
     ): Promise<Awaited<ReturnType<typeof prepare>>> =>
       prepare(root, { settings: { spacingMm: null, normalize, storage }, labels: 'optional' });
-    const exact = values(await (await load('fp32')).cases[0]!.load());
+    const exact = await values(await (await load('fp32')).cases[0]!.load());
     for (const storage of ['auto', 'int16', 'fp32'] as const) {
       const item = (await load(storage)).cases[0]!;
       expect(item.dtype).toBe(storage === 'auto' ? 'fp16' : storage);
       const whole = await item.load();
-      values(whole).forEach((value, i) => expect(Math.abs(value - exact[i]!)).toBeLessThan(1e-3));
+      (await values(whole)).forEach((value, i) => expect(Math.abs(value - exact[i]!)).toBeLessThan(1e-3));
       expect(item.bytes).toBe(whole.image.byteLength + whole.labels!.byteLength);
       for (const [start, size] of [
         [

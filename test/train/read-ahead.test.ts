@@ -119,6 +119,17 @@ describe('the loop', () => {
     expect([log, saved]).toEqual([[1, 2, 3], [3]]);
   });
 
+  it('likewise where the volumes of a look at the features cannot be read', async () => {
+    const bad = new MaclError('file', 'b.bin: ends at byte 7', { file: 'b.bin' });
+    let looks = 0;
+    const { result, saved, log } = await looped(4, {
+      prepareInput: turn,
+      represent: () => (looks++ === 0 ? Promise.resolve({ effectiveRank: {}, deadUnits: 0 }) : Promise.reject(bad)),
+    });
+    expect(result).toBe(bad);
+    expect([log, saved]).toEqual([[1, 2, 3], [3]]);
+  });
+
   it('an abort stops run and reading, and nothing is under way any more when it says so', async () => {
     for (const runTurns of [2, 40]) {
       const stop = new AbortController();

@@ -3,8 +3,10 @@
  * no open file itself. Node only.
  */
 import { createHash } from 'node:crypto';
+import type { Breather } from '../../breathe.js';
 import { MaclError } from '../../errors.js';
 import { DTYPE_BYTES } from '../../graph/types.js';
+import { fromHalf } from '../../half.js';
 import { CACHE_FORMAT, type CacheEntry } from '../cache.js';
 import { readExactly, withFile } from '../files.js';
 import { type AppliedNormalization } from './normalize.js';
@@ -24,6 +26,21 @@ export interface LoadedCase {
   spacingMm: Triple;
   /** [D, H, W] class indices, 255 ignored. */
   labels?: Uint8Array;
+}
+
+/** Voxels between two looks at the clock. */
+const BLOCK = 1 << 16;
+
+/** The image's values [C, D, H, W] as a network sees them. */
+export async function imageValues({ image, dtype, scale }: LoadedCase, breath: Breather): Promise<Float32Array> {
+  const out = new Float32Array(image.length);
+  for (let start = 0; start < image.length; start += BLOCK) {
+    const end = Math.min(start + BLOCK, image.length);
+    if (dtype === 'fp16') fromHalf(image.subarray(start, end) as Uint16Array, out.subarray(start, end));
+    else for (let i = start; i < end; i++) out[i] = image[i]! * scale;
+    if (breath.due()) await breath.breathe();
+  }
+  return out;
 }
 
 /** Where a box is read to instead of memory of its own: as many bytes as it has. */
