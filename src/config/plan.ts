@@ -75,7 +75,7 @@ export function planPretrain(
   const fixed = given.data?.patch ?? undefined;
 
   const choose = (levels: number | undefined): { model: ModelConfig; patch: Triple; share: number } => {
-    const model = planModel(given, base, fixed, levels, options.source);
+    const model = planModel(given, method, base, fixed, levels, options.source);
     if (fixed) return { model, patch: fixed, share: positiveShare(shapes, { ...share, patch: fixed }) };
     const unit = patchUnit(model, method);
     if (dims === 3) return { model, ...choosePretrainPatch(shapes, spacingMm ?? [1, 1, 1], unit, share) };
@@ -130,7 +130,7 @@ function planWithoutPositions(
 ): Plan<PretrainConfig> {
   const { dims } = base;
   const fixed = given.data?.patch ?? undefined;
-  const model = planModel(given, base, fixed, undefined, options.source);
+  const model = planModel(given, method, base, fixed, undefined, options.source);
   const mostVoxels = dims === 2 ? in2d(given.preset) ** 2 : MOST_VOXELS.pretrain;
   const patch = fixed ?? roundToUnit(base.wanted, patchUnit(model, method), mostVoxels);
   const voxels = patch[0] * patch[1] * patch[2];
@@ -164,7 +164,7 @@ export function planFinetune(
   const base = dataOf(fingerprint, given);
   const { dims } = base;
   const fixed = given.data?.patch ?? undefined;
-  const model = { ...planModel(given, base, fixed, undefined, options.source), classes };
+  const model = { ...planModel(given, method, base, fixed, undefined, options.source), classes };
   const mostVoxels = dims === 2 ? in2d(given.preset) ** 2 : MOST_VOXELS.finetune;
   const patch = fixed ?? roundToUnit(base.wanted, patchUnit(model, method), mostVoxels);
   const voxels = patch[0] * patch[1] * patch[2];
@@ -260,18 +260,20 @@ function otherKindWarnings(kinds: readonly NormalizeKind[], { channelKinds }: Fi
 
 function planModel(
   given: ConfigInput,
+  method: Method,
   base: DataPlan,
   fixed: Triple | undefined,
   levels: number | undefined,
   source?: string,
 ): ModelConfig {
-  const model = chooseModel(given, base, fixed, levels);
+  const model = chooseModel(given, method, base, fixed, levels);
   checkModel(model, source);
   return model;
 }
 
 function chooseModel(
   given: ConfigInput,
+  { shrinks }: Method,
   base: DataPlan,
   fixed: Triple | undefined,
   levels: number | undefined,
@@ -289,7 +291,7 @@ function chooseModel(
     return modelOf({ ...model, decoderBlocks: model.decoderBlocks ?? Math.min(dims === 2 ? 2 : 1, strides.length) });
   const topology = planTopology({
     dims,
-    task: given.task,
+    shrinks,
     spacingMm: base.spacingMm,
     size: fixed ?? base.wanted,
     exact: fixed !== undefined,

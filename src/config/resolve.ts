@@ -80,7 +80,7 @@ export function resolveConfig(value: unknown, options: ResolveOptions = {}): Res
 function pretrain(input: PretrainConfigInput): PretrainConfig {
   const method = methodNamed('pretrain', input.method);
   const model = modelOf(input.model ?? {});
-  const loss = method.resolveLoss(input.loss ?? {}) as PretrainConfig['loss'];
+  const loss = method.resolveLoss(input.loss ?? {}, trainOf(input)) as PretrainConfig['loss'];
   return {
     task: 'pretrain',
     method: method.name,
@@ -100,7 +100,7 @@ function finetune(input: FinetuneConfigInput): FinetuneConfig {
     preset: input.preset ?? 'default',
     // Absent classes are refused by the checks; 0 is what "not known" looks like until then.
     model: { ...model, classes: input.model?.classes ?? 0 },
-    loss: method.resolveLoss({ ...input.loss }) as FinetuneConfig['loss'],
+    loss: method.resolveLoss({ ...input.loss }, trainOf(input)) as FinetuneConfig['loss'],
     ...shared(input, method, model),
     data: dataOf(input, model),
   };

@@ -5,14 +5,15 @@
 import { MaclError } from '../errors.js';
 import { nearestSizes } from './check.js';
 import { mapTriple } from '../settings/fingerprint.js';
-import type { ModelConfig, Task, Triple } from '../settings/types.js';
+import type { ModelConfig, Triple } from '../settings/types.js';
 
 /** An axis counts as coarse while its voxels are more than this much longer than the finest. */
 const COARSE = 2;
 
 export interface TopologyRequest {
   readonly dims: 2 | 3;
-  readonly task: Task;
+  /** A branch sees the patch at λ (`Method.shrinks`): the deepest levels are divided by twice. */
+  readonly shrinks: boolean;
   /** null: cubic voxels. */
   readonly spacingMm: Triple | null;
   readonly size: Triple;
@@ -67,8 +68,8 @@ function stridesFor(request: TopologyRequest, levels: number, blocks: number, ax
   const spacing: [number, number, number] = [...(request.spacingMm ?? [1, 1, 1])];
   const strides: Triple[] = [];
   for (let l = 0; l < levels; l++) {
-    // In pre-training the deepest n levels count twice: for the network, and for λ.
-    const cost = request.exact && request.task === 'pretrain' && l >= levels - blocks ? 2 : 1;
+    // The deepest n levels count twice where a branch sees the patch at λ: for the network, and for λ.
+    const cost = request.exact && request.shrinks && l >= levels - blocks ? 2 : 1;
     const can = mapTriple(
       (axis) => left[axis] >= cost && (request.levels !== undefined || (size[axis] as number) >= 4),
     );
@@ -102,9 +103,9 @@ function kernelsFor(
   return kernels;
 }
 
-function nothingFits({ dims, task, size, levels, decoderBlocks }: TopologyRequest): MaclError {
+function nothingFits({ dims, shrinks, size, levels, decoderBlocks }: TopologyRequest): MaclError {
   const l = levels ?? 1;
-  const unit = 2 ** (l + (task === 'pretrain' ? (decoderBlocks ?? 1) : 0));
+  const unit = 2 ** (l + (shrinks ? (decoderBlocks ?? 1) : 0));
   const fit = size.map((s, axis) => (dims === 2 && axis === 0 ? '1' : nearestSizes(s, unit).join(' or ')));
   const what = levels === undefined ? 'any network' : `${levels} levels`;
   const blocks = decoderBlocks === undefined ? '' : ` with ${decoderBlocks} decoder blocks`;

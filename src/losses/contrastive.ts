@@ -29,7 +29,7 @@ export interface MaclLosses {
 }
 
 /** The factor that the released code puts before its SupCon loss: τ / τ_base. */
-const CODE_BASE_TEMPERATURE = 0.07;
+export const CODE_BASE_TEMPERATURE = 0.07;
 
 /** @param pos [B, P] float64, positions in 0…1 */
 export function maclLosses(b: GraphBuilder, p: Projections, pos: Tensor, o: PretrainLossConfig): MaclLosses {

@@ -3,10 +3,12 @@ import type { ResolvedConfig, Task } from '../settings/types.js';
 import { MaclError } from '../errors.js';
 import { didYouMean } from '../suggest.js';
 import { macl } from './macl.js';
+import { pcl } from './pcl.js';
 import { segmentation } from './segmentation.js';
+import { simclr } from './simclr.js';
 import type { Method } from './types.js';
 
-const PRETRAINING: readonly Method[] = [macl];
+const PRETRAINING: readonly Method[] = [macl, simclr, pcl];
 const DEFAULT = macl.name;
 
 /** Values of `method`, the default first. */

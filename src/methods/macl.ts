@@ -19,13 +19,13 @@ import {
   type PixelProjector,
 } from '../nn/projectors.js';
 import { resize3d, type PassStatistics } from '../ops/index.js';
-import { either, list, number, object, oneOf, positive } from '../settings/json-schema.js';
+import { number, object, oneOf, positive } from '../settings/json-schema.js';
 import { lambdaOf } from '../settings/lambda.js';
 import type { PretrainConfig, PretrainLossConfig } from '../settings/types.js';
 import type { Triple } from '../volume.js';
-import { checkContrast, positionInput } from './contrast.js';
+import { alikeWatch, checkContrast, checkThreshold, positionInput, THRESHOLD } from './contrast.js';
 import type { Method } from './types.js';
-import { fallsBelow, staysAbove } from './watchdog.js';
+import { fallsBelow } from './watchdog.js';
 
 interface MaclModules {
   readonly encoder: Encoder;
@@ -35,9 +35,6 @@ interface MaclModules {
   readonly pixel: PixelProjector;
 }
 
-/** Mean cosine of the image projections that is collapse where it stays. */
-const COLLAPSE_COSINE = 0.99;
-const COLLAPSE_STEPS = 50;
 /** Mean square against its beginning: a norm below a hundredth. */
 const COLLAPSE_BOTTLENECK = 1e-4;
 
@@ -50,11 +47,7 @@ export const macl: Method<PretrainConfig, MaclModules> = {
 
   lossSchema: object('The loss of MACL.', {
     temperature: positive('τ'),
-    threshold: either(
-      'a number above 0, or a list with one for each axis of the position',
-      positive('samples closer than this on every axis are positives'),
-      list(positive('threshold of an axis'), 1, 3, 'a threshold for each axis of the position'),
-    ),
+    threshold: THRESHOLD,
     weights: object('Weights of the three parts.', {
       global: number(0, 1e6, 'λ1, of the image-level loss'),
       dense: number(0, 1e6, 'λ2, of the pixel-level loss'),
@@ -81,11 +74,9 @@ export const macl: Method<PretrainConfig, MaclModules> = {
     'paper-2d': { loss: { temperatureFactor: 'none', er: 'absolute' } },
     'code-2d': { loss: { temperatureFactor: 'code', er: 'absolute' } },
   },
-  check({ loss, data, train, augment }, input, refuse) {
-    const axes = data.position === 'slice' ? 1 : 3;
-    const { threshold } = loss;
-    if (typeof threshold !== 'number' && input.data?.position !== undefined && threshold.length !== axes)
-      refuse('loss.threshold', `${axes} entries, because data.position is ${data.position}`, threshold);
+  check(config, input, refuse) {
+    const { train, augment } = config;
+    checkThreshold(config, input, refuse);
     checkContrast(train, refuse);
     const { brightness, contrast } = augment.intensity;
     if (augment.nonSpatial !== 'identity' && brightness === 0 && contrast === 0) {
@@ -166,14 +157,7 @@ export const macl: Method<PretrainConfig, MaclModules> = {
   results: () => ['loss', 'loss.global', 'loss.dense', 'loss.er', 'cosine', 'bottleneck'],
 
   watchdogs: (_config, saved) => [
-    staysAbove(
-      'cosine',
-      COLLAPSE_COSINE,
-      COLLAPSE_STEPS,
-      (step) =>
-        `collapse: the image projections' mean cosine has stayed above ${COLLAPSE_COSINE} for ${COLLAPSE_STEPS} steps ` +
-        `(step ${step}): all samples look alike to the network. A larger batch, a smaller patch or threshold may help.`,
-    ),
+    alikeWatch(),
     fallsBelow(
       'bottleneck',
       COLLAPSE_BOTTLENECK,

@@ -10,7 +10,15 @@ import type { StateBuilder } from '../nn/state.js';
 import type { PassStatistics } from '../ops/index.js';
 import type { Draws } from '../philox.js';
 import type { JsonSchema } from '../settings/json-schema.js';
-import type { AugmentConfig, ConfigInput, ModelConfig, PresetName, ResolvedConfig, Task } from '../settings/types.js';
+import type {
+  AnyConfig,
+  AugmentConfig,
+  ConfigInput,
+  ModelConfig,
+  PresetName,
+  Task,
+  TrainConfig,
+} from '../settings/types.js';
 import type { Watchdog } from './watchdog.js';
 
 /** Numbers that enter a step beside its views: positions, boxes, masks. One row a sample. */
@@ -46,7 +54,7 @@ export interface BatchResult {
 /** Says what does not fit together in a configuration. */
 export type Refuse = (field: string, expected: string, found: unknown, why?: string) => never;
 
-export interface Method<C extends ResolvedConfig = ResolvedConfig, M extends Modules = Modules> {
+export interface Method<C extends AnyConfig = AnyConfig, M extends Modules = Modules> {
   readonly name: string;
   readonly task: Task;
   /** One line, for `--help` and plans. */
@@ -56,8 +64,8 @@ export interface Method<C extends ResolvedConfig = ResolvedConfig, M extends Mod
 
   /** JSON schema of `loss`. */
   readonly lossSchema: JsonSchema;
-  /** `loss` with its defaults. */
-  resolveLoss(input: Readonly<Record<string, unknown>>): C['loss'];
+  /** `loss` with its defaults, which may follow from how many samples meet in a batch. */
+  resolveLoss(input: Readonly<Record<string, unknown>>, train: Pick<TrainConfig, 'batch'>): C['loss'];
   /** What presets say of this method's loss. */
   readonly presets?: Partial<Record<PresetName, Pick<ConfigInput, 'loss'>>>;
   /** Where its defaults of `augment` differ from the task's. */

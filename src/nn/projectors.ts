@@ -1,4 +1,4 @@
-/** MACL's projectors: image level (pool → linear → ReLU → linear, a branch each), pixel level (auxiliary branch only). */
+/** Projectors: image level (pool → linear → ReLU → linear; MACL has one a branch), pixel level (MACL's auxiliary branch). */
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { activation, avgpool } from '../ops/index.js';
@@ -33,10 +33,19 @@ export function declareImageProjector(
   hidden: number,
   init: 'kaiming' | 'pytorch',
 ): ImageProjector {
-  const name = `projector.image.${branch}`;
+  return declareProjector(s, `projector.image.${branch}`, { inputs, hidden, outputs: PROJECTION }, init);
+}
+
+/** Two linear layers `fc1`, `fc2` under `name`, widths as given. */
+export function declareProjector(
+  s: StateBuilder,
+  name: string,
+  { inputs, hidden, outputs }: { readonly inputs: number; readonly hidden: number; readonly outputs: number },
+  init: 'kaiming' | 'pytorch',
+): ImageProjector {
   return {
     fc1: declareLinear(s, `${name}.fc1`, inputs, hidden, init),
-    fc2: declareLinear(s, `${name}.fc2`, hidden, PROJECTION, init),
+    fc2: declareLinear(s, `${name}.fc2`, hidden, outputs, init),
   };
 }
 
@@ -49,7 +58,7 @@ export function declarePixelProjector(
   return { block: declareBlock(s, 'projector.pixel', inputs, outputs, kernel) };
 }
 
-/** @param x [N, D, H, W, C] @returns [N, 1, 1, 1, 128] */
+/** @param x [N, D, H, W, C] @returns [N, 1, 1, 1, outputs] */
 export function projectImage(b: GraphBuilder, p: ImageProjector, x: Tensor): Tensor {
   return applyLinear(b, p.fc2, activation(b, applyLinear(b, p.fc1, avgpool(b, x)), 0));
 }

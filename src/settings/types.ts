@@ -166,6 +166,8 @@ export interface FinetuneConfig extends Common {
   readonly loss: FinetuneLossConfig;
 }
 
+/** Of any method, whose loss nobody but the method knows. */
+export type AnyConfig = PretrainConfig<unknown> | FinetuneConfig;
 export type ResolvedConfig = PretrainConfig | FinetuneConfig;
 export type MaclConfig = ResolvedConfig;
 

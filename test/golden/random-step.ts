@@ -1,26 +1,33 @@
 /** A random batch and random weights for a step of any configuration, the same for every run and machine. */
+import { resolveConfig } from '../../src/config/index.js';
+import { Draws, PURPOSE } from '../../src/philox.js';
+import type { Sample } from '../../src/data/sampling/view.js';
+import { methodOf } from '../../src/methods/index.js';
 import { normal, uniform } from './random.js';
 import type { StepConfig, StepData } from './steprun.js';
 
+/** The method's views are noise, its labels random classes, its numbers its own of random samples. */
 export function randomData(config: StepConfig, samples: number, patch: readonly [number, number, number]): StepData {
   const next = uniform(77);
-  const image = () => {
-    const shape = [samples, config.model.inChannels, ...patch];
-    return { shape, values: Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => normal(next)) };
+  const resolved = resolveConfig({ ...config, data: { patch } });
+  const method = methodOf(resolved);
+  const filled = (shape: readonly number[], value: () => number) => {
+    return { shape, values: Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, value) };
   };
+  const classes = config.model.classes ?? 2;
+  const label = () => (next() < 0.1 ? 255 : Math.floor(next() * classes));
   const batch = new Map<string, { shape: readonly number[]; values: Float64Array }>();
-  if (config.task === 'pretrain') {
-    for (const name of ['i1', 'i2', 'v1', 'v2']) batch.set(name, image());
-    const axes = config.model.dims === 3 ? 3 : 1;
-    const values = Float64Array.from({ length: samples * axes }, () => next());
-    batch.set('pos', { shape: [samples, axes], values });
-  } else {
-    const x = image();
-    const shape = [samples, ...patch];
-    const classes = config.model.classes ?? 2;
-    const label = () => (next() < 0.1 ? 255 : Math.floor(next() * classes));
-    const values = Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, label);
-    batch.set('x', x).set('y', { shape, values });
+  for (const { name, kind } of method.views(resolved)) {
+    if (kind === 'labels') batch.set(name, filled([samples, ...patch], label));
+    else batch.set(name, filled([samples, config.model.inChannels, ...patch], () => normal(next)));
+  }
+  for (const { name, sizes, values } of method.inputs(resolved)) {
+    const rows = Array.from({ length: samples }, (_, n) => {
+      const position = Array.from({ length: resolved.data.position === 'slice' ? 1 : 3 }, () => next());
+      const sample: Sample = { patches: [], position, warps: new Map() };
+      return [...Array.from(values(sample, new Draws(77, 0, n, PURPOSE.method)))];
+    });
+    batch.set(name, { shape: [samples, ...sizes], values: Float64Array.from(rows.flat()) });
   }
   return { config, weights: (name, count) => randomWeights(next, name, count), batch };
 }

@@ -1,5 +1,5 @@
 /**
- * A whole pre-training and fine-tuning step, and 20 of them, against PyTorch in float64: 2-D, 3-D, anisotropic. On the
+ * A whole step of every method, and 20 of them, against PyTorch in float64: 2-D, 3-D, anisotropic. On the
  * float64 reference everything agrees to 1e-8 of each tensor's largest entry; on fp32 devices the bounds
  * below hold (as in tools/goldens/compare_step.py). A device that is not there is a skip that is counted.
  */
@@ -9,7 +9,15 @@ import { openDevices } from './devices.js';
 import { largest, norm2, readGolden, relativeError, relativeL2, type Golden } from './fixtures.js';
 import { stepData, StepRun, type StepConfig, type StepMeta } from './steprun.js';
 
-const FIXTURES = ['pretrain-2d', 'pretrain-3d', 'pretrain-anisotropic', 'finetune-ce-2d', 'finetune-3d'];
+const FIXTURES = [
+  'pretrain-2d',
+  'pretrain-3d',
+  'pretrain-anisotropic',
+  'finetune-ce-2d',
+  'finetune-3d',
+  'simclr-3d',
+  'pcl-2d',
+];
 const REFERENCE = 1e-8;
 /** Losses and running statistics in fp32, relative to the largest entry, at least 1e-3. */
 const LOSSES = 1e-5;

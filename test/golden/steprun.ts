@@ -5,7 +5,7 @@
 import type { Backend, Fusion, Session } from '../../src/backend/types.js';
 import { resolveConfig } from '../../src/config/index.js';
 import { writeConstants, type CompiledProgram } from '../../src/graph/compile.js';
-import { declareNetwork } from '../../src/methods/network.js';
+import { declareNetwork, type Network } from '../../src/methods/network.js';
 import { compileStep, type StepSizes } from '../../src/methods/step.js';
 import { GRADIENTS } from '../../src/methods/update.js';
 import type { Triple } from '../../src/volume.js';
@@ -16,7 +16,9 @@ import { decode, encode } from './rig.js';
 /** A configuration of `macl step`, as far as the golden files use it. */
 export interface StepConfig {
   readonly task: 'pretrain' | 'finetune';
+  readonly method?: string;
   readonly model: {
+    readonly backbone?: string;
     readonly dims: 2 | 3;
     readonly inChannels: number;
     readonly filters: number;
@@ -26,12 +28,8 @@ export interface StepConfig {
     readonly strides?: readonly Triple[];
     readonly kernels?: readonly Triple[];
   };
-  readonly loss: {
-    readonly temperature?: number;
-    readonly threshold?: number | readonly number[];
-    readonly weights?: { readonly global: number; readonly dense: number; readonly er: number };
-    readonly name?: 'ce' | 'ce+dice';
-  };
+  /** By the method's own keys. */
+  readonly loss: { readonly [key: string]: unknown };
   readonly optimizer: {
     readonly name: 'sgd' | 'adam';
     readonly lr: number;
@@ -82,11 +80,12 @@ export interface StepOptions {
   readonly recompute?: readonly string[];
 }
 
-/** Of a batch [B, C, D, H, W]. */
-function sizesIn({ config, batch }: StepData): StepSizes {
-  const first = batch.get(config.task === 'pretrain' ? 'i1' : 'x')?.shape ?? [];
+/** Of a batch [B, C, D, H, W], by the first view of the method. */
+function sizesIn({ batch }: StepData, { method, config }: Network): StepSizes {
+  const first = batch.get(method.views(config)[0]!.name)?.shape ?? [];
   const [samples = 1, , d = 1, h = 1, w = 1] = first;
-  return { batch: samples, patch: [d, h, w], rows: { pos: batch.get('pos')?.shape.slice(1) ?? [] } };
+  const rows = method.inputs(config).map(({ name }) => [name, batch.get(name)?.shape.slice(1) ?? []] as const);
+  return { batch: samples, patch: [d, h, w], rows: Object.fromEntries(rows) };
 }
 
 export class StepRun {
@@ -104,7 +103,7 @@ export class StepRun {
     const { real } = backend.info;
     const net = declareNetwork(resolveConfig(config), real, 'training');
     const { state } = net;
-    const program = compileStep(net, backend, { source: 'given', sizes: sizesIn(data), ...options });
+    const program = compileStep(net, backend, { source: 'given', sizes: sizesIn(data, net), ...options });
     const run = new StepRun(await backend.createSession(program.sizes), program, state);
     for (const entry of state.entries) {
       if (entry.role !== 'parameter' && entry.role !== 'statistic') continue;
@@ -116,8 +115,9 @@ export class StepRun {
         ),
       );
     }
+    const images = new Set(net.method.views(net.config).flatMap((v) => (v.kind === 'labels' ? [] : [v.name])));
     for (const [name, { shape, values }] of data.batch) {
-      const last = name === 'pos' || name === 'y' ? values : channelsLast(values, shape);
+      const last = images.has(name) ? channelsLast(values, shape) : values;
       run.writeInput(name, last);
     }
     run.writeInput('lr', [options.lr ?? config.optimizer.lr]);

@@ -1,6 +1,6 @@
 """Writes test/fixtures/step-*.safetensors: whole steps in float64, and the losses of 20 steps.
 
-    python tools/goldens/make_steps.py
+    python tools/goldens/make_steps.py [name ...]
 
 Tensors: `weights.<name>`, `batch.<name>` (fp32, int32), `out.<name>` (F64, what `macl step --device reference` writes),
 `losses.<part>` [20] (F64, step by step on the same batch), `spread.<part>` [20] (the largest relative difference from it
@@ -8,6 +8,7 @@ of PyTorch itself in fp32, eight runs whose weights differ by a rounding), `afte
 of `new.<name>` after the 20 steps). Metadata: golden = JSON of config, seed, torch.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,34 @@ CASES = {
                    "strides": [[2, 2, 2], [1, 2, 2]], "kernels": [[3, 3, 3], [3, 3, 3], [1, 3, 3]]},
          "loss": {"name": "ce+dice"}, "optimizer": ADAM},
         2, [6, 12, 20], 74),
+    "simclr-3d": (
+        {"task": "pretrain", "method": "simclr",
+         "model": {"dims": 3, "inChannels": 2, "filters": 2, "levels": 2, "decoderBlocks": 1},
+         "loss": {"temperature": 0.5}, "optimizer": {**SGD, "lr": 0.003}},
+        4, [8, 12, 8], 75),
+    "pcl-2d": (
+        {"task": "pretrain", "method": "pcl",
+         "model": {"dims": 2, "inChannels": 1, "filters": 3, "levels": 2, "decoderBlocks": 1},
+         "loss": {"temperature": 0.2, "threshold": 0.3}, "optimizer": {**SGD, "lr": 0.003}},
+        5, [1, 20, 28], 76),
+    "volumefusion-3d": (
+        {"task": "pretrain", "method": "volumefusion",
+         "model": {"dims": 3, "inChannels": 2, "filters": 2, "levels": 2, "decoderBlocks": 1,
+                   "strides": [[2, 2, 2], [1, 2, 2]], "kernels": [[3, 3, 3], [3, 3, 3], [1, 3, 3]]},
+         "loss": {"name": "ce+dice"}, "optimizer": {**SGD, "lr": 0.003}},
+        2, [6, 12, 20], 77),
+    "plain-macl-3d": (
+        {"task": "pretrain", "method": "macl",
+         "model": {"backbone": "nnunet-plain", "dims": 3, "inChannels": 1, "filters": 3, "levels": 2, "decoderBlocks": 1,
+                   "strides": [[1, 2, 2], [2, 2, 2]], "kernels": [[1, 3, 3], [3, 1, 3], [3, 3, 3]]},
+         "loss": {"temperature": 0.5, "threshold": 0.4}, "optimizer": {**SGD, "lr": 0.002}},
+        3, [8, 16, 16], 78),
+    "plain-finetune-2d": (
+        {"task": "finetune",
+         "model": {"backbone": "nnunet-plain", "dims": 2, "inChannels": 2, "filters": 3, "levels": 2,
+                   "decoderBlocks": 1, "classes": 3},
+         "loss": {"name": "ce+dice"}, "optimizer": ADAM},
+        2, [1, 20, 28], 79),
 }
 
 
@@ -73,7 +102,8 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     FIXTURES.mkdir(parents=True, exist_ok=True)
-    for name, (config, samples, size, seed) in CASES.items():
+    for name in sys.argv[1:] or CASES:
+        config, samples, size, seed = CASES[name]
         rng = np.random.default_rng(seed)
         weights, batch = random_weights(rng, config), random_batch(rng, config, samples, size)
         tensors = {f"weights.{k}": v for k, v in weights.items()} | {f"batch.{k}": v for k, v in batch.items()}

@@ -86,5 +86,24 @@ def random_batch(rng, config, samples, size):
         y = torch.randint(0, m["classes"], [samples, *size], generator=gen, dtype=torch.int32)
         y[torch.rand(y.shape, generator=gen) < 0.1] = 255
         return {"x": image(), "y": y}
+    if config.get("method") == "volumefusion":
+        return {"f": image(), "b": image(), "boxes": random_boxes(gen, samples, size)}
     pos = torch.rand([samples, 3 if m["dims"] == 3 else 1], generator=gen)
+    if config.get("method") == "simclr":
+        return {"v1": image(), "v2": image()}
+    if config.get("method") == "pcl":
+        return {"v1": image(), "v2": image(), "pos": pos}
     return {"i1": image(), "i2": image(), "v1": image(), "v2": image(), "pos": pos}
+
+
+def random_boxes(gen, samples, size, count=6):
+    """[N, M, 7] int32: boxes that overlap, touch the edges and (the last) hold nothing."""
+    rows = torch.zeros([samples, count, 7], dtype=torch.int32)
+    for n in range(samples):
+        for i in range(count - 1):
+            for axis in range(3):
+                length = int(torch.randint(1, max(1, size[axis] // 2) + 1, [1], generator=gen))
+                rows[n, i, axis] = int(torch.randint(0, size[axis] - length + 1, [1], generator=gen))
+                rows[n, i, 3 + axis] = length
+            rows[n, i, 6] = int(torch.randint(0, 5, [1], generator=gen))
+    return rows

@@ -16,37 +16,42 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "pytorch"))
-from macl_unet import MaclPretraining, MaclUNet, model_config, resize  # noqa: E402
+from macl_unet import model_config, resize  # noqa: E402
 
+import networks  # noqa: E402
+
+SGD = {"name": "sgd", "lr": 0.01, "momentum": 0.9, "weightDecay": 1e-5}
+CONTRAST = {"temperature": 0.1, "threshold": 0.1}
+# By method; fine-tuning is one of its own.
 DEFAULTS = {
-    "pretrain": {
-        "loss": {"temperature": 0.1, "threshold": 0.1, "weights": {"global": 1.0, "dense": 0.5, "er": 1.0}},
-        "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9, "weightDecay": 1e-5},
-    },
-    "finetune": {
-        "loss": {"name": "ce+dice"},
-        "optimizer": {"name": "adam", "lr": 5e-4, "weightDecay": 0.0},
-    },
+    "macl": {"loss": {**CONTRAST, "weights": {"global": 1.0, "dense": 0.5, "er": 1.0}}, "optimizer": SGD},
+    "simclr": {"loss": {"temperature": 0.5}, "optimizer": SGD},
+    "pcl": {"loss": CONTRAST, "optimizer": SGD},
+    "volumefusion": {"loss": {"name": "ce+dice"}, "optimizer": SGD},
+    "finetune": {"loss": {"name": "ce+dice"}, "optimizer": {"name": "adam", "lr": 5e-4, "weightDecay": 0.0}},
 }
-MODEL_KEYS = {"dims", "inChannels", "filters", "levels", "decoderBlocks", "strides", "kernels", "classes"}
+MODEL_KEYS = {"backbone", "dims", "inChannels", "filters", "levels", "decoderBlocks", "strides", "kernels", "classes"}
 IGNORE = 255
 
 
 def read_config(config):
     """The configuration with defaults; a key that does not exist is an error."""
     task = config["task"]
-    if task not in DEFAULTS:
+    if task not in ("pretrain", "finetune"):
         raise ValueError(f"unknown task {task!r}")
-    _known(config, {"task", "model", "loss", "optimizer"}, "")
+    _known(config, {"task", "method", "model", "loss", "optimizer"}, "")
     _known(config["model"], MODEL_KEYS, "model.")
-    loss = {**DEFAULTS[task]["loss"], **config.get("loss", {})}
-    _known(loss, DEFAULTS[task]["loss"], "loss.")
-    if task == "pretrain":
-        loss["weights"] = {**DEFAULTS[task]["loss"]["weights"], **loss["weights"]}
-        _known(loss["weights"], DEFAULTS[task]["loss"]["weights"], "loss.weights.")
-    optimizer = {**DEFAULTS[task]["optimizer"], **config.get("optimizer", {})}
+    method = config.get("method", "macl") if task == "pretrain" else "finetune"
+    defaults = DEFAULTS[method]
+    loss = {**defaults["loss"], **config.get("loss", {})}
+    _known(loss, defaults["loss"], "loss.")
+    if method == "macl":
+        loss["weights"] = {**defaults["loss"]["weights"], **loss["weights"]}
+        _known(loss["weights"], defaults["loss"]["weights"], "loss.weights.")
+    optimizer = {**defaults["optimizer"], **config.get("optimizer", {})}
     _known(optimizer, {"name", "lr", "momentum", "weightDecay"}, "optimizer.")
-    return {"task": task, "model": model_config(config["model"]), "loss": loss, "optimizer": optimizer}
+    model = model_config({"backbone": "unet", **config["model"]})
+    return {"task": task, "method": method, "model": model, "loss": loss, "optimizer": optimizer}
 
 
 def _known(given, allowed, where):
@@ -89,15 +94,51 @@ def cross_entropy(logits, y, weight=None):
     return F.cross_entropy(logits, y, weight=weight, ignore_index=IGNORE)
 
 
-def dice_loss(logits, y, smooth=1e-5, per_sample=False):
-    """1 − the mean over classes k > 0 (and over samples, if each has its own sums) of the soft Dice."""
+def dice_loss(logits, y, smooth=1e-5, per_sample=False, background=False):
+    """1 − the mean over classes k > 0, or all (and over samples, if each has its own sums), of the soft Dice."""
     p = torch.softmax(logits, 1)
     kept = (y != IGNORE).unsqueeze(1)
     onehot = F.one_hot(torch.where(y == IGNORE, 0, y), logits.shape[1]).movedim(-1, 1).to(p.dtype) * kept
     p = p * kept
     axes = (2, 3, 4) if per_sample else (0, 2, 3, 4)
     dice = (2 * (p * onehot).sum(axes) + smooth) / (p.sum(axes) + onehot.sum(axes) + smooth)
-    return 1 - dice[..., 1:].mean()
+    return 1 - dice[..., 0 if background else 1 :].mean()
+
+
+def nt_xent(z1, z2, temperature):
+    """SimCLR's: the other view among all other rows, as a classification."""
+    rows = len(z1)
+    u = F.normalize(torch.cat([z1, z2]), dim=1)
+    logits = (u @ u.T / temperature).masked_fill(torch.eye(2 * rows, dtype=torch.bool), -torch.inf)
+    return F.cross_entropy(logits, torch.arange(2 * rows).roll(rows))
+
+
+def compose(f, b, boxes, levels=4):
+    """VolumeFusion's input and labels. boxes [N, M, 7]: start D, H, W, size D, H, W, level; later ones lie above."""
+    labels = torch.zeros(f.shape[0], *f.shape[2:], dtype=torch.long)
+    for n, sample in enumerate(boxes.long().tolist()):
+        for d, h, w, sd, sh, sw, level in sample:
+            labels[n, d : d + sd, h : h + sh, w : w + sw] = level
+    alpha = (labels.to(f.dtype) / levels).unsqueeze(1)
+    return alpha * f + (1 - alpha) * b, labels
+
+
+def simclr_losses(net, batch, loss):
+    return nt_xent(*net(batch["v1"], batch["v2"]), loss["temperature"]), {}
+
+
+def pcl_losses(net, batch, loss):
+    z1, z2 = (z.unsqueeze(1) for z in net(batch["v1"], batch["v2"]))
+    return supcon(z1, z2, batch["pos"], loss["temperature"], loss["threshold"]), {}
+
+
+def fusion_losses(net, batch, loss):
+    x, y = compose(batch["f"], batch["b"], batch["boxes"])
+    logits = net(x)
+    parts = {"ce": F.cross_entropy(logits, y)}
+    if loss["name"] == "ce+dice":
+        parts["dice"] = dice_loss(logits, y, background=True)
+    return sum(parts.values()), parts
 
 
 def pretrain_losses(net, batch, loss):
@@ -128,8 +169,17 @@ def finetune_losses(net, batch, loss):
 # ---- the step ---------------------------------------------------------------------------------------------------
 
 
+LOSSES = {
+    "macl": pretrain_losses,
+    "simclr": simclr_losses,
+    "pcl": pcl_losses,
+    "volumefusion": fusion_losses,
+    "finetune": finetune_losses,
+}
+
+
 def make_network(config):
-    return (MaclPretraining if config["task"] == "pretrain" else MaclUNet)(config["model"])
+    return networks.make(config)
 
 
 def make_optimizer(optimizer, parameters):
@@ -151,12 +201,12 @@ class Trainer:
         self.net.load_state_dict({k: v.to(dtype) for k, v in weights.items()}, strict=True)
         self.net.train()
         self.optimizer = make_optimizer(self.config["optimizer"], list(self.net.parameters()))
-        self.losses = pretrain_losses if self.config["task"] == "pretrain" else finetune_losses
+        self.losses = LOSSES[self.config["method"]]
 
     def step(self, batch):
         """One step; the losses as floats (of the state before it)."""
         # Positions stay as they are given: which pairs are positive must not depend on the precision.
-        batch = {k: v if k in ("y", "pos") else v.to(self.dtype) for k, v in batch.items()}
+        batch = {k: v if k in ("y", "pos", "boxes") else v.to(self.dtype) for k, v in batch.items()}
         self.optimizer.zero_grad(set_to_none=True)
         total, parts = self.losses(self.net, batch, self.config["loss"])
         total.backward()
