@@ -1,10 +1,11 @@
 /** The registry of backbones: `model.backbone` → its object. A new one is a file beside this and a line here. */
 import { MaclError } from '../errors.js';
 import { didYouMean } from '../suggest.js';
+import { nnunetPlain } from './nnunet-plain.js';
 import type { Backbone } from './types.js';
 import { unet } from './unet.js';
 
-const BACKBONES: readonly Backbone[] = [unet];
+const BACKBONES: readonly Backbone[] = [unet, nnunetPlain];
 
 export const BACKBONE_NAMES: readonly string[] = BACKBONES.map(({ name }) => name);
 

@@ -43,6 +43,8 @@ export interface Backbone {
   readonly describe: string;
   /** The paper, or the code that it was read from. */
   readonly source: string;
+  /** Filters of the first level that a plan takes. */
+  filters(dims: 2 | 3): number;
   declareEncoder(s: StateBuilder, model: ModelConfig): Encoder;
   declareDecoder(s: StateBuilder, model: ModelConfig, blocks: number): Decoder;
   declareHead(s: StateBuilder, model: ModelConfig, outputs: number): Head;
@@ -56,8 +58,15 @@ export interface Backbone {
   levelNames(model: ModelConfig): readonly string[];
   /** Null for what is none of the backbone's (projectors). */
   partOf(name: string): Part | null;
-  /** Voxels times samples that every norm of a pass needs at least at the bottleneck. */
-  readonly leastAtBottleneck: number;
+  /** Voxels that the smallest bottleneck of a step needs for what is normalised there. */
+  readonly bottleneck: {
+    /** Counted over all samples of a batch, or in each. */
+    readonly per: 'batch' | 'sample';
+    /** Fewer are refused. */
+    readonly least: number;
+    /** Fewer are warned of. */
+    wanted(dims: 2 | 3): number;
+  };
 }
 
 /** The parts of names as U-Nets have them: `encoder.…`, `skip.…`, `decoder.blocks.i.…`, `head.…` or `heads.i.…`. */

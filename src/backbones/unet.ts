@@ -27,7 +27,9 @@ export const unet: Backbone = {
   describe: "MACL's U-Net: BatchNorm, max-pooling, a bare centre",
   source: 'arXiv 2309.11876',
   firstConvolution: 'encoder.blocks.0.conv1',
-  leastAtBottleneck: 1,
+  filters: (dims) => (dims === 2 ? 32 : 16),
+  // The centre has no norm.
+  bottleneck: { per: 'batch', least: 1, wanted: () => 1 },
   wide: (model) => filtersAt(model, model.levels),
   narrow: (model, blocks) => filtersAt(model, model.levels - blocks),
   levelNames: (model) => [...Array.from({ length: model.levels }, (_, l) => levelName(l)), CENTRE],

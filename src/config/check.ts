@@ -2,6 +2,7 @@
  * What has to fit together in a configuration: strides with levels, patch with strides, lists with the number they are
  * for. Each error names both sides and, for sizes, the nearest that fit. No data is looked at.
  */
+import { backboneOf } from '../backbones/index.js';
 import { MaclError } from '../errors.js';
 import { mapTriple } from '../settings/fingerprint.js';
 import { methodOf, type Method } from '../methods/index.js';
@@ -50,6 +51,39 @@ export function checkPatch(
   throw contradiction(source, 'data.patch', `multiples of ${unit.join('×')} (${what})`, patch, words.join('; '));
 }
 
+/** Voxels of the smallest bottleneck of a step: that of the branch at λ where there is one. */
+export function bottleneckVoxels(patch: Triple, model: ModelConfig, method: Pick<Method, 'shrinks'>): number {
+  const unit = patchUnit(model, method);
+  return mapTriple((axis) => patch[axis] / unit[axis]).reduce((p, n) => p * n, 1);
+}
+
+/**
+ * What is normalised at the bottleneck has enough voxels there. The patch fits its strides already.
+ * @param samples of a batch
+ * @throws MaclError `config` that gives the nearest patches that do
+ */
+export function checkBottleneck(
+  patch: Triple,
+  model: ModelConfig,
+  method: Pick<Method, 'shrinks'>,
+  samples: number,
+  source = 'configuration',
+): void {
+  const { per, least } = backboneOf(model).bottleneck;
+  const needed = Math.ceil(least / (per === 'batch' ? samples : 1));
+  const voxels = bottleneckVoxels(patch, model, method);
+  if (voxels >= needed) return;
+  const unit = patchUnit(model, method);
+  const larger = AXES.flatMap((_, axis) => {
+    if (model.dims === 2 && axis === 0) return [];
+    const others = voxels / (patch[axis as 0] / unit[axis as 0]);
+    return [patch.map((s, a) => (a === axis ? Math.ceil(needed / others) * unit[axis] : s)).join('×')];
+  });
+  const [what, where] = [per === 'batch' ? 'in all samples' : 'a sample', method.shrinks ? ' of the branch at λ' : ''];
+  const expected = `at least ${needed} voxels ${what} at the bottleneck${where}, which ${model.backbone} normalises`;
+  throw contradiction(source, 'data.patch', expected, patch, `${voxels} there, nearest ${larger.join(' or ')}`);
+}
+
 function contradiction(source: string, field: string, expected: string, found: unknown, more?: string): MaclError {
   const shown = Array.isArray(found) ? `[${found.join(', ')}]` : String(found);
   const text = `${source}: ${field}: expected ${expected}, found ${shown}${more === undefined ? '' : `: ${more}`}`;
@@ -74,7 +108,10 @@ export function checkConfig(config: ResolvedConfig, input: ConfigInput, source: 
     throw contradiction(source, 'data.sliceAxis', 'D, because model.dims is 3 and nothing is sliced', data.sliceAxis);
   }
   checkAugment(config, source);
-  if (data.patch) checkPatch(data.patch, model, method, source);
+  if (data.patch) {
+    checkPatch(data.patch, model, method, source);
+    checkBottleneck(data.patch, model, method, config.train.batch, source);
+  }
   if (augment.scale[0] > augment.scale[1]) {
     throw contradiction(source, 'augment.scale', 'the smallest factor first', augment.scale);
   }

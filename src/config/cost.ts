@@ -3,10 +3,12 @@
  * arithmetic on shapes; the bytes that a run takes are known exactly from its compiled program. Times are those of two
  * cores with AVX-512, so that a plan does not depend on the machine that makes it.
  */
+import { backboneOf } from '../backbones/index.js';
 import type { Method } from '../methods/index.js';
 import { lambdaOf } from '../settings/lambda.js';
 import type { ModelConfig, Triple } from '../settings/types.js';
 
+const channelsAt = (model: ModelConfig, level: number): number => backboneOf(model).narrow(model, model.levels - level);
 const volume = (size: Triple): number => size[0] * size[1] * size[2];
 
 interface Pass {
@@ -33,7 +35,7 @@ function encoderPass(model: ModelConfig, patch: Triple): Pass {
   const voxels = sizesOf(model, patch);
   return add(
     ...voxels.map((v, l) => {
-      const [f, inputs] = [model.filters * 2 ** l, l === 0 ? model.inChannels : model.filters * 2 ** (l - 1)];
+      const [f, inputs] = [channelsAt(model, l), l === 0 ? model.inChannels : channelsAt(model, l - 1)];
       const taps = volume(model.kernels[l] as Triple);
       return { work: v * taps * f * (inputs + f), values: 4 * v * f };
     }),
@@ -45,9 +47,9 @@ function decoderPass(model: ModelConfig, patch: Triple, blocks: number): Pass {
   return add(
     ...Array.from({ length: blocks }, (_, i) => {
       const l = model.levels - 1 - i;
-      const [v, f] = [voxels[l] as number, model.filters * 2 ** l];
+      const [v, f] = [voxels[l] as number, channelsAt(model, l)];
       const taps = volume(model.kernels[l] as Triple);
-      return { work: v * (2 * f * f + taps * f * 3 * f), values: 7 * v * f };
+      return { work: v * (channelsAt(model, l + 1) * f + taps * f * 3 * f), values: 7 * v * f };
     }),
   );
 }
@@ -69,8 +71,10 @@ function samplePass(model: ModelConfig, patch: Triple, { passes, decoderBlocks }
 /** Bytes of activations, gradients and state in fp32, roughly. */
 export function estimateBytes(model: ModelConfig, patch: Triple, batch: number, method: Method): number {
   const { values } = samplePass(model, patch, method);
-  const widest = model.filters * 2 ** model.levels;
-  const parameters = 60 * widest * widest;
+  const widest = channelsAt(model, model.levels);
+  // Levels as wide as the deepest have as many.
+  const deepest = model.strides.filter((_, l) => channelsAt(model, l) === widest).length + 1;
+  const parameters = 60 * widest * widest * deepest;
   // Backward holds about a third more than what forward saved; weights, moments, gradients and packed weights: five.
   return Math.round(4 * (1.33 * values * batch + 5 * parameters));
 }

@@ -1,6 +1,7 @@
 /** A plan in words, one line a matter: what the commands print before they train. */
 import { methodOf } from '../methods/index.js';
 import { percent, type Plan } from './plan.js';
+import { DEFAULT_BACKBONE } from './resolve.js';
 import { presetLacks } from './presets.js';
 import type { Triple } from '../settings/types.js';
 import { counted } from '../words.js';
@@ -30,7 +31,7 @@ export function describePlan(plan: Plan): string[] {
     `data: ${counted(plan.cases, 'case')} of ${by(plan.smallestShape)} to ${by(plan.largestShape)} voxels, ${spacing}, normalised ${data.normalize.join(', ')}`,
   );
   lines.push(
-    `network: ${counted(model.levels, 'level')} of ${model.filters} filters up, strides ${perLevel(model.strides)}, kernels ${perLevel(model.kernels)}, ` +
+    `network: ${model.backbone === DEFAULT_BACKBONE ? '' : `${model.backbone}, `}${counted(model.levels, 'level')} of ${model.filters} filters up, strides ${perLevel(model.strides)}, kernels ${perLevel(model.kernels)}, ` +
       `${counted(model.inChannels, 'channel')}${config.task === 'finetune' ? `, ${config.model.classes} classes` : ''}`,
   );
   if (method.shrinks) {

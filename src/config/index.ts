@@ -1,5 +1,5 @@
 /** Everything about configurations, in one import. */
-export { checkPatch, nearestSizes, patchUnit } from './check.js';
+export { checkBottleneck, checkPatch, nearestSizes, patchUnit } from './check.js';
 export { describePlan } from './describe.js';
 export {
   shapeAt,

@@ -56,14 +56,17 @@ export interface PatchChoice {
 /**
  * The largest patch (an even one before a long one) of which at most a quarter of all pairs are positives; where there is
  * none, the one with the smallest share.
+ * @param leastUnits of `unit` that a patch holds: voxels of the smallest bottleneck
+ * @returns null where no patch holds as many
  */
 export function choosePretrainPatch(
   shapes: readonly Triple[],
   spacingMm: Triple,
   unit: Triple,
   share: Omit<SharePlan, 'patch'>,
+  leastUnits = 1,
   mostVoxels: number = MOST_VOXELS.pretrain,
-): PatchChoice {
+): PatchChoice | null {
   const sizes = mapTriple((axis) => {
     const median = quantile(
       shapes.map((s) => s[axis]),
@@ -77,6 +80,7 @@ export function choosePretrainPatch(
     for (const h of sizes[1])
       for (const w of sizes[2]) {
         const patch: Triple = [d, h, w];
+        if (volume(mapTriple((axis) => patch[axis] / unit[axis])) < leastUnits) continue;
         const smallest = d === sizes[0][0] && h === sizes[1][0] && w === sizes[2][0];
         if (volume(patch) > mostVoxels && !smallest) continue;
         const found = positiveShare(shapes, { ...share, patch }, SEARCH_SHAPES);
@@ -90,5 +94,5 @@ export function choosePretrainPatch(
           (fits === best.fits && (score > best.score || (score === best.score && found < best.share)));
         if (better) best = { patch, share: found, fits, score };
       }
-  return best as PatchChoice;
+  return best ?? null;
 }

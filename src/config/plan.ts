@@ -3,16 +3,17 @@
  * is given is kept and the rest is planned around it; only what contradicts itself is an error. It looks at no files and
  * no machine, so that a plan is the same everywhere.
  */
+import { backboneOf } from '../backbones/index.js';
 import { MaclError, memoryError } from '../errors.js';
 import { methodNamed, methodOf, type Method } from '../methods/index.js';
 import { lambdaOf } from '../settings/lambda.js';
-import { checkModel, patchUnit } from './check.js';
+import { bottleneckVoxels, checkModel, patchUnit } from './check.js';
 import { estimateBytes, estimateStepSeconds } from './cost.js';
 import { mapTriple, shapeAt, targetSpacingMm, type ChannelKind, type Fingerprint } from '../settings/fingerprint.js';
 import { mergeConfig } from './merge.js';
-import { choosePretrainPatch, MOST_POSITIVE, MOST_VOXELS, roundToUnit, wantedSize } from './patch.js';
-import { positiveShare } from './positives.js';
-import { defaultPosition, modelOf, readConfig, resolveConfig } from './resolve.js';
+import { choosePretrainPatch, MOST_POSITIVE, MOST_VOXELS, roundToUnit, wantedSize, type PatchChoice } from './patch.js';
+import { positiveShare, type SharePlan } from './positives.js';
+import { DEFAULT_BACKBONE, defaultPosition, modelOf, readConfig, resolveConfig } from './resolve.js';
 import { planTopology } from './topology.js';
 import { mergeInit, type InitModel } from './plan-init.js';
 import type {
@@ -78,7 +79,7 @@ export function planPretrain(
     const model = planModel(given, method, base, fixed, levels, options.source);
     if (fixed) return { model, patch: fixed, share: positiveShare(shapes, { ...share, patch: fixed }) };
     const unit = patchUnit(model, method);
-    if (dims === 3) return { model, ...choosePretrainPatch(shapes, spacingMm ?? [1, 1, 1], unit, share) };
+    if (dims === 3) return { model, ...chooseByShare(shapes, spacingMm ?? [1, 1, 1], unit, share, model) };
     const patch = roundToUnit(base.wanted, unit, mostVoxels);
     return { model, patch, share: positiveShare(shapes, { ...share, patch }) };
   };
@@ -118,6 +119,22 @@ export function planPretrain(
     train: { batch, steps },
   };
   return finish<PretrainConfig>(planned, given, base, exact, 'same', fingerprint, warnings, options);
+}
+
+/** With as many voxels at the bottleneck as its norms want, else need, where such a patch keeps positives below a quarter. */
+function chooseByShare(
+  shapes: readonly Triple[],
+  spacingMm: Triple,
+  unit: Triple,
+  share: Omit<SharePlan, 'patch'>,
+  model: ModelConfig,
+): PatchChoice {
+  const { per, least, wanted } = backboneOf(model).bottleneck;
+  const choose = (units: number) => choosePretrainPatch(shapes, spacingMm, unit, share, units);
+  const best = choose(per === 'sample' ? wanted(model.dims) : 1);
+  if (best && best.share <= MOST_POSITIVE) return best;
+  // The smallest patch at all where none has enough: the checks say what it lacks.
+  return choose(per === 'sample' ? least : 1) ?? best ?? (choose(1) as PatchChoice);
 }
 
 /** A method without positions: the patch holds as much as fine-tuning's would. */
@@ -283,7 +300,7 @@ function chooseModel(
     ...given.model,
     dims,
     inChannels: given.model?.inChannels ?? base.kinds.length,
-    filters: given.model?.filters ?? (dims === 2 ? 32 : 16),
+    filters: given.model?.filters ?? backboneOf({ backbone: given.model?.backbone ?? DEFAULT_BACKBONE }).filters(dims),
   };
   // Levels, strides and n that are given whole leave nothing to plan; checks follow in `resolveConfig`.
   const { strides, kernels } = model;
@@ -375,8 +392,18 @@ function finish<C extends ResolvedConfig>(
       patch,
       train.batch,
     ),
-    warnings,
+    warnings: [...warnings, ...bottleneckWarnings(model, patch, methodOf(config))],
   };
+}
+
+function bottleneckWarnings(model: ModelConfig, patch: Triple, method: Method): string[] {
+  const { per, wanted } = backboneOf(model).bottleneck;
+  const voxels = bottleneckVoxels(patch, model, method);
+  if (per === 'batch' || voxels >= wanted(model.dims)) return [];
+  return [
+    `a patch of ${patch.join('×')} leaves ${voxels} voxels a sample at the bottleneck, over which ${model.backbone} normalises: ` +
+      `${wanted(model.dims)} or more say more of a sample`,
+  ];
 }
 
 /** The numbers that CT needs come from the data set; everything else is normalised case by case. */

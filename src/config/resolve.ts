@@ -2,6 +2,7 @@
  * From what a user gives to a configuration with a value everywhere: preset, then defaults, then the checks of what fits
  * together. It looks at no data: `plan.ts` does, and comes through here.
  */
+import { BACKBONE_NAMES } from '../backbones/index.js';
 import { MaclError } from '../errors.js';
 import { methodNamed, type Method } from '../methods/index.js';
 import { checkConfig } from './check.js';
@@ -42,6 +43,8 @@ export function readConfig(value: unknown, source?: string): ConfigInput {
   const method = methodNamed(value.task, value.task === 'pretrain' ? value.method : undefined);
   return mergeConfig<ConfigInput>(presetInput(preset, method), scaledFinal(preset, method, value), value);
 }
+
+export const [DEFAULT_BACKBONE = ''] = BACKBONE_NAMES;
 
 /** Levels of a configuration; the schema has four. */
 const MOST_LEVELS = 16;
@@ -122,7 +125,7 @@ export function modelOf(input: Partial<ModelConfig>): ModelConfig {
   const stride: Triple = dims === 2 ? [1, 2, 2] : [2, 2, 2];
   const kernel: Triple = dims === 2 ? [1, 3, 3] : [3, 3, 3];
   return {
-    backbone: input.backbone ?? 'unet',
+    backbone: input.backbone ?? DEFAULT_BACKBONE,
     dims,
     inChannels: input.inChannels ?? 1,
     filters: input.filters ?? 32,

@@ -14,7 +14,10 @@ export const THRESHOLD = either(
 
 /** A list of thresholds has an entry for each axis of a position that was asked for. */
 export function checkThreshold(
-  { data, loss }: {
+  {
+    data,
+    loss,
+  }: {
     readonly data: Pick<DataConfig, 'position'>;
     readonly loss: { readonly threshold: number | readonly number[] };
   },

@@ -88,7 +88,8 @@ export function describeTransfer(t: Transfer, file: string): string[] {
   const modules = (names: readonly string[]) => {
     const counts = new Map<string, number>();
     for (const n of names) {
-      const key = /^(encoder|decoder)\.(blocks\.\d+|centre)|^projector\.(image|pixel)|^head/.exec(n)?.[0] ?? n;
+      const key =
+        /^(encoder|decoder)\.([a-z]+\.\d+|centre)|^projector\.(image|pixel)|^pretext|^heads?\b/.exec(n)?.[0] ?? n;
       counts.set(key, (counts.get(key) ?? 0) + 1);
     }
     return counts.size === 0 ? 'none' : [...counts].map(([k, c]) => `${k} (${c})`).join(', ');

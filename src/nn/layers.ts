@@ -1,5 +1,5 @@
 /**
- * Layers: a convolution with its norm, a transposed convolution, a linear layer. A layer is a record of declared
+ * Layers: a convolution with its norm (BatchNorm or InstanceNorm), a transposed convolution, a linear layer. A layer is a record of declared
  * tensors; `apply…` puts its kernels into a graph.
  */
 import type { GraphBuilder } from '../graph/builder.js';
@@ -7,18 +7,20 @@ import type { Tensor } from '../graph/types.js';
 import {
   activation,
   conv3d,
+  instanceNorm,
   linear,
   normactEval,
   normactTrain,
   upconv3d,
   type BatchNorm,
+  type Norm,
   type PassStatistics,
 } from '../ops/index.js';
 import type { Triple } from '../volume.js';
 import type { Init, StateBuilder } from './state.js';
 
 const LEAKY_SLOPE = 0.01;
-const BATCHNORM_EPS = 1e-5;
+const NORM_EPS = 1e-5;
 
 const zeros: Init = { kind: 'constant', value: 0 };
 const ones: Init = { kind: 'constant', value: 1 };
@@ -33,6 +35,13 @@ export interface Conv {
 export interface NormedConv {
   readonly conv: Conv;
   readonly norm: BatchNorm;
+}
+
+/** A convolution, which may have a stride, with InstanceNorm. */
+export interface Unit {
+  readonly conv: Conv;
+  readonly stride: Triple;
+  readonly norm: Norm;
 }
 
 /** How a pass runs: training collects the statistics of each norm, in the order in which they are taken. */
@@ -85,7 +94,7 @@ function declareNorm(s: StateBuilder, name: string, channels: number): BatchNorm
     beta: s.declare(`${name}.bias`, [channels], 'parameter', zeros),
     runningMean: s.declare(`${name}.running_mean`, [channels], 'statistic', zeros),
     runningVar: s.declare(`${name}.running_var`, [channels], 'statistic', ones),
-    eps: BATCHNORM_EPS,
+    eps: NORM_EPS,
   };
 }
 
@@ -101,6 +110,35 @@ export function declareBlock(
     conv: declareConv(s, `${name}.conv${i}`, i === 1 ? inputs : outputs, outputs, kernel),
     norm: declareNorm(s, `${name}.norm${i}`, outputs),
   }));
+}
+
+/** Two (convolution → InstanceNorm → leaky ReLU), as `conv1 norm1 conv2 norm2` under `name`; the first has the stride. */
+export function declareUnits(
+  s: StateBuilder,
+  name: string,
+  inputs: number,
+  outputs: number,
+  kernel: Triple,
+  stride: Triple,
+): Unit[] {
+  return [1, 2].map((i) => ({
+    conv: declareConv(s, `${name}.conv${i}`, i === 1 ? inputs : outputs, outputs, kernel),
+    stride: i === 1 ? stride : [1, 1, 1],
+    norm: {
+      gamma: s.declare(`${name}.norm${i}.weight`, [outputs], 'parameter', ones),
+      beta: s.declare(`${name}.norm${i}.bias`, [outputs], 'parameter', zeros),
+      eps: NORM_EPS,
+    },
+  }));
+}
+
+/** Training and evaluation are the same: each sample has its own statistics. */
+export function applyUnits(b: GraphBuilder, units: readonly Unit[], x: Tensor): Tensor {
+  return units.reduce(
+    (y, { conv, stride, norm }) =>
+      b.within(conv.name, () => instanceNorm(b, conv3d(b, y, conv.weight, conv.bias, { stride }), norm, LEAKY_SLOPE)),
+    x,
+  );
 }
 
 export function applyConv(b: GraphBuilder, conv: Conv, x: Tensor): Tensor {

@@ -4,7 +4,7 @@
  */
 import type { Backend } from '../backend/types.js';
 import { asFloat64, asInt32, rawTensor, type RawTensor } from '../data/safetensors.js';
-import { checkPatch } from '../config/index.js';
+import { checkBottleneck, checkPatch } from '../config/index.js';
 import type { ResolvedConfig } from '../settings/types.js';
 import { MaclError } from '../errors.js';
 import { declareNetwork, type Network } from '../methods/network.js';
@@ -74,6 +74,7 @@ function takeBatch(input: StepInput, { method, config }: Network): { sizes: Step
   const values = new Map<string, ArrayLike<number>>();
   for (const { name } of images) values.set(name, channelsLast(take(input, name, 5, first.shape), name));
   checkPatch([d, h, w], model, method, input.files.batch);
+  checkBottleneck([d, h, w], model, method, batch, input.files.batch);
   for (const { name, kind } of views)
     if (kind === 'labels') values.set(name, asInt32(take(input, name, 4, [batch, d, h, w]), name));
   const rows: Record<string, readonly number[]> = {};

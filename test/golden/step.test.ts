@@ -17,6 +17,8 @@ const FIXTURES = [
   'finetune-3d',
   'simclr-3d',
   'pcl-2d',
+  'plain-macl-3d',
+  'plain-finetune-2d',
 ];
 const REFERENCE = 1e-8;
 /** Losses and running statistics in fp32, relative to the largest entry, at least 1e-3. */
