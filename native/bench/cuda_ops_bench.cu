@@ -207,7 +207,7 @@ void losses() {
                   {logits, y_, none(), scalars({1}), scalars({0}), scalars({0}), dx, space()});
     };
     const auto dice = [&](const Tensor& logits, const Tensor& y_, const Tensor& dx) {
-      return call(losses_gpu, "dice_fwdbwd", DiceAttrs{255, 0, 1e-5, 1},
+      return call(losses_gpu, "dice_fwdbwd", DiceAttrs{255, 0, 0, 1e-5, 1},
                   {logits, y_, scalars({1}), scalars({0}), scalars(std::vector<f64>(size_t(classes * 3))), dx, space()});
     };
     bench("softmaxce fwd+bwd", s.text(), x * 2 + y * 2, 3, [&](int) -> std::vector<Call> {

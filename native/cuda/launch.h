@@ -22,7 +22,7 @@ struct GpuKernel {
 
 // One family's kernels; the last entry's name is null.
 extern const GpuKernel conv3d_gpu[], upconv3d_gpu[], linear_gpu[], normact_gpu[], pool_gpu[], resize3d_gpu[], supcon_gpu[],
-    losses_gpu[], elementwise_gpu[], warp3d_gpu[], optim_gpu[];
+    losses_gpu[], elementwise_gpu[], warp3d_gpu[], boxmix_gpu[], optim_gpu[];
 // The same names for other tables: whatever the shape, the kernels without tuning; and the tensor cores' (tf32).
 extern const GpuKernel conv3d_plain_gpu[], upconv3d_plain_gpu[], conv3d_tf32_gpu[];
 

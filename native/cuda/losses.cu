@@ -413,19 +413,20 @@ __global__ void dice_combine_kernel(const f64* ws, i64 chunks, int classes, f64*
   if (threadIdx.x == 0)
     for (int i = 0; i < 3; ++i) sums[id * 3 + i] = sum[i];
 }
-__global__ void dice_loss_kernel(const f64* sums, i64 samples, int classes, f64 smooth, f64* loss) {
+// The classes that count are first … K − 1.
+__global__ void dice_loss_kernel(const f64* sums, i64 samples, int classes, int first, f64 smooth, f64* loss) {
   GPU_SHARED(f64, scratch, kWarp);
   f64 mean = 0;
   for (i64 id = threadIdx.x; id < samples * classes; id += blockDim.x)
-    if (id - quotient(id, classes) * classes > 0)
+    if (id - quotient(id, classes) * classes >= first)
       mean += (2 * sums[3 * id] + smooth) / (sums[3 * id + 1] + sums[3 * id + 2] + smooth);
   mean = block_sum(mean, scratch);
-  if (threadIdx.x == 0) *loss = 1 - mean / static_cast<f64>(samples * (classes - 1));
+  if (threadIdx.x == 0) *loss = 1 - mean / static_cast<f64>(samples * (classes - first));
 }
 // d loss / d p_k = other[k], and extra[k] more where k is the label; through the softmax dx_k = p_k (g_k − Σ_j g_j p_j).
 // From the last chunk to the first: what the sums read last is in the cache still.
 __global__ void dice_bwd_tiles_kernel(Logits s, i64 chunks, const f64* sums, const f64* dloss, bool per_sample,
-                                      i64 samples, f64 smooth, F32View dx, bool add) {
+                                      i64 samples, int first, f64 smooth, F32View dx, bool add) {
   GPU_SHARED(f32, other, kMaxClasses);
   GPU_SHARED(f32, extra, kMaxClasses);
   GPU_DYN_SHARED(f32, tile);
@@ -433,10 +434,10 @@ __global__ void dice_bwd_tiles_kernel(Logits s, i64 chunks, const f64* sums, con
   const int t = threadIdx.x;
   if (t < s.classes) {
     const f64* sum = sums + ((per_sample ? own.sample : 0) * s.classes + t) * 3;
-    const f64 share = *dloss / static_cast<f64>(samples * (s.classes - 1));
+    const f64 share = *dloss / static_cast<f64>(samples * (s.classes - first));
     const f64 below = sum[1] + sum[2] + smooth, dice = (2 * sum[0] + smooth) / below;
-    other[t] = static_cast<f32>(t > 0 ? share * dice / below : 0.0);
-    extra[t] = static_cast<f32>(t > 0 ? -2 * share / below : 0.0);
+    other[t] = static_cast<f32>(t >= first ? share * dice / below : 0.0);
+    extra[t] = static_cast<f32>(t >= first ? -2 * share / below : 0.0);
   }
   for (i64 v0 = own.first; v0 < own.last; v0 += s.tile) {
     const int rows = own.last - v0 < s.tile ? static_cast<int>(own.last - v0) : s.tile;
@@ -467,6 +468,7 @@ void launch_dice(const Args& a, const Launch& l, const DicePlaces& p) {
   const Tensor& x = a.t[0];
   const Logits s = logits(a, l, attrs.ignore, sample_voxels(x));
   const i64 chunks = dice_chunks(x), samples = attrs.perSample ? x.s[0] : 1, of_sum = chunks * (x.s[0] / samples);
+  const int first = attrs.background ? 0 : 1;
   const Shape tiled{dim3(static_cast<unsigned>(x.s[0] * chunks)), dim3(kThreads), s.bytes(), l.stream};
   f64* sums = pointer<f64>(a, p.sums);
   if (p.loss >= 0) {
@@ -474,11 +476,11 @@ void launch_dice(const Args& a, const Launch& l, const DicePlaces& p) {
     launch(tiled, dice_chunks_kernel, s, chunks, ws);
     launch({dim3(static_cast<unsigned>(samples * s.classes)), dim3(128), 0, l.stream}, dice_combine_kernel, ws, of_sum,
            s.classes, sums);
-    launch({dim3(1), dim3(kThreads), 0, l.stream}, dice_loss_kernel, sums, samples, s.classes, attrs.smooth,
+    launch({dim3(1), dim3(kThreads), 0, l.stream}, dice_loss_kernel, sums, samples, s.classes, first, attrs.smooth,
            pointer<f64>(a, p.loss));
   }
   if (p.dx >= 0)
-    launch(tiled, dice_bwd_tiles_kernel, s, chunks, sums, pointer<f64>(a, p.dloss), attrs.perSample != 0, samples,
+    launch(tiled, dice_bwd_tiles_kernel, s, chunks, sums, pointer<f64>(a, p.dloss), attrs.perSample != 0, samples, first,
            attrs.smooth, view(a, p.dx), attrs.accumulate != 0);
 }
 void launch_dice_fwd(const Args& a, const Launch& l) { launch_dice(a, l, kDiceFwd); }

@@ -46,7 +46,8 @@ struct DeviceTable {
 
 const std::vector<const GpuKernel*> kFamilies = {
     conv3d_gpu, upconv3d_gpu, linear_gpu,      normact_gpu, pool_gpu,  resize3d_gpu,
-    supcon_gpu, losses_gpu,   elementwise_gpu, warp3d_gpu,  optim_gpu,
+    supcon_gpu, losses_gpu,   elementwise_gpu, warp3d_gpu,  boxmix_gpu,
+    optim_gpu,
 };
 
 std::vector<const GpuKernel*> before(const GpuKernel* first) {

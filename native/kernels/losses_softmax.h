@@ -186,6 +186,8 @@ constexpr DicePlaces kDiceFwd = {2, 3, -1, -1, 4};
 constexpr DicePlaces kDiceBwd = {-1, 2, 3, 4, -1};
 constexpr DicePlaces kDiceFwdBwd = {3, 4, 2, 5, 6};
 
+// The classes that count are first … K − 1.
+inline i64 dice_first(const Args& a) { return attrs<DiceAttrs>(a).background ? 0 : 1; }
 inline i64 dice_samples(const Args& a) { return attrs<DiceAttrs>(a).perSample ? a.t[0].s[0] : 1; }
 inline i64 dice_chunks(const Tensor& x) { return cdiv(x.s[1] * x.s[2] * x.s[3], kLossChunk); }  // of one sample
 inline i32 dice_check(const Args& a, const DicePlaces& p) {
@@ -235,6 +237,7 @@ inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
 }
 inline void dice_combine(const Args& a, const DicePlaces& p) {
   const i64 samples = dice_samples(a), classes = a.t[0].s[4], all = a.t[0].s[0] * dice_chunks(a.t[0]);
+  const i64 first = dice_first(a);
   const f64 smooth = attrs<DiceAttrs>(a).smooth;
   f64* sums = ptr<f64>(a, p.sums);
   f64 mean = 0;
@@ -244,9 +247,9 @@ inline void dice_combine(const Args& a, const DicePlaces& p) {
       sum[0] = sum[1] = sum[2] = 0;
       for (i64 chunk = s * (all / samples); chunk < (s + 1) * (all / samples); ++chunk)
         for (int i = 0; i < 3; ++i) sum[i] += ptr<f64>(a, p.ws)[(chunk * classes + k) * 3 + i];
-      if (k > 0) mean += (2 * sum[0] + smooth) / (sum[1] + sum[2] + smooth);
+      if (k >= first) mean += (2 * sum[0] + smooth) / (sum[1] + sum[2] + smooth);
     }
-  *ptr<f64>(a, p.loss) = 1 - mean / static_cast<f64>(samples * (classes - 1));
+  *ptr<f64>(a, p.loss) = 1 - mean / static_cast<f64>(samples * (classes - first));
 }
 inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
   const DiceAttrs& at = attrs<DiceAttrs>(a);
@@ -255,12 +258,13 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
   const i64 v0 = n * per + task % dice_chunks(x) * kLossChunk, v1 = imin(v0 + kLossChunk, (n + 1) * per);
   // d loss / d p_k = other[k], and extra[k] more where k is the label.
   real extra[kMaxClasses], other[kMaxClasses];
-  const f64 share = *ptr<f64>(a, p.dloss) / static_cast<f64>(dice_samples(a) * (classes - 1));
+  const i64 first = dice_first(a);
+  const f64 share = *ptr<f64>(a, p.dloss) / static_cast<f64>(dice_samples(a) * (classes - first));
   for (i64 k = 0; k < classes; ++k) {
     const f64* sum = ptr<f64>(a, p.sums) + ((at.perSample ? n : 0) * classes + k) * 3;
     const f64 below = sum[1] + sum[2] + at.smooth, dice = (2 * sum[0] + at.smooth) / below;
-    other[k] = static_cast<real>(k > 0 ? share * dice / below : 0);
-    extra[k] = static_cast<real>(k > 0 ? -2 * share / below : 0);
+    other[k] = static_cast<real>(k >= first ? share * dice / below : 0);
+    extra[k] = static_cast<real>(k >= first ? -2 * share / below : 0);
   }
   SoftmaxGroup g;
   for (i64 v = v0; v < v1; v += kWide) {

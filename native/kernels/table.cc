@@ -14,6 +14,7 @@
 #include "losses.h"
 #include "elementwise.h"
 #include "warp3d.h"
+#include "boxmix.h"
 #include "optim.h"
 
 namespace macl {
@@ -21,7 +22,8 @@ namespace {
 
 const Kernel kTable[] = {
     CONV3D_KERNELS, UPCONV3D_KERNELS, LINEAR_KERNELS, NORMACT_KERNELS, POOL_KERNELS,   RESIZE3D_KERNELS,
-    SUPCON_KERNELS, LOSSES_KERNELS,   ELEMENTWISE_KERNELS, WARP3D_KERNELS, OPTIM_KERNELS,
+    SUPCON_KERNELS, LOSSES_KERNELS,   ELEMENTWISE_KERNELS, WARP3D_KERNELS, BOXMIX_KERNELS,
+    OPTIM_KERNELS,
 };
 
 }  // namespace

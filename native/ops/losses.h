@@ -5,7 +5,7 @@
 // (class weights cw [K] float64, absent = 1); no such voxel: 0. x [N,D,H,W,K], y int32 [N,D,H,W,1]. `count` is the
 // float64 denominator. A label outside 0…K−1 that is not `ignore` gives kBadLabel.
 //
-// dice: p = softmax(x); per class k > 0, over the whole batch (perSample = 0) or per sample and then averaged (1):
+// dice: p = softmax(x); per class k > 0 (background = 1: k ≥ 0 too), over the whole batch (perSample = 0) or per sample and then averaged (1):
 // dice_k = (2 Σ p·y + smooth) / (Σ p + Σ y + smooth), ignored voxels left out; loss = 1 − mean over k (and samples).
 // sums [N or 1, K, 3] float64: Σ p·y, Σ p, Σ y.
 //
@@ -27,7 +27,7 @@ constexpr const char softmaxce_fwd_tensors[] = "x y cw? > loss count ws?";
 constexpr const char softmaxce_bwd_tensors[] = "x y cw? count dloss > dx";
 constexpr const char softmaxce_fwdbwd_tensors[] = "x y cw? dloss > loss count dx ws?";
 
-#define DICE_ATTRS(X) X(i64, ignore) X(i64, perSample) X(f64, smooth) X(i64, accumulate)
+#define DICE_ATTRS(X) X(i64, ignore) X(i64, perSample) X(i64, background) X(f64, smooth) X(i64, accumulate)
 MACL_ATTRS(DiceAttrs, DICE_ATTRS)
 constexpr const char dice_fwd_tensors[] = "x y > loss sums ws?";
 constexpr const char dice_bwd_tensors[] = "x y sums dloss > dx";

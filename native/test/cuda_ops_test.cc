@@ -4,7 +4,7 @@
 // failed". For a device:
 //   g++ -c -O2 -std=c++20 -DMACL_ISA=plain -DMACL_ISA_PLAIN -o plain.o native/kernels/table.cc   (and ref64)
 //   nvcc -x cu -O3 -std=c++20 -gencode arch=compute_90a,code=sm_90a -o cuda_ops_test native/test/cuda_ops_test.cc
-//     native/cuda/{normact,pool,resize3d,supcon,losses,elementwise,warp3d,optim}.cu -x none plain.o ref64.o
+//     native/cuda/{normact,pool,resize3d,supcon,losses,elementwise,warp3d,boxmix,optim}.cu -x none plain.o ref64.o
 #include "gpu_call.h"
 #include "ops_cases.h"
 

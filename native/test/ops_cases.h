@@ -1,4 +1,4 @@
-// Cases of normact, pooling, resize3d, supcon, losses, elementwise, warp3d, optim, run by ops_test.cc (every kernel table of
+// Cases of normact, pooling, resize3d, supcon, losses, elementwise, warp3d, boxmix, optim, run by ops_test.cc (every kernel table of
 // this processor) and cuda_ops_test.cc (the device's kernels): each table against the float64 reference (and that against
 // sums written from the equations, where they are short). Odd sizes, D = 1, channels that are no multiple of a vector,
 // slices, accumulation; any split of the tasks gives the same bits. The reference itself is held against PyTorch's values
@@ -11,6 +11,7 @@
 #include "../ops/normact.h"
 #include "../ops/optim.h"
 #include "../ops/pool.h"
+#include "../ops/boxmix.h"
 #include "../ops/resize3d.h"
 #include "../ops/supcon.h"
 #include "../ops/warp3d.h"
@@ -274,7 +275,7 @@ void test_losses(const Shape& s, unsigned seed) {
         expect(run(*t, "softmaxce_fwd", l, {in(s, logits), label(bad), cw, out_scalar(), out_scalar(), ws()}).status ==
                    kBadLabel,
                "softmaxce: a label outside the classes" + at);
-      const DiceAttrs d{255, weighted, 1e-5, add};
+      const DiceAttrs d{255, weighted, weighted ^ add, 1e-5, add};
       const i64 n = (weighted ? s.n : 1) * s.c * 3;
       const auto g =
           compare("dice_fwd" + at, "dice_fwd", d, {in(s, logits), label(y), out_scalar(), out_flat(n, kF64), ws()});
@@ -398,6 +399,36 @@ void test_warp(const Shape& y, i64 base, unsigned seed) {
   }
 }
 
+// Boxes that overlap, reach out of the grid, hold nothing; a level that is none.
+void test_boxmix(const Shape& s, unsigned seed) {
+  Random r(seed);
+  const i64 count = 9, dims[3] = {s.d, s.h, s.w};
+  Values boxes;
+  for (i64 i = 0; i < s.n * count; ++i) {
+    double start[3], size[3];
+    for (int axis = 0; axis < 3; ++axis) {
+      start[axis] = std::floor(r.values(1, -2, float(dims[axis]))[0]);
+      size[axis] = i % count == 3 && axis == 1 ? 0 : std::floor(r.values(1, 1, float(dims[axis]) + 2)[0]);
+    }
+    boxes.insert(boxes.end(), start, start + 3);
+    boxes.insert(boxes.end(), size, size + 3);
+    boxes.push_back(double(i % 5));
+  }
+  const Shape one{s.n, s.d, s.h, s.w, 1};
+  const auto call = [&](const Values& v) {
+    return std::vector<Port>{in(s, r.values(s.count())), in(s, r.values(s.count())),
+                             port(Role::kIn, {s.n, count, kBoxWords, 1, 1}, v, kI32, false), out(s),
+                             port(Role::kOut, one, {}, kI32)};
+  };
+  compare("boxmix_fwd " + show(s), "boxmix_fwd", BoxmixAttrs{4}, call(boxes), 1e-6);
+  for (const double level : {-1.0, 5.0}) {
+    Values wrong = boxes;
+    wrong[size_t(s.n * count - 1) * kBoxWords + 6] = level;
+    for (const KernelTable* t : tables)
+      expect(run(*t, "boxmix_fwd", BoxmixAttrs{4}, call(wrong)).status == kBadLabel, "boxmix_fwd: a level that is none");
+  }
+}
+
 void all_cases() {
   unsigned seed = 1;
   for (const Shape& s : kShapes) {
@@ -405,6 +436,7 @@ void all_cases() {
     test_pool_and_resize(s, seed++);
     test_elementwise(s, seed++);
     test_losses(s, seed++);
+    test_boxmix(s, seed++);
   }
   for (const Shape& s : {Shape{1, 1, 1, 1, 7}, Shape{3, 2, 3, 2, 5}, Shape{5, 3, 3, 7, 33}, Shape{9, 1, 2, 5, 20},
                          Shape{2, 1, 1, 1, 128}})

@@ -7,8 +7,9 @@ import { pcl } from './pcl.js';
 import { segmentation } from './segmentation.js';
 import { simclr } from './simclr.js';
 import type { Method } from './types.js';
+import { volumefusion } from './volumefusion.js';
 
-const PRETRAINING: readonly Method[] = [macl, simclr, pcl];
+const PRETRAINING: readonly Method[] = [macl, simclr, pcl, volumefusion];
 const DEFAULT = macl.name;
 
 /** Values of `method`, the default first. */

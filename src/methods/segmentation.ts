@@ -80,7 +80,8 @@ export const segmentation: Method<FinetuneConfig, SegmentationModules> = {
   results: ({ loss }) => ['loss', 'loss.ce', ...(loss.name === 'ce+dice' ? ['loss.dice'] : [])],
 };
 
-function logitsOf(b: GraphBuilder, net: SegmentationModules, x: Tensor, mode: PassMode): Tensor {
+/** [N, D, H, W, outputs of the head]. */
+export function logitsOf(b: GraphBuilder, net: SegmentationModules, x: Tensor, mode: PassMode): Tensor {
   return net.head.apply(b, net.decoder.decode(b, net.encoder.encode(b, x, mode), mode));
 }
 

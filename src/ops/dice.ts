@@ -1,11 +1,11 @@
-/** dice: soft Dice loss over the foreground classes, per batch or per sample. Equation: native/ops/losses.h. */
+/** dice: soft Dice loss over the foreground classes (or all), per batch or per sample. Equation: native/ops/losses.h. */
 import { checkClasses } from '../settings/limits.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
 import { IGNORE_LABEL } from '../volume.js';
 
-const ATTRS = 'i64 ignore;i64 perSample;f64 smooth;i64 accumulate;';
+const ATTRS = 'i64 ignore;i64 perSample;i64 background;f64 smooth;i64 accumulate;';
 defineKernel('dice_fwd', 'x y > loss sums ws?', ATTRS, {
   gradient,
   lossGrad: { bwd: 'dice_bwd', fused: 'dice_fwdbwd' },
@@ -19,12 +19,13 @@ defineKernel('dice_fwdbwd', 'x y dloss > loss sums dx ws?', ATTRS, {
 /**
  * @param x logits [N, D, H, W, K]
  * @param y labels [N, D, H, W, 1] int32
+ * @param options perSample: sums of each sample, then their mean; background: class 0 counts too; smooth: 1e-5 by default
  */
 export function dice(
   b: GraphBuilder,
   x: Tensor,
   y: Tensor,
-  options: { perSample?: boolean; smooth?: number } = {},
+  options: { perSample?: boolean; background?: boolean; smooth?: number } = {},
 ): Tensor {
   checkClasses(x.shape[4], 'dice');
   const loss = b.scalar('dice');
@@ -33,6 +34,7 @@ export function dice(
   const attrs = {
     ignore: IGNORE_LABEL,
     perSample: options.perSample ? 1 : 0,
+    background: options.background ? 1 : 0,
     smooth: options.smooth ?? 1e-5,
     accumulate: 0,
   };

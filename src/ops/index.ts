@@ -13,6 +13,7 @@ export * from './softmaxce.js';
 export * from './dice.js';
 export * from './elementwise.js';
 export * from './warp3d.js';
+export * from './boxmix.js';
 export * from './optim.js';
 export * from './views.js';
 import './loss-grad.js';

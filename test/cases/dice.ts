@@ -8,6 +8,7 @@ interface DiceCase extends Case {
   /** Logits [N, D, H, W, K]. */
   readonly x: Shape;
   readonly perSample: boolean;
+  readonly background: boolean;
   /** Share of voxels with label 255; −1: the whole first sample. */
   readonly ignored: number;
 }
@@ -17,6 +18,7 @@ export const cases: readonly DiceCase[] = [
     name: 'plain',
     x: [2, 3, 4, 5, 3],
     perSample: false,
+    background: false,
     ignored: 0,
     golden: true,
     gradcheck: true,
@@ -25,6 +27,7 @@ export const cases: readonly DiceCase[] = [
     name: 'ignored',
     x: [2, 2, 5, 3, 4],
     perSample: false,
+    background: false,
     ignored: 0.3,
     golden: true,
     gradcheck: true,
@@ -33,6 +36,7 @@ export const cases: readonly DiceCase[] = [
     name: 'weighted',
     x: [3, 1, 4, 5, 3],
     perSample: true,
+    background: false,
     ignored: 0.2,
     golden: true,
     gradcheck: true,
@@ -41,6 +45,7 @@ export const cases: readonly DiceCase[] = [
     name: 'two',
     x: [1, 3, 2, 7, 2],
     perSample: true,
+    background: false,
     ignored: 0,
     golden: true,
     gradcheck: true,
@@ -49,6 +54,7 @@ export const cases: readonly DiceCase[] = [
     name: 'many',
     x: [2, 2, 3, 3, 17],
     perSample: true,
+    background: false,
     ignored: 0.1,
     golden: true,
     gradcheck: false,
@@ -57,14 +63,34 @@ export const cases: readonly DiceCase[] = [
     name: 'sampleIgnored',
     x: [2, 1, 3, 2, 3],
     perSample: true,
+    background: false,
     ignored: -1,
     golden: true,
     gradcheck: false,
   },
   {
+    name: 'background',
+    x: [2, 3, 2, 5, 5],
+    perSample: false,
+    background: true,
+    ignored: 0.1,
+    golden: true,
+    gradcheck: true,
+  },
+  {
+    name: 'backgroundSample',
+    x: [3, 2, 3, 3, 3],
+    perSample: true,
+    background: true,
+    ignored: 0,
+    golden: true,
+    gradcheck: true,
+  },
+  {
     name: 'large',
     x: [2, 15, 24, 33, 3],
     perSample: true,
+    background: false,
     ignored: 0,
     golden: false,
     gradcheck: false,
@@ -77,7 +103,7 @@ export const dice = opCases<DiceCase>({
   loss: true,
   build(rig, c, inputs, mode) {
     const [x, y] = [take(rig, inputs, 'x', c.x), takeLabels(rig, inputs, 'y', c.x)];
-    return finishLoss(rig, ops.dice(rig.b, x, y, { perSample: c.perSample }), mode, { x });
+    return finishLoss(rig, ops.dice(rig.b, x, y, { perSample: c.perSample, background: c.background }), mode, { x });
   },
   random: (c, name, next) => (name === 'y' ? Math.floor(next() * c.x[4]) : normal(next)),
 });

@@ -1,6 +1,7 @@
 /** All case lists. A file that is not here, and a kernel that no case runs, fail test/golden/coverage.test.ts. */
 import { add } from './add.js';
 import { avgpool } from './avgpool.js';
+import { boxmix } from './boxmix.js';
 import { concat } from './concat.js';
 import { conv3d } from './conv3d.js';
 import { copy } from './copy.js';
@@ -23,6 +24,7 @@ import { wsum } from './wsum.js';
 export const OPS: readonly OpCases[] = [
   add,
   avgpool,
+  boxmix,
   concat,
   conv3d,
   copy,

@@ -17,6 +17,7 @@ const FIXTURES = [
   'finetune-3d',
   'simclr-3d',
   'pcl-2d',
+  'volumefusion-3d',
   'plain-macl-3d',
   'plain-finetune-2d',
 ];

@@ -114,19 +114,20 @@ def encoder(m):
 class Segmentation(nn.Module):
     """Logits [B, classes, D, H, W] of the whole decoder."""
 
-    def __init__(self, m, classes):
+    def __init__(self, m, classes, pretext=False):
         super().__init__()
         self.encoder = encoder(m)
         self.decoder = PlainDecoder(m, m["levels"]) if is_plain(m) else Decoder(m, m["levels"])
         head = nn.Conv3d(width(m, 0), classes, 1)
-        if is_plain(m):
-            self.heads = nn.ModuleDict({str(m["levels"] - 1): head})
+        self.last = [head]  # as a list: its parameters have one name
+        name, module = ("heads", nn.ModuleDict({str(m["levels"] - 1): head})) if is_plain(m) else ("head", head)
+        if pretext:
+            self.pretext = nn.ModuleDict({name: module})
         else:
-            self.head = head
+            setattr(self, name, module)
 
     def forward(self, x):
-        head = self.head if hasattr(self, "head") else next(iter(self.heads.values()))
-        return head(self.decoder(*self.encoder(x)))
+        return self.last[0](self.decoder(*self.encoder(x)))
 
 
 class Projector(nn.Module):
@@ -171,5 +172,5 @@ def make(config):
     if method == "macl":
         return MaclOnPlain(m) if is_plain(m) else MaclPretraining(m)
     if method == "volumefusion":
-        return Segmentation(m, FUSION_CLASSES)
+        return Segmentation(m, FUSION_CLASSES, pretext=True)
     return Pair(m, {"simclr": 128, "pcl": 512}[method])

@@ -188,8 +188,26 @@ def softmaxce(c, s):
 
 def dice(c, s):
     x, y = segment_inputs(c, s)
-    loss = dice_loss(first(x), y, per_sample=c["perSample"])
+    loss = dice_loss(first(x), y, per_sample=c["perSample"], background=c["background"])
     return {"x": x, "y": y.int().unsqueeze(-1), "loss": loss} | backward(loss, None, x=x)
+
+
+def boxmix(c, s):
+    """Voxel by voxel, from the definition: the last box that holds it says its share of f."""
+    f, b = s.normal(*c["x"]).detach(), s.normal(*c["x"]).detach()
+    n, *grid, _ = c["x"]
+    boxes = torch.zeros(n, c["boxes"], 7, dtype=torch.int32)
+    for axis in range(3):
+        boxes[..., axis] = s.labels(grid[axis] + 2, n, c["boxes"]) - 2
+        boxes[..., 3 + axis] = s.labels(grid[axis] + 2, n, c["boxes"])
+    boxes[..., 6] = s.labels(c["levels"] + 1, n, c["boxes"])
+    labels = torch.zeros(n, *grid, 1, dtype=torch.int32)
+    for i, *at in np.ndindex(n, *grid):
+        for row in boxes[i].tolist():
+            if all(row[a] <= at[a] < row[a] + row[3 + a] for a in range(3)):
+                labels[(i, *at, 0)] = row[6]
+    share = labels.double() / c["levels"]
+    return {"f": f, "b": b, "boxes": boxes, "mixed": share * f + (1 - share) * b, "labels": labels}
 
 
 def add(c, s):
@@ -265,6 +283,7 @@ def optim(c, s):
 OPS = {
     "add": add,
     "avgpool": avgpool,
+    "boxmix": boxmix,
     "concat": concat,
     "conv3d": conv3d,
     "copy": copy,
@@ -283,7 +302,7 @@ OPS = {
     "warp3d": warp_case,
     "wsum": wsum,
 }
-INPUTS = {"x", "w", "b", "dy", "a", "z1", "z2", "pos", "gamma", "beta", "rm", "rv", "g", "before"}
+INPUTS = {"x", "f", "w", "b", "dy", "a", "z1", "z2", "pos", "gamma", "beta", "rm", "rv", "g", "before"}
 
 
 def stored(name, t):
