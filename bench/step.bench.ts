@@ -35,7 +35,7 @@ function works(label: string, model: Model, batch: number, patch: Triple): Work[
     name: `${label} ${name}`,
     batch,
     build(b) {
-      const net = declareNetwork(config, b.info.real, 'training');
+      const net = declareNetwork(config, b.info, 'training');
       return { program: compileStep(net, b, { source: 'given' }), state: net.state };
     },
   });
@@ -46,7 +46,7 @@ function works(label: string, model: Model, batch: number, patch: Triple): Work[
       name: `${label} inference`,
       batch,
       build(b) {
-        const net = declareSegmentation(finetune, b.info.real, 'inference');
+        const net = declareSegmentation(finetune, b.info, 'inference');
         const graph = buildInference(net, batch, patch, new GraphBuilder(b.info.real));
         return { program: compile(graph, b, net.state, 0), state: net.state };
       },

@@ -60,8 +60,8 @@ Tensor opaque(i64 bytes) { return {bytes ? device_memory(bytes) : nullptr, {byte
 Tensor none() { return {nullptr, {0, 0, 0, 0, 0}, 0, kU8, -1}; }
 
 const GpuKernel& find(const GpuKernel* family, const char* name) {
-  for (; family->name; ++family)
-    if (!std::strcmp(family->name, name)) return *family;
+  for (; family->spec.name; ++family)
+    if (!std::strcmp(family->spec.name, name)) return *family;
   std::fprintf(stderr, "no kernel %s\n", name);
   std::exit(1);
 }
@@ -144,9 +144,9 @@ void bench(const char* table, const GpuKernel* family, const GpuKernel* plain, c
   const Upconv3dAttrs up{2, 2, 2, 0};
   const auto pack = [&](const GpuKernel* f, i64 mode) {
     Call c{&find(f, (op + "_pack").c_str()), {}, {}};
-    c.attrs = s.up ? bytes_of(Upconv3dPackAttrs{mode}) : bytes_of(Conv3dPackAttrs{mode, 1, 1, 1});
+    c.attrs = s.up ? bytes_of(Upconv3dPackAttrs{mode, 0}) : bytes_of(Conv3dPackAttrs{mode, 1, 1, 1, 0});
     c.t = {s.up ? tensor(w, s.i, s.o, 2, 2, 2) : tensor(w, s.o, s.i, s.kd, s.k, s.k), none()};
-    c.t[1] = opaque(c.kernel->bytes(c.args(), 1));
+    c.t[1] = opaque(c.kernel->spec.bytes(c.args(), 1));
     owned.push_back(c.t[1].data);
     c.run();
     return c.t[1];
@@ -173,7 +173,7 @@ void bench(const char* table, const GpuKernel* family, const GpuKernel* plain, c
     if (pass == 1) c.t = {y, wp, x, none()};
     const Tensor gradient = s.up ? tensor(dw, s.i, s.o, 2, 2, 2) : tensor(dw, s.o, s.i, s.kd, s.k, s.k);
     if (pass == 2) c.t = {x, y, gradient, tensor(db, s.o, 1, 1, 1, 1), none()};
-    c.t.back() = opaque(c.kernel->bytes(c.args(), i32(c.t.size()) - 1));
+    c.t.back() = opaque(c.kernel->spec.bytes(c.args(), i32(c.t.size()) - 1));
     if (c.t.back().data) owned.push_back(c.t.back().data);
     return c;
   };

@@ -99,15 +99,15 @@ struct Call {
 template <class A>
 Call call(const GpuKernel* family, const char* name, const A& attrs, const std::vector<Tensor>& t) {
   Call c;
-  for (; family->name; ++family)
-    if (!std::strcmp(family->name, name)) c.kernel = family;
+  for (; family->spec.name; ++family)
+    if (!std::strcmp(family->spec.name, name)) c.kernel = family;
   if (!c.kernel) std::fprintf(stderr, "no kernel %s\n", name), std::exit(1);
   c.t = t;
   c.attrs.resize(sizeof attrs);
   std::memcpy(c.attrs.data(), &attrs, sizeof attrs);
   for (size_t i = 0; i < t.size(); ++i)
     if (t[i].dtype == kU8 && t[i].segment >= 0)
-      c.t[i].data = device_memory(c.kernel->bytes({c.t.data(), i32(t.size()), c.attrs.data(), nullptr}, i32(i)));
+      c.t[i].data = device_memory(c.kernel->spec.bytes({c.t.data(), i32(t.size()), c.attrs.data(), nullptr}, i32(i)));
   return c;
 }
 

@@ -150,12 +150,12 @@ i64 conv3d_bwd_w_bytes(const Args& a, i32) {
 
 }  // namespace
 
-#define CONV3D_GPU(path)                                                          \
-  {"conv3d_pack", launch_conv3d_pack<path>, conv3d_pack_bytes},                    \
-  {"conv3d_fwd", launch_conv3d_fwd<path>, conv3d_fwd_bytes<path>},                \
-  {"conv3d_bwd_x", launch_conv3d_bwd_x<path>, conv3d_bwd_x_bytes<path>},          \
-  {"conv3d_bwd_w", launch_conv3d_bwd_w<path>, conv3d_bwd_w_bytes<path>},          \
-  {nullptr, nullptr, nullptr}
+#define CONV3D_GPU(path)                                                                            \
+  MACL_GPU_KERNEL(conv3d_pack, Conv3dPackAttrs, launch_conv3d_pack<path>, conv3d_pack_bytes),       \
+  MACL_GPU_KERNEL(conv3d_fwd, Conv3dAttrs, launch_conv3d_fwd<path>, conv3d_fwd_bytes<path>),        \
+  MACL_GPU_KERNEL(conv3d_bwd_x, Conv3dAttrs, launch_conv3d_bwd_x<path>, conv3d_bwd_x_bytes<path>),  \
+  MACL_GPU_KERNEL(conv3d_bwd_w, Conv3dAttrs, launch_conv3d_bwd_w<path>, conv3d_bwd_w_bytes<path>),  \
+  {}
 
 extern const GpuKernel conv3d_gpu[] = {CONV3D_GPU(kTuned)};
 extern const GpuKernel conv3d_plain_gpu[] = {CONV3D_GPU(kPlain)};

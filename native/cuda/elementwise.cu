@@ -178,14 +178,14 @@ void launch_scale(const Args& a, const Launch& l) {
 
 }  // namespace
 
-extern const GpuKernel elementwise_gpu[] = {{"add_fwd", launch_add, nullptr},
-                                            {"copy_fwd", launch_copy, nullptr},
-                                            {"concat_fwd", launch_concat_fwd, nullptr},
-                                            {"concat_bwd", launch_concat_bwd, nullptr},
-                                            {"fill_fwd", launch_fill, nullptr},
-                                            {"wsum_fwd", launch_wsum, nullptr},
-                                            {"scale_fwd", launch_scale, nullptr},
-                                            {nullptr, nullptr, nullptr}};
+extern const GpuKernel elementwise_gpu[] = {MACL_GPU_COMMIT_KERNEL(add_fwd, AddAttrs, launch_add, nullptr),
+                                            MACL_GPU_COMMIT_KERNEL(copy_fwd, CopyAttrs, launch_copy, nullptr),
+                                            MACL_GPU_KERNEL(concat_fwd, ConcatAttrs, launch_concat_fwd, nullptr),
+                                            MACL_GPU_KERNEL(concat_bwd, ConcatAttrs, launch_concat_bwd, nullptr),
+                                            MACL_GPU_COMMIT_KERNEL(fill_fwd, FillAttrs, launch_fill, nullptr),
+                                            MACL_GPU_KERNEL(wsum_fwd, WsumAttrs, launch_wsum, nullptr),
+                                            MACL_GPU_KERNEL(scale_fwd, ScaleAttrs, launch_scale, nullptr),
+                                            {}};
 
 }  // namespace gpu
 }  // namespace macl

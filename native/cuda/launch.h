@@ -15,10 +15,12 @@ struct Launch {
 };
 
 struct GpuKernel {
-  const char* name;                          // as in native/ops; signature and check are the plain host kernel's
+  KernelSpec spec;  // without a check: the plain host kernel's is everybody's (table.cu)
   void (*launch)(const Args&, const Launch&);
-  i64 (*bytes)(const Args&, i32 index);      // of an opaque tensor, as Kernel::bytes; null where there is none
+  bool commits;     // it does nothing where Launch::skip says so: only such may write state
 };
+#define MACL_GPU_KERNEL(name, Attrs, launch, bytes) {MACL_SPEC(name, Attrs, nullptr, bytes, nullptr), launch, false}
+#define MACL_GPU_COMMIT_KERNEL(name, Attrs, launch, bytes) {MACL_SPEC(name, Attrs, nullptr, bytes, nullptr), launch, true}
 
 // One family's kernels; the last entry's name is null.
 extern const GpuKernel conv3d_gpu[], upconv3d_gpu[], linear_gpu[], normact_gpu[], pool_gpu[], resize3d_gpu[], supcon_gpu[],

@@ -74,10 +74,10 @@ void launch_linear_bwd_w(const Args& a, const Launch& l) {
 }  // namespace
 
 extern const GpuKernel linear_gpu[] = {
-    {"linear_fwd", launch_linear_fwd, nullptr},
-    {"linear_bwd_x", launch_linear_bwd_x, nullptr},
-    {"linear_bwd_w", launch_linear_bwd_w, nullptr},
-    {nullptr, nullptr, nullptr},
+    MACL_GPU_KERNEL(linear_fwd, LinearAttrs, launch_linear_fwd, nullptr),
+    MACL_GPU_KERNEL(linear_bwd_x, LinearAttrs, launch_linear_bwd_x, nullptr),
+    MACL_GPU_KERNEL(linear_bwd_w, LinearAttrs, launch_linear_bwd_w, nullptr),
+    {},
 };
 
 }  // namespace gpu

@@ -489,16 +489,16 @@ void launch_dice_fwdbwd(const Args& a, const Launch& l) { launch_dice(a, l, kDic
 
 }  // namespace
 
-extern const GpuKernel losses_gpu[] = {{"l1_fwd", launch_l1_fwd, l1_bytes},
-                                       {"l1_bwd", launch_l1_bwd, nullptr},
-                                       {"l1_fwdbwd", launch_l1_fwdbwd, l1_bytes},
-                                       {"softmaxce_fwd", launch_softmaxce_fwd, softmaxce_bytes},
-                                       {"softmaxce_bwd", launch_softmaxce_bwd, nullptr},
-                                       {"softmaxce_fwdbwd", launch_softmaxce_fwdbwd, softmaxce_bytes},
-                                       {"dice_fwd", launch_dice_fwd, dice_bytes},
-                                       {"dice_bwd", launch_dice_bwd, nullptr},
-                                       {"dice_fwdbwd", launch_dice_fwdbwd, dice_bytes},
-                                       {nullptr, nullptr, nullptr}};
+extern const GpuKernel losses_gpu[] = {MACL_GPU_KERNEL(l1_fwd, L1Attrs, launch_l1_fwd, l1_bytes),
+                                       MACL_GPU_KERNEL(l1_bwd, L1Attrs, launch_l1_bwd, nullptr),
+                                       MACL_GPU_KERNEL(l1_fwdbwd, L1Attrs, launch_l1_fwdbwd, l1_bytes),
+                                       MACL_GPU_KERNEL(softmaxce_fwd, SoftmaxceAttrs, launch_softmaxce_fwd, softmaxce_bytes),
+                                       MACL_GPU_KERNEL(softmaxce_bwd, SoftmaxceAttrs, launch_softmaxce_bwd, nullptr),
+                                       MACL_GPU_KERNEL(softmaxce_fwdbwd, SoftmaxceAttrs, launch_softmaxce_fwdbwd, softmaxce_bytes),
+                                       MACL_GPU_KERNEL(dice_fwd, DiceAttrs, launch_dice_fwd, dice_bytes),
+                                       MACL_GPU_KERNEL(dice_bwd, DiceAttrs, launch_dice_bwd, nullptr),
+                                       MACL_GPU_KERNEL(dice_fwdbwd, DiceAttrs, launch_dice_fwdbwd, dice_bytes),
+                                       {}};
 
 }  // namespace gpu
 }  // namespace macl

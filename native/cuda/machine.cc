@@ -1,5 +1,5 @@
 // CUDA devices, or the host executor of tests, behind native/napi/addon.cc. Adds to it:
-//   describe()              … { toolkit, driver, devices: [{ name, memoryBytes, major, minor, processors }], problem }
+//   describe()              … { alignment, toolkit, driver, devices: [{ name, memoryBytes, major, minor, processors }], problem }
 //   freeBytes(device)       → bytes that are free there now
 //   failAt(call, nth, kind) tests on the host executor: the nth next call of native/cuda/runtime.h of this name fails
 //                           (kind as in Result; nth 0 forgets all plans)
@@ -38,6 +38,7 @@ std::unique_ptr<Session> open_session(const KernelTable& table, const i64 bytes[
 void describe_machine(Napi::Object& answer) {
   const Napi::Env env = answer.Env();
   const gpu::Versions v = gpu::versions();
+  answer.Set("alignment", 256);  // of a device's allocations: what its copies and widest loads want
   answer.Set("toolkit", v.toolkit);
   answer.Set("driver", v.driver);
   std::vector<gpu::Card> cards;

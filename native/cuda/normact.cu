@@ -451,12 +451,12 @@ void launch_running(const Args& a, const Launch& l) {
 
 }  // namespace
 
-extern const GpuKernel normact_gpu[] = {{"normact_stats", launch_stats, stats_bytes},
-                                        {"normact_fwd", launch_fwd, nullptr},
-                                        {"normact_sums", launch_sums, sums_bytes},
-                                        {"normact_bwd", launch_bwd, nullptr},
-                                        {"running_step", launch_running, nullptr},
-                                        {nullptr, nullptr, nullptr}};
+extern const GpuKernel normact_gpu[] = {MACL_GPU_KERNEL(normact_stats, NormactStatsAttrs, launch_stats, stats_bytes),
+                                        MACL_GPU_KERNEL(normact_fwd, NormactFwdAttrs, launch_fwd, nullptr),
+                                        MACL_GPU_KERNEL(normact_sums, NormactSumsAttrs, launch_sums, sums_bytes),
+                                        MACL_GPU_KERNEL(normact_bwd, NormactBwdAttrs, launch_bwd, nullptr),
+                                        MACL_GPU_COMMIT_KERNEL(running_step, RunningStepAttrs, launch_running, nullptr),
+                                        {}};
 
 }  // namespace gpu
 }  // namespace macl

@@ -146,10 +146,10 @@ void launch_adam(const Args& a, const Launch& l) {
 
 }  // namespace
 
-extern const GpuKernel optim_gpu[] = {{"gradnorm_fwd", launch_gradnorm, gradnorm_bytes},
-                                      {"sgd_step", launch_sgd, nullptr},
-                                      {"adam_step", launch_adam, nullptr},
-                                      {nullptr, nullptr, nullptr}};
+extern const GpuKernel optim_gpu[] = {MACL_GPU_KERNEL(gradnorm_fwd, GradnormAttrs, launch_gradnorm, gradnorm_bytes),
+                                      MACL_GPU_COMMIT_KERNEL(sgd_step, SgdAttrs, launch_sgd, nullptr),
+                                      MACL_GPU_COMMIT_KERNEL(adam_step, AdamAttrs, launch_adam, nullptr),
+                                      {}};
 
 }  // namespace gpu
 }  // namespace macl

@@ -185,11 +185,11 @@ void launch_avgpool_bwd(const Args& a, const Launch& l) {
 
 }  // namespace
 
-extern const GpuKernel pool_gpu[] = {{"maxpool3d_fwd", launch_maxpool3d_fwd, nullptr},
-                                     {"maxpool3d_bwd", launch_maxpool3d_bwd, nullptr},
-                                     {"avgpool_fwd", launch_avgpool_fwd, avgpool_bytes},
-                                     {"avgpool_bwd", launch_avgpool_bwd, nullptr},
-                                     {nullptr, nullptr, nullptr}};
+extern const GpuKernel pool_gpu[] = {MACL_GPU_KERNEL(maxpool3d_fwd, Maxpool3dAttrs, launch_maxpool3d_fwd, nullptr),
+                                     MACL_GPU_KERNEL(maxpool3d_bwd, Maxpool3dAttrs, launch_maxpool3d_bwd, nullptr),
+                                     MACL_GPU_KERNEL(avgpool_fwd, AvgpoolAttrs, launch_avgpool_fwd, avgpool_bytes),
+                                     MACL_GPU_KERNEL(avgpool_bwd, AvgpoolAttrs, launch_avgpool_bwd, nullptr),
+                                     {}};
 
 }  // namespace gpu
 }  // namespace macl

@@ -113,9 +113,9 @@ void launch_resize3d_bwd(const Args& a, const Launch& l) {
 
 }  // namespace
 
-extern const GpuKernel resize3d_gpu[] = {{"resize3d_fwd", launch_resize3d_fwd, nullptr},
-                                         {"resize3d_bwd", launch_resize3d_bwd, nullptr},
-                                         {nullptr, nullptr, nullptr}};
+extern const GpuKernel resize3d_gpu[] = {MACL_GPU_KERNEL(resize3d_fwd, Resize3dAttrs, launch_resize3d_fwd, nullptr),
+                                         MACL_GPU_KERNEL(resize3d_bwd, Resize3dAttrs, launch_resize3d_bwd, nullptr),
+                                         {}};
 
 }  // namespace gpu
 }  // namespace macl

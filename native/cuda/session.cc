@@ -108,9 +108,9 @@ i32 DeviceSession::load(const u8* bytes, i64 length, Failure& failure) {
   const Program* program = load_program(bytes, length, table_, segments_, arena->data(), need, problem);
   if (program == nullptr) return failure = {"program", problem.text}, -1;
   for (i32 i = program->firstCommit; i < program->count; ++i) {
-    const Kernel& kernel = *program->instructions[i].kernel;
-    if (heeds_skip(kernel)) continue;
-    failure = {"program", "instruction " + std::to_string(i) + " (" + kernel.name + "): no kernel that commits on a device"};
+    const KernelSpec* spec = program->instructions[i].spec;
+    if (heeds_skip(table_, spec)) continue;
+    failure = {"program", "instruction " + std::to_string(i) + " (" + spec->name + "): no kernel that commits on a device"};
     return -1;
   }
   Recording* recording = nullptr;
@@ -128,9 +128,9 @@ Result DeviceSession::launches(const Program& program, void* stream) {
     if (runs_at_once() && i < program.firstCommit && load_word(&told_->abort) != 0) continue;
     const Instruction& ins = program.instructions[i];
     const i32* skip = i < program.firstCommit ? nullptr : &words_->skip;
-    launch_kernel(table_, ins.kernel, ins.args, {stream, skip, &words_->fault, i, processors_});
+    launch_kernel(table_, ins.spec, ins.args, {stream, skip, &words_->fault, i, processors_});
     if (Result r = last_error(); !r.ok())
-      return {r.kind, "instruction " + std::to_string(i) + " (" + ins.kernel->name + "): " + r.text};
+      return {r.kind, "instruction " + std::to_string(i) + " (" + ins.spec->name + "): " + r.text};
   }
   if (program.firstCommit == program.count) launch_gate(stream, words_, nullptr, toldOnDevice_);
   launch_end(stream, words_, toldOnDevice_);
@@ -196,7 +196,7 @@ Outcome DeviceSession::ended(const Program& program, const Result& result) {
   if (fault != kNoFaultWord) {
     o.status = static_cast<i32>(fault & 255);
     o.instruction = static_cast<i32>(fault >> 8);
-    if (o.instruction < program.count) o.kernel = program.instructions[o.instruction].kernel->name;
+    if (o.instruction < program.count) o.kernel = program.instructions[o.instruction].spec->name;
     o.reason = status_text(o.status);
   }
   return o;

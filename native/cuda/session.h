@@ -20,6 +20,7 @@ class DeviceSession : public Session {
   ~DeviceSession() override;
 
   i64 segment_bytes(i32 i) const override { return segments_[i].bytes; }
+  i64 scratch_bytes() const override { return 0; }  // shared memory and registers belong to a launch
   i32 load(const u8* bytes, i64 length, Failure& failure) override;
   i32 programs() const override { return static_cast<i32>(programs_.size()); }
   bool write(i32 segment, i64 offset, const u8* bytes, i64 length, Failure& failure) override;

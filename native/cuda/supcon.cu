@@ -430,10 +430,10 @@ void launch_supcon_fwdbwd(const Args& a, const Launch& l) { launch_supcon(a, l, 
 
 }  // namespace
 
-extern const GpuKernel supcon_gpu[] = {{"supcon_fwd", launch_supcon_fwd, supcon_bytes},
-                                       {"supcon_bwd", launch_supcon_bwd, supcon_bytes},
-                                       {"supcon_fwdbwd", launch_supcon_fwdbwd, supcon_bytes},
-                                       {nullptr, nullptr, nullptr}};
+extern const GpuKernel supcon_gpu[] = {MACL_GPU_KERNEL(supcon_fwd, SupconAttrs, launch_supcon_fwd, supcon_bytes),
+                                       MACL_GPU_KERNEL(supcon_bwd, SupconAttrs, launch_supcon_bwd, supcon_bytes),
+                                       MACL_GPU_KERNEL(supcon_fwdbwd, SupconAttrs, launch_supcon_fwdbwd, supcon_bytes),
+                                       {}};
 
 }  // namespace gpu
 }  // namespace macl

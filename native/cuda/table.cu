@@ -1,4 +1,4 @@
-// The tables of this backend, in the order of the plain host kernels, whose signatures, attributes and checks they take:
+// The tables of this backend, in the order of the plain host kernels, whose checks they take:
 //   fp32   products and sums in fp32
 //   tf32   the convolutions' products on tensor cores in TF32 (inputs rounded to 10 bits), sums in fp32; the rest as fp32
 #include "table.h"
@@ -17,30 +17,29 @@ namespace gpu {
 namespace {
 
 const GpuKernel* find(const GpuKernel* family, const char* name) {
-  for (; family != nullptr && family->name != nullptr; ++family)
-    if (std::strcmp(family->name, name) == 0) return family;
+  for (; family->spec.name != nullptr; ++family)
+    if (std::strcmp(family->spec.name, name) == 0) return family;
   return nullptr;
 }
 
-i64 one_task(const Args&, i32) { return 1; }
-
 struct DeviceTable {
-  std::vector<Kernel> kernels;
-  std::vector<const GpuKernel*> launchers;
+  std::vector<KernelSpec> specs;
+  std::vector<const GpuKernel*> kernels;
   KernelTable table;
 
   // Families that come first win.
   DeviceTable(const char* isa, std::vector<const GpuKernel*> families) {
     for (i32 k = 0; k < macl_kernels_plain.count; ++k) {
-      const Kernel& plain = macl_kernels_plain.kernels[k];
+      const KernelSpec& plain = macl_kernels_plain.specs[k];
       const GpuKernel* mine = nullptr;
       for (const GpuKernel* family : families)
         if (mine == nullptr) mine = find(family, plain.name);
       if (mine == nullptr) continue;
-      kernels.push_back({plain.name, plain.tensors, plain.attrs, 1, one_task, nullptr, mine->bytes, plain.check});
-      launchers.push_back(mine);
+      specs.push_back(mine->spec);
+      specs.back().check = plain.check;
+      kernels.push_back(mine);
     }
-    table = {isa, static_cast<i32>(kernels.size()), kernels.data()};
+    table = {isa, static_cast<i32>(specs.size()), specs.data(), nullptr};
   }
 };
 
@@ -67,22 +66,23 @@ const std::vector<DeviceTable>& tables() {
   return all;
 }
 
-// Those that read Launch::skip.
-constexpr const char* kCommitting[] = {"running_step", "sgd_step", "adam_step", "add_fwd", "copy_fwd", "fill_fwd"};
+// The device's kernel of a spec; null where it is of none of the tables.
+const GpuKernel* kernel_of(const KernelTable& table, const KernelSpec* spec) {
+  for (const DeviceTable& mine : tables())
+    if (&mine.table == &table) return mine.kernels[static_cast<size_t>(spec - table.specs)];
+  return nullptr;
+}
 
 }  // namespace
 
-bool heeds_skip(const Kernel& kernel) {
-  for (const char* name : kCommitting)
-    if (std::strcmp(kernel.name, name) == 0) return true;
-  return false;
+bool heeds_skip(const KernelTable& table, const KernelSpec* spec) {
+  const GpuKernel* kernel = kernel_of(table, spec);
+  return kernel != nullptr && kernel->commits;
 }
 
-void launch_kernel(const KernelTable& table, const Kernel* kernel, const Args& args, const LaunchPlace& place) {
-  for (const DeviceTable& mine : tables())
-    if (&mine.table == &table)
-      mine.launchers[static_cast<size_t>(kernel - table.kernels)]->launch(
-          args, {static_cast<Stream>(place.stream), place.skip, place.fault, place.instruction, place.processors});
+void launch_kernel(const KernelTable& table, const KernelSpec* spec, const Args& args, const LaunchPlace& place) {
+  if (const GpuKernel* kernel = kernel_of(table, spec))
+    kernel->launch(args, {static_cast<Stream>(place.stream), place.skip, place.fault, place.instruction, place.processors});
 }
 
 }  // namespace gpu

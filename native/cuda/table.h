@@ -1,4 +1,4 @@
-// The device's kernel tables: names, signatures and checks of the plain host kernels, sizes and launches of ours.
+// The device's kernel tables: checks of the plain host kernels, the rest of ours.
 #pragma once
 #include "../ops/types.h"
 
@@ -14,11 +14,10 @@ struct LaunchPlace {
   i32 processors;
 };
 
+// `table` is one of kernel_tables (engine/tables.h), `spec` one of its specs.
 // Whether the kernel does nothing where it is told to skip: only such may commit.
-bool heeds_skip(const Kernel& kernel);
-
-// `kernel` must be of one of kernel_tables (engine/tables.h).
-void launch_kernel(const KernelTable& table, const Kernel* kernel, const Args& args, const LaunchPlace& place);
+bool heeds_skip(const KernelTable& table, const KernelSpec* spec);
+void launch_kernel(const KernelTable& table, const KernelSpec* spec, const Args& args, const LaunchPlace& place);
 
 }  // namespace gpu
 }  // namespace macl

@@ -85,12 +85,12 @@ i64 upconv3d_bwd_w_bytes(const Args& a, i32) {
 
 }  // namespace
 
-#define UPCONV3D_GPU(plain)                                                     \
-  {"upconv3d_pack", launch_upconv3d_pack, upconv3d_pack_bytes},                 \
-  {"upconv3d_fwd", launch_upconv3d_fwd<plain>, no_bytes},                       \
-  {"upconv3d_bwd_x", launch_upconv3d_bwd_x<plain>, no_bytes},                   \
-  {"upconv3d_bwd_w", launch_upconv3d_bwd_w<plain>, upconv3d_bwd_w_bytes<plain>}, \
-  {nullptr, nullptr, nullptr}
+#define UPCONV3D_GPU(plain)                                                                         \
+  MACL_GPU_KERNEL(upconv3d_pack, Upconv3dPackAttrs, launch_upconv3d_pack, upconv3d_pack_bytes),     \
+  MACL_GPU_KERNEL(upconv3d_fwd, Upconv3dAttrs, launch_upconv3d_fwd<plain>, no_bytes),               \
+  MACL_GPU_KERNEL(upconv3d_bwd_x, Upconv3dAttrs, launch_upconv3d_bwd_x<plain>, no_bytes),           \
+  MACL_GPU_KERNEL(upconv3d_bwd_w, Upconv3dAttrs, launch_upconv3d_bwd_w<plain>, upconv3d_bwd_w_bytes<plain>),\
+  {}
 
 extern const GpuKernel upconv3d_gpu[] = {UPCONV3D_GPU(false)};
 extern const GpuKernel upconv3d_plain_gpu[] = {UPCONV3D_GPU(true)};

@@ -314,7 +314,7 @@ void launch_warp3d(const Args& a, const Launch& l) {
 
 }  // namespace
 
-extern const GpuKernel warp3d_gpu[] = {{"warp3d_fwd", launch_warp3d, nullptr}, {nullptr, nullptr, nullptr}};
+extern const GpuKernel warp3d_gpu[] = {MACL_GPU_KERNEL(warp3d_fwd, Warp3dAttrs, launch_warp3d, nullptr), {}};
 
 }  // namespace gpu
 }  // namespace macl

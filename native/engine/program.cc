@@ -101,7 +101,7 @@ i64 piece(i64 bytes) { return align_up(bytes, 16); }
 // Where the program goes wrong: instruction, kernel, tensor.
 struct Place {
   i64 instruction;
-  const Kernel* kernel;
+  const KernelSpec* kernel;
   const Port* port;
   Problem* problem;
   Say say() const {
@@ -151,7 +151,7 @@ bool read_tensor(const u8* p, const Segment* segments, const Place& at, Tensor& 
   return true;
 }
 
-bool check_opaque(const Kernel& kernel, const Args& args, Place at) {
+bool check_opaque(const KernelSpec& kernel, const Args& args, Place at) {
   const char* cursor = kernel.tensors;
   Port port = {};
   for (i32 i = 0; next_port(cursor, port); ++i) {
@@ -178,16 +178,16 @@ bool next_port(const char*& cursor, Port& port) {
   return true;
 }
 
-const Kernel* find_kernel(const KernelTable& table, const char* name, i64 length) {
+i32 find_kernel(const KernelTable& table, const char* name, i64 length) {
   for (i32 k = 0; k < table.count; ++k)
-    if (same(table.kernels[k].name, name, length)) return &table.kernels[k];
-  return nullptr;
+    if (same(table.specs[k].name, name, length)) return k;
+  return -1;
 }
 
 i64 program_arena_bytes(const u8* bytes, i64 length, Problem& problem) {
   Counts c;
   if (!count(bytes, length, c, problem)) return -1;
-  return piece(sizeof(Program)) + piece(c.names * static_cast<i64>(sizeof(const Kernel*))) +
+  return piece(sizeof(Program)) + piece(c.names * static_cast<i64>(sizeof(i32))) +
          piece(c.instructions * static_cast<i64>(sizeof(Instruction))) +
          c.instructions * (kMaxPhases * 8 + 32) +  // task counts, and rounding of tensors and attributes to 16
          c.tensors * static_cast<i64>(sizeof(Tensor)) + c.attrBytes;
@@ -205,13 +205,13 @@ const Program* load_program(const u8* bytes, i64 length, const KernelTable& tabl
   }
   Arena arena{arenaStart, arenaStart + arenaBytes};
   auto* program = arena.take<Program>(1);
-  auto** kernels = arena.take<const Kernel*>(c.names);
+  auto* kernels = arena.take<i32>(c.names);
   auto* instructions = arena.take<Instruction>(c.instructions);
   if (!program || !kernels || !instructions) return Say(problem) << "the arena is too small", nullptr;
 
   const i32 guardSegment = get<i32>(bytes + 16);
   const i64 guardOffset = get<i64>(bytes + 24);
-  *program = {instructions, static_cast<i32>(c.instructions), static_cast<i32>(c.instructions), nullptr};
+  *program = {instructions, static_cast<i32>(c.instructions), static_cast<i32>(c.instructions), nullptr, 0};
   if (guardSegment != -1) {
     if (guardSegment < 0 || guardSegment >= kSegments || guardOffset < 0 || guardOffset % 4 != 0 ||
         segments[guardSegment].bytes < 4 || guardOffset > segments[guardSegment].bytes - 4)
@@ -224,7 +224,7 @@ const Program* load_program(const u8* bytes, i64 length, const KernelTable& tabl
     const i64 n = get<u32>(bytes + at);
     const char* name = reinterpret_cast<const char*>(bytes + at + 4);
     kernels[i] = find_kernel(table, name, n);
-    if (!kernels[i]) return (Say(problem) << table.isa << " has no kernel ").piece(name, n), nullptr;
+    if (kernels[i] < 0) return (Say(problem) << table.isa << " has no kernel ").piece(name, n), nullptr;
     at += align_up(4 + n, 8);
   }
 
@@ -234,7 +234,8 @@ const Program* load_program(const u8* bytes, i64 length, const KernelTable& tabl
     const i64 tensorCount = get<u32>(bytes + at + 8), attrBytes = get<u32>(bytes + at + 12);
     at += 16;
     if (name >= c.names) return place.say() << "kernel name " << i64(name) << " does not exist", nullptr;
-    const Kernel& kernel = *kernels[name];
+    const KernelSpec& kernel = table.specs[kernels[name]];
+    const Kernel* runs = table.kernels ? &table.kernels[kernels[name]] : nullptr;
     place.kernel = &kernel;
     if (flags > 1) return place.say() << "flags " << i64(flags) << " are unknown", nullptr;
     if (flags == 1 && program->firstCommit == program->count) program->firstCommit = static_cast<i32>(i);
@@ -243,8 +244,8 @@ const Program* load_program(const u8* bytes, i64 length, const KernelTable& tabl
 
     auto* tensors = arena.take<Tensor>(tensorCount);
     auto* attrs = arena.take<u8>(attrBytes);
-    auto* tasks = arena.take<i64>(kernel.phases);
-    if (!tensors || !attrs || !tasks || kernel.phases > kMaxPhases) return place.say() << "the arena is too small", nullptr;
+    auto* tasks = arena.take<i64>(runs ? runs->phases : 0);
+    if (!tensors || !attrs || !tasks || (runs && runs->phases > kMaxPhases)) return place.say() << "the arena is too small", nullptr;
 
     const char* cursor = kernel.tensors;
     Port port = {};
@@ -263,19 +264,23 @@ const Program* load_program(const u8* bytes, i64 length, const KernelTable& tabl
     at += attrBytes;
 
     Instruction& ins = instructions[i];
-    ins = {&kernel, tasks, {tensors, static_cast<i32>(tensorCount), attrs, segments}};
+    ins = {&kernel, runs, tasks, {tensors, static_cast<i32>(tensorCount), attrs, segments}};
     if (const i32 status = kernel.check ? kernel.check(ins.args) : kOk)
       return place.say() << "has " << status_text(status), problem.status = status, nullptr;
     if (!check_opaque(kernel, ins.args, place)) return nullptr;
-    for (i32 phase = 0; phase < kernel.phases; ++phase) {
-      tasks[phase] = kernel.tasks(ins.args, phase);
+    if (const i64 scratch = kernel.scratch ? kernel.scratch(ins.args) : 0; scratch < 0 || scratch > kMaxSize)
+      return place.say() << "asks for " << scratch << " bytes of scratch", nullptr;
+    else if (scratch > program->scratch)
+      program->scratch = scratch;
+    for (i32 phase = 0; runs && phase < runs->phases; ++phase) {
+      tasks[phase] = runs->tasks(ins.args, phase);
       if (tasks[phase] < 0 || tasks[phase] > kMaxSize) return place.say() << "says " << tasks[phase] << " tasks", nullptr;
     }
   }
   return program;
 }
 
-i64 opaque_bytes(const Kernel& kernel, const u8* records, i32 count, const void* attrs, i64 attrBytes, i32 index,
+i64 opaque_bytes(const KernelSpec& kernel, const u8* records, i32 count, const void* attrs, i64 attrBytes, i32 index,
                  Problem& problem) {
   if (attrBytes != fields_bytes(kernel.attrs))
     return Say(problem) << kernel.name << ": " << attrBytes << " bytes of attributes, expected " << fields_bytes(kernel.attrs), -1;

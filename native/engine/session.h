@@ -55,6 +55,8 @@ class Session {
 
   virtual ~Session() = default;  // aborts, waits, frees
   virtual i64 segment_bytes(i32 segment) const = 0;
+  // Of all threads together, for the programs that were loaded so far; beside the segments.
+  virtual i64 scratch_bytes() const = 0;
   // The program's number, or −1 with the failure.
   virtual i32 load(const u8* bytes, i64 length, Failure& failure) = 0;
   virtual i32 programs() const = 0;
@@ -74,9 +76,8 @@ class HostSession : public Session {
   ~HostSession() override;
 
   i64 segment_bytes(i32 i) const override { return segments_[i].bytes; }
+  i64 scratch_bytes() const override { return scratch_ ? scratch_->bytes() : 0; }
   const Segment& segment(i32 i) const { return segments_[i]; }
-  // The program's number, or −1 with what is wrong.
-  i32 load(const u8* bytes, i64 length, Problem& problem);
   i32 load(const u8* bytes, i64 length, Failure& failure) override;
   i32 programs() const override { return static_cast<i32>(programs_.size()); }
   bool write(i32 segment, i64 offset, const u8* bytes, i64 length, Failure& failure) override;
@@ -95,6 +96,7 @@ class HostSession : public Session {
 
  private:
   HostSession(const KernelTable& table) : table_(table) {}
+  bool take_scratch(i64 bytes, Failure& failure);
   struct Loaded {
     std::unique_ptr<Memory> arena;
     const Program* program;
@@ -103,6 +105,7 @@ class HostSession : public Session {
   const KernelTable& table_;
   Memory memory_[kSegments];
   Segment segments_[kSegments] = {};
+  std::unique_ptr<Memory> scratch_;
   std::vector<Loaded> programs_;
   std::vector<std::thread> threads_;
 };

@@ -5,15 +5,17 @@
 #include <cstring>
 #include <system_error>
 
-#if !defined(_WIN32)
 #include <sys/mman.h>
-#endif
 
 namespace macl {
 namespace {
 
 std::atomic<i64> allocated{0};
 constexpr i64 kHugePages = i64(4) << 20;  // segments from this size on ask for 2 MiB pages
+
+Failure refused(i64 bytes, const char* what) {
+  return {"memory", "the system refused " + std::to_string(bytes) + " bytes for " + what, bytes, -1};
+}
 
 }  // namespace
 
@@ -22,16 +24,10 @@ void count_allocated(i64 bytes) { allocated += bytes; }
 
 bool Memory::take(i64 bytes) {
   if (bytes == 0) return true;
-#if defined(_WIN32)
-  void* p = _aligned_malloc(static_cast<size_t>(bytes), 64);
-  if (p == nullptr) return false;
-  std::memset(p, 0, static_cast<size_t>(bytes));
-#else
   void* p = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return false;
 #if defined(MADV_HUGEPAGE)
   if (bytes >= kHugePages) madvise(p, static_cast<size_t>(bytes), MADV_HUGEPAGE);
-#endif
 #endif
   data_ = static_cast<u8*>(p);
   bytes_ = bytes;
@@ -41,11 +37,7 @@ bool Memory::take(i64 bytes) {
 
 Memory::~Memory() {
   if (data_ == nullptr) return;
-#if defined(_WIN32)
-  _aligned_free(data_);
-#else
   munmap(data_, static_cast<size_t>(bytes_));
-#endif
   allocated -= bytes_;
 }
 
@@ -82,22 +74,30 @@ void HostSession::stop_threads() {
   threads_.clear();
 }
 
-i32 HostSession::load(const u8* bytes, i64 length, Problem& problem) {
+i32 HostSession::load(const u8* bytes, i64 length, Failure& failure) {
+  Problem problem;
   const i64 need = program_arena_bytes(bytes, length, problem);
-  if (need < 0) return -1;
+  if (need < 0) return failure = {"program", problem.text}, -1;
   auto arena = std::make_unique<Memory>();
-  if (!arena->take(need)) return Say(problem) << "no memory for a program of " << need << " bytes", -1;
+  if (!arena->take(need)) return failure = refused(need, "a program"), -1;
   const Program* program = load_program(bytes, length, table_, segments_, arena->data(), need, problem);
-  if (program == nullptr) return -1;
+  if (program == nullptr) return failure = {"program", problem.text}, -1;
+  if (!take_scratch(program->scratch, failure)) return -1;
   programs_.push_back({std::move(arena), program});
   return static_cast<i32>(programs_.size()) - 1;
 }
 
-i32 HostSession::load(const u8* bytes, i64 length, Failure& failure) {
-  Problem problem;
-  const i32 id = load(bytes, length, problem);
-  if (id < 0) failure = {"program", problem.text};
-  return id;
+// Threads have as much as the program that asks for most.
+bool HostSession::take_scratch(i64 bytes, Failure& failure) {
+  const i64 stride = scratch_stride(bytes);
+  if (stride <= control_.scratchStride) return true;
+  auto scratch = std::make_unique<Memory>();
+  i64 all;
+  if (__builtin_mul_overflow(stride, static_cast<i64>(control_.threads), &all) || !scratch->take(all))
+    return failure = refused(stride, "the scratch of each thread"), false;
+  control_scratch(control_, scratch->data(), stride);
+  scratch_ = std::move(scratch);
+  return true;
 }
 
 bool HostSession::write(i32 segment, i64 offset, const u8* bytes, i64 length, Failure&) {
@@ -119,7 +119,7 @@ void HostSession::run(i32 program) { control_run(control_, *programs_[static_cas
 const char* HostSession::failed_kernel() const {
   const Program* p = control_.program;
   const i32 i = failed_instruction();
-  return p != nullptr && i >= 0 && i < p->count ? p->instructions[i].kernel->name : "";
+  return p != nullptr && i >= 0 && i < p->count ? p->instructions[i].spec->name : "";
 }
 
 }  // namespace macl

@@ -47,13 +47,15 @@ void walk(Control& c, u32 thread) {
   for (i32 i = 0; i < p.count; ++i) {
     const Instruction& ins = p.instructions[i];
     if (i == p.firstCommit && !meet(c, kBeforeCommit)) return;
+    Args args = ins.args;
+    if (ins.spec->scratch) args.scratch = c.scratch + t * c.scratchStride;
     for (i32 phase = 0; phase < ins.kernel->phases; ++phase) {
       const i64 n = ins.tasks[phase];
       if (n == 0) continue;
       // n·t would overflow for no number of tasks that load_program admits and fewer than 65,536 threads.
       const i64 begin = n * t / threads, end = n * (t + 1) / threads;
       if (begin < end)
-        if (const i32 status = ins.kernel->run(ins.args, phase, begin, end)) fail(c, thread, status, i);
+        if (const i32 status = ins.kernel->run(args, phase, begin, end)) fail(c, thread, status, i);
       if (!meet(c, i < p.firstCommit ? kCompute : kCommit)) return;
     }
   }
@@ -82,6 +84,11 @@ void worker_loop(Control& c, u32 thread) {
     wake_all(&c.done);
     if (c.onDone) c.onDone(c.context);
   }
+}
+
+void control_scratch(Control& c, u8* scratch, i64 stride) {
+  c.scratch = scratch;
+  c.scratchStride = stride;
 }
 
 void control_run(Control& c, const Program& program) {

@@ -26,6 +26,8 @@ struct Control {
   u32 failedInstruction;
   u32 threads;
   const Program* program;
+  u8* scratch;        // `threads` blocks of scratchStride bytes: what the loaded programs ask for
+  i64 scratchStride;
   void (*onDone)(void* context);  // called by the last thread to finish; may be null
   void* context;
   alignas(64) u32 arrived;
@@ -37,6 +39,11 @@ void control_init(Control& c, u32 threads, void (*onDone)(void*), void* context)
 
 // Until control_quit or control_kill. `thread` in [0, threads).
 void worker_loop(Control& c, u32 thread);
+
+// A thread's block of scratch, rounded up so that each begins on a cache line.
+inline i64 scratch_stride(i64 bytes) { return (bytes + 63) / 64 * 64; }
+// Gives the threads scratch: `threads` · stride bytes, 64-byte aligned, which live as long as programs run. Between runs.
+void control_scratch(Control& c, u8* scratch, i64 stride);
 
 // Begins a run; the one before must have ended.
 void control_run(Control& c, const Program& program);

@@ -41,13 +41,14 @@ i64 width(i32 dtype) {
 // One call; true where the kernel took it.
 bool call(const KernelTable& table, Random& r) {
   const Kernel& kernel = table.kernels[r.below(static_cast<u64>(table.count))];
+  const KernelSpec& spec = kernel.spec;
   const bool f64 = std::string(table.isa) == "ref64";
   std::vector<Tensor> tensors;
   std::vector<std::unique_ptr<u8[]>> memory;
   std::vector<u8> store(4096, 7);
   i64 shape[5];
   for (i64& s : shape) s = 1 + static_cast<i64>(r.below(r.chance(0.9) ? 5 : 40));
-  const char* cursor = kernel.tensors;
+  const char* cursor = spec.tensors;
   Port port = {};
   std::vector<bool> opaqueOutput;
   const bool huge = r.chance(0.1);  // for `check` and `bytes` alone: such tensors have no memory
@@ -80,7 +81,7 @@ bool call(const KernelTable& table, Random& r) {
     if (voxels - 1 > (1ll << 47) / t.ld) return false;
   }
   std::vector<u8> attrs;
-  for (const char* a = kernel.attrs; *a; ++a) {
+  for (const char* a = spec.attrs; *a; ++a) {
     const bool whole = std::strncmp(a, "i64", 3) == 0;
     while (*a != ';') ++a;
     i64 bits;
@@ -95,11 +96,11 @@ bool call(const KernelTable& table, Random& r) {
   }
   Segment segments[kSegments] = {};
   segments[kStore] = {store.data(), static_cast<i64>(store.size())};
-  const Args args = {tensors.data(), static_cast<i32>(tensors.size()), attrs.data(), segments};
+  Args args = {tensors.data(), static_cast<i32>(tensors.size()), attrs.data(), segments};
   // Opaque outputs get what the kernel asks for, most of the time.
   for (size_t i = 0; i < tensors.size(); ++i)
-    if (tensors[i].segment >= 0 && opaqueOutput[i] && kernel.bytes && r.chance(0.9)) {
-      const i64 bytes = kernel.bytes(args, static_cast<i32>(i));
+    if (tensors[i].segment >= 0 && opaqueOutput[i] && spec.bytes && r.chance(0.9)) {
+      const i64 bytes = spec.bytes(args, static_cast<i32>(i));
       if (bytes > 0 && bytes < kMostBytes) tensors[i].s[0] = bytes;
     }
   i64 total = 0;
@@ -123,16 +124,21 @@ bool call(const KernelTable& table, Random& r) {
       else std::memset(static_cast<u8*>(t.data) + b, static_cast<int>(r.below(256)), 8);
     }
   }
-  if (kernel.check && kernel.check(args) != kOk) return false;
+  if (spec.check && spec.check(args) != kOk) return false;
   if (total >= kMostBytes) return false;
   for (size_t i = 0; i < tensors.size(); ++i)
     if (opaqueOutput[i]) {
-      const i64 need = kernel.bytes ? kernel.bytes(args, static_cast<i32>(i)) : 0;
+      const i64 need = spec.bytes ? spec.bytes(args, static_cast<i32>(i)) : 0;
       if (need < 0 || need > (tensors[i].data ? tensors[i].s[0] : 0)) return false;
     }
   i64 work = 0;
   for (i32 phase = 0; phase < kernel.phases; ++phase) work += kernel.tasks(args, phase);
   if (work > 200000) return false;
+  // Exactly as many bytes as it asks for.
+  const i64 scratch = spec.scratch ? spec.scratch(args) : 0;
+  if (scratch > kMostBytes) return false;
+  std::unique_ptr<u8[]> own(scratch > 0 ? new u8[static_cast<size_t>(scratch)] : nullptr);
+  args.scratch = own.get();
   for (i32 phase = 0; phase < kernel.phases; ++phase)
     if (kernel.run(args, phase, 0, kernel.tasks(args, phase)) != kOk) break;
   return true;

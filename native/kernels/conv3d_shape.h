@@ -132,6 +132,7 @@ inline i64 conv3d_pack_bytes(const Args& a, i32) {
 }
 
 inline i32 conv3d_pack_check(const Args& a) {
+  if (attrs<Conv3dPackAttrs>(a).variant != 0) return kBadAttr;
   if (a.t[0].dtype != kReal) return kBadDType;
   for (i64 s : a.t[0].s)
     if (s <= 0) return kBadShape;

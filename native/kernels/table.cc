@@ -20,11 +20,22 @@
 namespace macl {
 namespace {
 
-const Kernel kTable[] = {
+constexpr Kernel kTable[] = {
     CONV3D_KERNELS, UPCONV3D_KERNELS, LINEAR_KERNELS, NORMACT_KERNELS, POOL_KERNELS,   RESIZE3D_KERNELS,
     SUPCON_KERNELS, LOSSES_KERNELS,   ELEMENTWISE_KERNELS, WARP3D_KERNELS, BOXMIX_KERNELS,
     OPTIM_KERNELS,
 };
+constexpr int kCount = static_cast<int>(sizeof(kTable) / sizeof(kTable[0]));
+
+struct Specs {
+  KernelSpec all[kCount];
+};
+constexpr Specs specs_of(const Kernel (&kernels)[kCount]) {
+  Specs s = {};
+  for (int k = 0; k < kCount; ++k) s.all[k] = kernels[k].spec;
+  return s;
+}
+constexpr Specs kSpecs = specs_of(kTable);
 
 }  // namespace
 }  // namespace macl
@@ -36,6 +47,6 @@ const Kernel kTable[] = {
 
 extern "C" {
 extern const macl::KernelTable MACL_CAT(macl_kernels_, MACL_ISA);
-const macl::KernelTable MACL_CAT(macl_kernels_, MACL_ISA) = {
-    MACL_STR(MACL_ISA), static_cast<int>(sizeof(macl::kTable) / sizeof(macl::kTable[0])), macl::kTable};
+const macl::KernelTable MACL_CAT(macl_kernels_, MACL_ISA) = {MACL_STR(MACL_ISA), macl::kCount, macl::kSpecs.all,
+                                                             macl::kTable};
 }

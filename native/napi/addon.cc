@@ -88,7 +88,8 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
     return DefineClass(env, "Session",
                        {InstanceMethod<&SessionWrap::load>("load"), InstanceMethod<&SessionWrap::write>("write"),
                         InstanceMethod<&SessionWrap::read>("read"), InstanceMethod<&SessionWrap::run>("run"),
-                        InstanceMethod<&SessionWrap::abort>("abort"), InstanceMethod<&SessionWrap::close>("close")});
+                        InstanceMethod<&SessionWrap::abort>("abort"),
+                        InstanceMethod<&SessionWrap::scratch_bytes>("scratchBytes"), InstanceMethod<&SessionWrap::close>("close")});
   }
 
   explicit SessionWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SessionWrap>(info), env_(per_env(info.Env())) {
@@ -149,6 +150,10 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
     const i32 id = idle(info.Env()).load(bytes.data, bytes.length, failure);
     if (id < 0) throw error(info.Env(), failure);
     return Napi::Number::New(info.Env(), id);
+  }
+
+  Napi::Value scratch_bytes(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), static_cast<double>(open(info.Env()).scratch_bytes()));
   }
 
   struct Place {
@@ -224,12 +229,12 @@ void on_js_thread(napi_env env, napi_value, void*, void* session) {
 Napi::Array kernels_of(Napi::Env env, const macl::KernelTable& table) {
   Napi::Array kernels = Napi::Array::New(env, static_cast<size_t>(table.count));
   for (i32 k = 0; k < table.count; ++k) {
-    const macl::Kernel& kernel = table.kernels[k];
+    const macl::KernelSpec& kernel = table.specs[k];
     Napi::Object o = Napi::Object::New(env);
     o.Set("name", kernel.name);
     o.Set("tensors", kernel.tensors);
     o.Set("attrs", kernel.attrs);
-    o.Set("phases", kernel.phases);
+    o.Set("phases", table.kernels ? table.kernels[k].phases : 1);
     kernels.Set(static_cast<u32>(k), o);
   }
   return kernels;
@@ -260,10 +265,10 @@ Napi::Value opaque_bytes(const Napi::CallbackInfo& info) {
   const macl::KernelTable& table = table_of(info[0]);
   const std::string name = info[1].ToString();
   const Bytes tensors = bytes_of(info[2]), attrs = bytes_of(info[3]);
-  const macl::Kernel* kernel = macl::find_kernel(table, name.data(), static_cast<i64>(name.size()));
-  if (kernel == nullptr) throw error(env, "program", std::string(table.isa) + " has no kernel " + name);
+  const i32 kernel = macl::find_kernel(table, name.data(), static_cast<i64>(name.size()));
+  if (kernel < 0) throw error(env, "program", std::string(table.isa) + " has no kernel " + name);
   macl::Problem problem;
-  const i64 bytes = macl::opaque_bytes(*kernel, tensors.data, static_cast<i32>(tensors.length / 80), attrs.data,
+  const i64 bytes = macl::opaque_bytes(table.specs[kernel], tensors.data, static_cast<i32>(tensors.length / 80), attrs.data,
                                        attrs.length, static_cast<i32>(whole(info[4], "index")), problem);
   if (bytes < 0) throw error(env, "program", problem.text);
   return Napi::Number::New(env, static_cast<double>(bytes));

@@ -42,27 +42,35 @@ struct Args {
   i32 count;
   const void* attrs;    // the kernel's attribute struct
   const Segment* segments;
+  void* scratch = nullptr;  // this thread's own: KernelSpec::scratch bytes, 64-byte aligned; null where none are asked for
 };
 
 enum Status : i32 { kOk = 0, kBadShape = 1, kBadDType = 2, kBadAttr = 3, kBadVolume = 4, kBadLabel = 5, kAborted = 6 };
 
+// What a kernel is, whoever runs it.
+struct KernelSpec {
+  const char* name;
+  const char* tensors;                   // "x wp b? > y mean? var? ws?"
+  const char* attrs;                     // "i64 kd;i64 kh;…"
+  i32 (*check)(const Args&);             // shapes and dtypes, once, when a program is loaded; may be null
+  i64 (*bytes)(const Args&, i32 index);  // size of an opaque tensor (ws, wp); null where there is none; data is null
+  i64 (*scratch)(const Args&);           // bytes that a thread needs while it runs the kernel; null: none
+};
+
 // One kernel of one instruction set. Work is a list of tasks in each phase; a barrier lies between phases. Tasks depend
 // on shapes and attributes alone, never on the number of threads: that is why any number gives the same bits.
 struct Kernel {
-  const char* name;
-  const char* tensors;  // "x wp b? > y mean? var? ws?"
-  const char* attrs;    // "i64 kd;i64 kh;…"
+  KernelSpec spec;
   i32 phases;
   i64 (*tasks)(const Args&, i32 phase);
   i32 (*run)(const Args&, i32 phase, i64 begin, i64 end);
-  i64 (*bytes)(const Args&, i32 index);  // size of an opaque tensor (ws, wp); null where there is none; data is null
-  i32 (*check)(const Args&);             // shapes and dtypes, once, when a program is loaded; may be null
 };
 
 struct KernelTable {
   const char* isa;
   i32 count;
-  const Kernel* kernels;
+  const KernelSpec* specs;
+  const Kernel* kernels;  // in the order of the specs; null where a device launches them (cuda/table.h)
 };
 
 }  // namespace macl
@@ -92,5 +100,6 @@ struct KernelTable {
   constexpr const char* kernel##_tensors = &(LIST(MACL_PORT_TEXT, MACL_PORT_TEXT_OPTIONAL, " >"))[1];
 
 // A kernel's entry in the table, by the naming rule: `<name>_tensors` and `<name>_run`, and the attributes' fields.
+#define MACL_SPEC(name, Attrs, check, bytes, scratch) {#name, name##_tensors, Attrs##Fields, check, bytes, scratch}
 #define MACL_KERNEL(name, Attrs, phases, tasks, bytes, check) \
-  {#name, name##_tensors, Attrs##Fields, phases, tasks, name##_run, bytes, check}
+  {MACL_SPEC(name, Attrs, check, bytes, nullptr), phases, tasks, name##_run}

@@ -6,7 +6,7 @@
 
 namespace macl {
 
-#define UPCONV3D_PACK_ATTRS(X) X(i64, mode)
+#define UPCONV3D_PACK_ATTRS(X) X(i64, mode) X(i64, variant)
 MACL_ATTRS(Upconv3dPackAttrs, UPCONV3D_PACK_ATTRS)
 constexpr const char upconv3d_pack_tensors[] = "w > wp";
 

@@ -49,15 +49,45 @@ static i32 hold_run(const Args&, i32, i64, i64) {
 static i64 one_task(const Args&, i32) { return 1; }
 static i64 bad_tasks(const Args&, i32) { return -1; }
 
+
+// Each thread fills its own scratch, lets the others run, and finds it as it left it: y[i] counts those who did.
+static i64 own_scratch(const Args& a) { return a.t[0].s[4] * 8 + 4; }
+static i32 own_run(const Args& a, i32, i64 begin, i64 end) {
+  if (a.scratch == nullptr || reinterpret_cast<unsigned long long>(a.scratch) % 64 != 0) return kBadAttr;
+  u8* own = static_cast<u8*>(a.scratch);
+  const i64 bytes = own_scratch(a);
+  for (i64 i = begin; i < end; ++i) {
+    std::memset(own, static_cast<int>(i % 251), static_cast<size_t>(bytes));
+    std::this_thread::yield();
+    for (i64 k = 0; k < bytes; ++k)
+      if (own[k] != i % 251) return kBadShape;
+    ++static_cast<i32*>(a.t[0].data)[i];
+  }
+  return kOk;
+}
+static i32 no_scratch_run(const Args& a, i32, i64, i64) { return a.scratch == nullptr ? kOk : kBadAttr; }
+static i64 bad_scratch(const Args&) { return -1; }
+static i64 endless_scratch(const Args&) { return i64(1) << 47; }
+
 static const Kernel kKernels[] = {
-    {"count", "> y", "", 2, count_tasks, count_run, nullptr, nullptr},
-    {"even", "> y", "", 1, count_tasks, even_run, nullptr, nullptr},
-    {"fail", "> y", "", 1, fail_tasks, fail_run, nullptr, nullptr},
-    {"needs_ws", "x > ws? y?", "i64 a;f64 b;", 1, count_tasks, even_run, needs_ws_bytes, needs_ws_check},
-    {"hold", "> y", "", 1, one_task, hold_run, nullptr, nullptr},
-    {"bad_tasks", "> y", "", 1, bad_tasks, hold_run, nullptr, nullptr},
+    {{"count", "> y", "", nullptr, nullptr, nullptr}, 2, count_tasks, count_run},
+    {{"even", "> y", "", nullptr, nullptr, nullptr}, 1, count_tasks, even_run},
+    {{"fail", "> y", "", nullptr, nullptr, nullptr}, 1, fail_tasks, fail_run},
+    {{"needs_ws", "x > ws? y?", "i64 a;f64 b;", needs_ws_check, needs_ws_bytes, nullptr}, 1, count_tasks, even_run},
+    {{"hold", "> y", "", nullptr, nullptr, nullptr}, 1, one_task, hold_run},
+    {{"bad_tasks", "> y", "", nullptr, nullptr, nullptr}, 1, bad_tasks, hold_run},
+    {{"own", "> y", "", nullptr, nullptr, own_scratch}, 1, count_tasks, own_run},
+    {{"no_scratch", "> y", "", nullptr, nullptr, nullptr}, 1, count_tasks, no_scratch_run},
+    {{"bad_scratch", "> y", "", nullptr, nullptr, bad_scratch}, 1, count_tasks, own_run},
+    {{"endless_scratch", "> y", "", nullptr, nullptr, endless_scratch}, 1, count_tasks, own_run},
 };
-static const KernelTable kTable = {"stub", 6, kKernels};
+constexpr i32 kCount = sizeof kKernels / sizeof *kKernels;
+static const KernelSpec* specs() {
+  static KernelSpec all[kCount];
+  for (i32 k = 0; k < kCount; ++k) all[k] = kKernels[k].spec;
+  return all;
+}
+static const KernelTable kTable = {"stub", kCount, specs(), kKernels};
 
 struct T {
   i32 segment, dtype;
@@ -121,16 +151,16 @@ static std::unique_ptr<HostSession> session(u32 threads, Waiter& waiter) {
   CHECK(s != nullptr);
   return s;
 }
-static i32 load(HostSession& s, const std::string& p, Problem& problem) {
+static i32 load(HostSession& s, const std::string& p, Failure& failure) {
   // Exactly as long as it is, so that a sanitizer sees a read past its end.
   std::unique_ptr<u8[]> copy(new u8[p.size()]);
   std::memcpy(copy.get(), p.data(), p.size());
-  return s.load(copy.get(), static_cast<i64>(p.size()), problem);
+  return s.load(copy.get(), static_cast<i64>(p.size()), failure);
 }
 static i32 load(HostSession& s, const std::string& p) {
-  Problem problem;
-  const i32 id = load(s, p, problem);
-  if (id < 0) std::fprintf(stderr, "%s\n", problem.text);
+  Failure failure;
+  const i32 id = load(s, p, failure);
+  if (id < 0) std::fprintf(stderr, "%s\n", failure.message.c_str());
   CHECK(id >= 0);
   return id;
 }
@@ -139,10 +169,11 @@ static void run(HostSession& s, i32 id, Waiter& w) {
   s.run(id);
   wait_while(&w.done, before);
 }
-static bool refused(HostSession& s, const std::string& p, const char* why) {
-  Problem problem;
-  if (load(s, p, problem) >= 0) return false;
-  if (std::strstr(problem.text, why) == nullptr) return std::fprintf(stderr, "%s\n", problem.text), false;
+static bool refused(HostSession& s, const std::string& p, const char* why, const char* code = "program") {
+  Failure failure;
+  if (load(s, p, failure) >= 0) return false;
+  if (failure.message.find(why) == std::string::npos || std::strcmp(failure.code, code) != 0)
+    return std::fprintf(stderr, "%s: %s\n", failure.code, failure.message.c_str()), false;
   return true;
 }
 
@@ -152,8 +183,8 @@ static void decoding() {
   const std::string good = Writer().call("count", {ints(kScratch, 0, 9)}).call("even", {ints(kState, 0, 9)}, true).done(kIo, 8);
   load(*s, good);
   for (size_t n = 0; n < good.size(); ++n) {
-    Problem problem;
-    CHECK(load(*s, good.substr(0, n), problem) < 0);
+    Failure failure;
+    CHECK(load(*s, good.substr(0, n), failure) < 0);
   }
   CHECK(refused(*s, good + std::string(8, '\0'), "after the last"));
   CHECK(refused(*s, Writer().call("none", {}).done(), "stub has no kernel none"));
@@ -178,7 +209,11 @@ static void decoding() {
   CHECK(refused(*s, ws(ints(kScratch, 0, 16), ints(kScratch, 64, 16)), "opaque"));
   CHECK(refused(*s, ws(ints(kScratch, 0, 16), {kScratch, kU8, 64, 64, 64}, 8), "8 bytes of attributes, expected 16"));
   Problem problem;
-  CHECK(load(*s, ws({kScratch, kF32, 0, 16, 64}, {kScratch, kU8, 64, 64, 64}), problem) < 0);
+  const std::string wrong = ws({kScratch, kF32, 0, 16, 64}, {kScratch, kU8, 64, 64, 64});
+  const Segment segments[] = {s->segment(0), s->segment(1), s->segment(2), s->segment(3)};
+  alignas(16) static u8 arena[1 << 14];
+  CHECK(load_program(reinterpret_cast<const u8*>(wrong.data()), i64(wrong.size()), kTable, segments, arena, sizeof arena,
+                     problem) == nullptr);
   CHECK(problem.status == kBadDType && problem.instruction == 0);
 
   // Damage: whatever it says, it must not read or write outside (run this under -fsanitize=address,undefined).
@@ -188,7 +223,8 @@ static void decoding() {
   for (int i = 0; i < 20000; ++i) {
     std::string bad = good;
     for (u32 k = 0; k <= random(3); ++k) bad[random(static_cast<u32>(bad.size()))] = static_cast<char>(random(4) ? random(256) : 255);
-    refusedCount += load(*s, bad, problem) < 0;
+    Failure failure;
+    refusedCount += load(*s, bad, failure) < 0;
   }
   CHECK(refusedCount > 5000 && refusedCount < 20000);
 
@@ -199,10 +235,10 @@ static void decoding() {
   u8 all[240];
   std::memcpy(all, records, 80), std::memset(all + 80, 0, 160), std::memcpy(all + 80, records, 80), std::memcpy(all + 160, &absent, 4);
   const i64 attrs[] = {0, 0};
-  CHECK(opaque_bytes(kKernels[3], all, 3, attrs, 16, 1, problem) == 48);
-  CHECK(opaque_bytes(kKernels[3], all, 3, attrs, 16, 0, problem) == -1);
-  CHECK(opaque_bytes(kKernels[3], all, 3, attrs, 8, 1, problem) == -1);
-  CHECK(opaque_bytes(kKernels[3], all, 2, attrs, 16, 1, problem) == -1);
+  CHECK(opaque_bytes(kKernels[3].spec, all, 3, attrs, 16, 1, problem) == 48);
+  CHECK(opaque_bytes(kKernels[3].spec, all, 3, attrs, 16, 0, problem) == -1);
+  CHECK(opaque_bytes(kKernels[3].spec, all, 3, attrs, 8, 1, problem) == -1);
+  CHECK(opaque_bytes(kKernels[3].spec, all, 2, attrs, 16, 1, problem) == -1);
 }
 
 static void walking(u32 threads) {
@@ -256,6 +292,34 @@ static void walking(u32 threads) {
   releases.join();
 }
 
+static void scratch(u32 threads) {
+  Waiter w;
+  auto s = session(threads, w);
+  const i64 before = bytes_allocated();
+  CHECK(s->scratch_bytes() == 0);
+  const auto program = [](i64 n) {
+    return Writer().call("own", {ints(kScratch, 0, n)}).call("no_scratch", {ints(kScratch, 0, n)}).call("own", {ints(kScratch, 0, n / 2)}).done();
+  };
+  const i32 *y = reinterpret_cast<const i32*>(s->segment(kScratch).data);
+  const i32 small = load(*s, program(100));
+  CHECK(s->scratch_bytes() == i64(threads) * 832);  // 804 bytes each, in whole cache lines
+  CHECK(bytes_allocated() >= before + i64(threads) * 832);
+  const i32 large = load(*s, program(1000));
+  CHECK(s->scratch_bytes() == i64(threads) * 8064);
+  load(*s, program(10));
+  CHECK(s->scratch_bytes() == i64(threads) * 8064);
+  for (int r = 0; r < 5; ++r)
+    for (const i32 id : {small, large}) {
+      run(*s, id, w);
+      CHECK(s->result() == kRunning);
+    }
+  CHECK(y[0] == 20 && y[49] == 20 && y[50] == 15 && y[99] == 15 && y[100] == 10 && y[499] == 10 && y[999] == 5);
+  CHECK(refused(*s, Writer().call("bad_scratch", {ints(kScratch, 0, 9)}).done(), "asks for -1 bytes of scratch"));
+  CHECK(refused(*s, Writer().call("endless_scratch", {ints(kScratch, 0, 9)}).done(), "140737488355328 bytes for the scratch of each thread", "memory"));
+  run(*s, large, w);
+  CHECK(s->result() == kRunning);
+}
+
 // A thread that never comes back (a WebAssembly worker that trapped): the others must leave.
 static void losing_a_thread() {
   static Control control;
@@ -282,6 +346,7 @@ int main() {
   const i64 before = bytes_allocated();
   decoding();
   for (u32 threads : {1, 2, 3, 5}) walking(threads);
+  for (u32 threads : {1, 2, 3, 5}) scratch(threads);
   losing_a_thread();
   CHECK(bytes_allocated() == before);
   std::printf("%d passed\n", passed);

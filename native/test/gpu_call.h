@@ -97,21 +97,21 @@ RunFn adapter_run(int i, std::integer_sequence<int, Index...>) {
 // of an earlier one of its name. Lives as long as the process.
 inline KernelTable gpu_table(const char* isa, const KernelTable& plain, const std::vector<const gpu::GpuKernel*>& families) {
   auto* kernels = new std::vector<Kernel>;
+  auto* specs = new std::vector<KernelSpec>;
   for (const gpu::GpuKernel* g : families)
-    for (; g->name; ++g) {
+    for (; g->spec.name; ++g) {
       if (adapters == kAdapters) std::abort();
-      Kernel k = *find_kernel(plain, g->name);
-      k.phases = 1;
-      k.tasks = [](const Args&, i32) -> i64 { return 1; };
-      k.bytes = g->bytes;
+      Kernel k = {g->spec, 1, [](const Args&, i32) -> i64 { return 1; }, nullptr};
+      k.spec.check = find_kernel(plain, g->spec.name)->spec.check;
       adapted[adapters].kernel = g;
       k.run = adapter_run(adapters++, std::make_integer_sequence<int, kAdapters>());
       bool replaced = false;
       for (Kernel& old : *kernels)
-        if (!std::strcmp(old.name, k.name)) old = k, replaced = true;
+        if (!std::strcmp(old.spec.name, k.spec.name)) old = k, replaced = true;
       if (!replaced) kernels->push_back(k);
     }
-  return {isa, i32(kernels->size()), kernels->data()};
+  for (const Kernel& k : *kernels) specs->push_back(k.spec);
+  return {isa, i32(kernels->size()), specs->data(), kernels->data()};
 }
 
 }  // namespace

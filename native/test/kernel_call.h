@@ -15,7 +15,7 @@ namespace macl::testing {
 
 inline const Kernel* find_kernel(const KernelTable& table, const char* name) {
   for (int i = 0; i < table.count; ++i)
-    if (!std::strcmp(table.kernels[i].name, name)) return &table.kernels[i];
+    if (!std::strcmp(table.specs[i].name, name)) return &table.kernels[i];
   std::fprintf(stderr, "%s has no kernel %s\n", table.isa, name);
   std::exit(2);
 }
@@ -83,7 +83,7 @@ class Call {
     for (size_t i = 0; i < buffers_.size(); ++i) {
       auto& b = buffers_[i];
       if (b.t.dtype == kU8 && b.t.segment >= 0 && b.bytes.empty()) {
-        const i64 wanted = kernel_->bytes(args(), i32(i));  // -1 where the shapes do not fit: `check` says why
+        const i64 wanted = kernel_->spec.bytes(args(), i32(i));  // -1 where the shapes do not fit: `check` says why
         b.bytes.assign(size_t(wanted < 0 ? 0 : wanted), 0xff);  // NaN
         b.t.s[0] = i64(b.bytes.size());
         for (int k = 1; k < 5; ++k) b.t.s[k] = 1;
@@ -94,7 +94,7 @@ class Call {
     for (size_t i = 0; i < buffers_.size(); ++i)
       if (buffers_[i].t.segment >= 0)
         tensors_[i].data = buffers_[i].bytes.data() + offset_[i] * (real_ == kF64 ? 8 : 4);
-    return kernel_->check ? kernel_->check(args()) : i32(kOk);
+    return kernel_->spec.check ? kernel_->spec.check(args()) : i32(kOk);
   }
 
   // All phases, tasks in `threads` static parts at once.

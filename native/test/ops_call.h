@@ -73,7 +73,7 @@ Result run(const KernelTable& table, const char* name, const A& attrs, const std
            const Segment* segments = nullptr) {
   const Kernel* kernel = nullptr;
   for (int i = 0; i < table.count; ++i)
-    if (!std::strcmp(table.kernels[i].name, name)) kernel = &table.kernels[i];
+    if (!std::strcmp(table.specs[i].name, name)) kernel = &table.kernels[i];
   if (!kernel) std::printf("%s has no kernel %s\n", table.isa, name), std::exit(2);
   const i32 real = std::strcmp(table.isa, "ref64") ? kF32 : kF64;
   constexpr unsigned char kGuard = 0x4b;
@@ -88,7 +88,7 @@ Result run(const KernelTable& table, const char* name, const A& attrs, const std
   }
   std::vector<i64> ws_bytes(ports.size(), 0);
   for (size_t i = 0; i < ports.size(); ++i)
-    if (ports[i].role == Role::kWs) ws_bytes[i] = kernel->bytes ? kernel->bytes(args, i32(i)) : 0;
+    if (ports[i].role == Role::kWs) ws_bytes[i] = kernel->spec.bytes ? kernel->spec.bytes(args, i32(i)) : 0;
   for (size_t i = 0; i < ports.size(); ++i) {
     const Port& p = ports[i];
     if (p.role == Role::kNone) continue;
@@ -107,7 +107,7 @@ Result run(const KernelTable& table, const char* name, const A& attrs, const std
         put(memory[i].data() + (v * t[i].ld + first + c) * item, t[i].dtype, p.values[size_t(v * p.s[4] + c)]);
   }
   Result result;
-  result.status = kernel->check ? kernel->check(args) : i32(kOk);
+  result.status = kernel->spec.check ? kernel->spec.check(args) : i32(kOk);
   for (i32 phase = 0; phase < kernel->phases && result.status == kOk; ++phase) {
     const i64 tasks = kernel->tasks(args, phase);
     for (i64 k = split - 1; k >= 0 && result.status == kOk; --k)

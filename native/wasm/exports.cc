@@ -31,11 +31,11 @@ const macl::KernelTable& table_at(i32 index) {
 
 // Reflection: tables 0 (the fast one), 1 (plain), 2 (ref64).
 MACL_EXPORT(macl_kernel_count) i32 macl_kernel_count(i32 table) { return table_at(table).count; }
-MACL_EXPORT(macl_kernel_name) const char* macl_kernel_name(i32 table, i32 k) { return table_at(table).kernels[k].name; }
+MACL_EXPORT(macl_kernel_name) const char* macl_kernel_name(i32 table, i32 k) { return table_at(table).specs[k].name; }
 MACL_EXPORT(macl_kernel_tensors) const char* macl_kernel_tensors(i32 table, i32 k) {
-  return table_at(table).kernels[k].tensors;
+  return table_at(table).specs[k].tensors;
 }
-MACL_EXPORT(macl_kernel_attrs) const char* macl_kernel_attrs(i32 table, i32 k) { return table_at(table).kernels[k].attrs; }
+MACL_EXPORT(macl_kernel_attrs) const char* macl_kernel_attrs(i32 table, i32 k) { return table_at(table).specs[k].attrs; }
 MACL_EXPORT(macl_kernel_phases) i32 macl_kernel_phases(i32 table, i32 k) { return table_at(table).kernels[k].phases; }
 
 // A Problem to be filled: its size, and where its text (NUL-terminated) stands.
@@ -45,7 +45,7 @@ MACL_EXPORT(macl_problem_text) const char* macl_problem_text(const macl::Problem
 MACL_EXPORT(macl_opaque_bytes)
 double macl_opaque_bytes(i32 table, i32 kernel, const u8* tensors, i32 count, const void* attrs, i32 attrBytes, i32 index,
                          macl::Problem* problem) {
-  return static_cast<double>(macl::opaque_bytes(table_at(table).kernels[kernel], tensors, count, attrs, attrBytes, index,
+  return static_cast<double>(macl::opaque_bytes(table_at(table).specs[kernel], tensors, count, attrs, attrBytes, index,
                                                 *problem));
 }
 
@@ -69,6 +69,15 @@ const macl::Program* macl_load(Session* s, const u8* program, i32 length, u8* ar
   return macl::load_program(program, length, *s->table, s->segments, arena, static_cast<i64>(arenaBytes), *problem);
 }
 
+// Bytes of scratch that the program's threads need, rounded up to whole cache lines each; and the memory for them, between
+// runs: 64-byte aligned, `threads` times so many bytes as the program that asks for most.
+MACL_EXPORT(macl_scratch_stride) double macl_scratch_stride(const macl::Program* program) {
+  return static_cast<double>(macl::scratch_stride(program->scratch));
+}
+MACL_EXPORT(macl_session_scratch) void macl_session_scratch(Session* s, u8* scratch, double stride) {
+  macl::control_scratch(s->control, scratch, static_cast<i64>(stride));
+}
+
 // Each worker calls this once; it returns after macl_quit or macl_kill.
 MACL_EXPORT(macl_worker) void macl_worker(Session* s, u32 thread) { macl::worker_loop(s->control, thread); }
 MACL_EXPORT(macl_run) void macl_run(Session* s, const macl::Program* program) {
@@ -86,6 +95,6 @@ MACL_EXPORT(macl_failed_instruction) u32 macl_failed_instruction(const Session* 
   return s->control.failedInstruction;
 }
 MACL_EXPORT(macl_failed_kernel) const char* macl_failed_kernel(const Session* s) {
-  return s->control.program->instructions[s->control.failedInstruction].kernel->name;
+  return s->control.program->instructions[s->control.failedInstruction].spec->name;
 }
 MACL_EXPORT(macl_status_text) const char* macl_status_text(i32 status) { return macl::status_text(status); }

@@ -21,13 +21,16 @@ export interface AddonSession {
   write(segment: number, offset: number, bytes: Uint8Array): void;
   read(segment: number, offset: number, bytes: number): Uint8Array;
   run(program: number): Promise<Outcome>;
+  scratchBytes(): number;
   abort(): void;
   close(): void;
 }
 
 export interface Addon {
-  /** `compiler`: its version, in its own words; other compilers may give other bits. */
-  describe(): { readonly tables: readonly AddonTable[]; readonly compiler: string };
+  /**
+   * `compiler`: its version, in its own words; other compilers may give other bits. `alignment`: as BackendInfo has it.
+   */
+  describe(): { readonly tables: readonly AddonTable[]; readonly compiler: string; readonly alignment: number };
   opaqueBytes(isa: string, kernel: string, tensors: Uint8Array, attrs: Uint8Array, index: number): number;
   bytesAllocated(): number;
   /** `unit`: threads, or on CUDA the index of a device. */

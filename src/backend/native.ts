@@ -14,6 +14,9 @@ class NativeSession extends BaseSession {
   ) {
     super(sizes);
   }
+  override get scratchBytes(): number {
+    return typed(() => this.native.scratchBytes());
+  }
   protected override loadProgram(bytes: Uint8Array): number {
     return typed(() => this.native.load(bytes));
   }
@@ -80,6 +83,7 @@ export class NativeBackend implements Backend {
       real: table.isa === 'ref64' ? 'f64' : 'f32',
       isa: table.isa,
       threads,
+      alignment: this.addon.describe().alignment,
       fusions,
       kernels: table.kernels,
       get maxBytes() {

@@ -1,6 +1,6 @@
 /**
  * What every session does the same way, whatever the machine: one run at a time, abort, typed errors, closing. The
- * machine's part are the five abstract methods. No Node modules.
+ * machine's part are the abstract methods. No Node modules.
  */
 import { MaclError } from '../errors.js';
 import type { SegmentName, SegmentSizes } from '../graph/types.js';
@@ -59,7 +59,8 @@ export abstract class BaseSession implements Session {
 
   constructor(readonly sizes: SegmentSizes) {}
 
-  /** The program's number; throws `program`. */
+  abstract get scratchBytes(): number;
+  /** The program's number; throws `program`, or `memory` for the scratch of its threads. */
   protected abstract loadProgram(bytes: Uint8Array): number;
   protected abstract copyIn(segment: number, offset: number, bytes: Uint8Array): void;
   protected abstract copyOut(segment: number, offset: number, bytes: number): Uint8Array;

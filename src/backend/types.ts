@@ -43,6 +43,8 @@ export interface BackendInfo {
   /** Instruction set in use: avx512, avx2, baseline, plain, relaxed-simd, simd128, ref64; on CUDA fp32 or tf32. */
   readonly isa: string;
   readonly threads: number;
+  /** Bytes on whose multiples its buffers begin: what its widest loads and copies want. */
+  readonly alignment: number;
   readonly fusions: ReadonlySet<Fusion>;
   readonly kernels: readonly KernelInfo[];
   /** Most bytes that a session's segments may take together, from what is free now. */
@@ -52,6 +54,9 @@ export interface BackendInfo {
   /** Why this backend and not another, where `auto` chose it. */
   readonly why?: string;
 }
+
+/** What a layout of tensors has to know of a backend. */
+export type Held = Pick<BackendInfo, 'real' | 'alignment'>;
 
 /** The machine that a backend's caller runs on, of which memory outside any session is taken. */
 export type Host = Pick<BackendInfo, 'hostFreeBytes'>;
@@ -92,7 +97,15 @@ export interface RunOptions {
 
 export interface Session {
   readonly sizes: SegmentSizes;
-  /** Checks every offset against the segments once; throws MaclError('program'). */
+  /**
+   * Bytes that its threads have of their own, beside the segments: what the programs that were loaded ask for (no kernel of
+   * today does).
+   */
+  readonly scratchBytes: number;
+  /**
+   * Checks every offset against the segments once; throws MaclError('program'), or 'memory' where the program's kernels need
+   * more for each thread than there is.
+   */
   load(program: Uint8Array): LoadedProgram;
   /** Copies bytes in or out. Not while a program runs. */
   write(segment: SegmentName, offset: number, bytes: Uint8Array): void;

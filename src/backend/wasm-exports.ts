@@ -36,6 +36,8 @@ export interface WasmExports {
     arenaBytes: number,
     problem: number,
   ): number;
+  macl_scratch_stride(program: number): number;
+  macl_session_scratch(session: number, scratch: number, stride: number): void;
   macl_run(session: number, program: number): void;
   macl_abort(session: number): void;
   macl_quit(session: number): void;

@@ -3,7 +3,7 @@
  * inside the module between runs. This thread never waits: the end of a run arrives through Atomics.waitAsync.
  *
  * The memory: [the module's stack and data | a stack and thread-local block a worker | session | the four segments |
- * programs, appended as they are loaded].
+ * programs, and more scratch for the threads where one asks for it, appended as they are loaded].
  */
 import { MaclError, memoryError } from '../errors.js';
 import type { SegmentSizes } from '../graph/types.js';
@@ -12,7 +12,8 @@ import { BaseSession, totalBytes, type Outcome } from './session.js';
 import { instantiate, MAX_PAGES, PAGE_BYTES, takeMemory, textAt, type WasmExports } from './wasm-exports.js';
 import type { WasmPlatform, WasmWorker } from './wasm-platform.js';
 
-const ALIGNMENT = 64;
+/** Of segments, programs and buffers: a cache line, and what vectors of any width want. */
+export const ALIGNMENT = 64;
 const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 /** Kernels take at most 64 KiB (native/kernels/README.md). */
 const WORKER_STACK_BYTES = 256 * 1024;
@@ -62,6 +63,7 @@ export class WasmSession extends BaseSession {
   private readonly workers: WasmWorker[] = [];
   private readonly programs: number[] = [];
   private top: number;
+  private scratchStride = 0;
   private lost: MaclError | null = null;
   private onLost: (error: MaclError) => void = () => {};
 
@@ -93,7 +95,7 @@ export class WasmSession extends BaseSession {
     module: WebAssembly.Module,
     memory: WebAssembly.Memory,
     table: number,
-    threads: number,
+    private readonly threads: number,
     sizes: SegmentSizes,
     private readonly onClose: (session: WasmSession) => void,
   ) {
@@ -109,6 +111,10 @@ export class WasmSession extends BaseSession {
       return at;
     });
     this.doneWord = this.exports.macl_done_word(this.session) >>> 2;
+  }
+
+  override get scratchBytes(): number {
+    return this.scratchStride * this.threads;
   }
 
   private get exports(): WasmExports {
@@ -195,7 +201,15 @@ export class WasmSession extends BaseSession {
     this.grow(arena + need);
     const program = this.exports.macl_load(this.session, source, bytes.length, arena, need, problem) >>> 0;
     if (program === 0) throw new MaclError('program', this.text(this.exports.macl_problem_text(problem)));
-    this.top = align(arena + need);
+    const end = align(arena + need);
+    const stride = this.exports.macl_scratch_stride(program);
+    const scratch = stride > this.scratchStride ? stride * this.threads : 0;
+    this.grow(end + scratch);
+    if (scratch > 0) {
+      this.exports.macl_session_scratch(this.session, end, stride);
+      this.scratchStride = stride;
+    }
+    this.top = end + scratch;
     return this.programs.push(program) - 1;
   }
 

@@ -18,7 +18,7 @@ import {
 } from './types.js';
 import { instantiate, takeMemory, textAt, type WasmExports } from './wasm-exports.js';
 import type { WasmPlatform } from './wasm-platform.js';
-import { maxSegmentBytes, WasmSession } from './wasm-session.js';
+import { ALIGNMENT, maxSegmentBytes, WasmSession } from './wasm-session.js';
 import { counted } from '../words.js';
 
 /** Instruction set → its module, and its table there (native/wasm/exports.cc). */
@@ -87,6 +87,7 @@ class WasmBackend implements Backend {
       real: isa === 'ref64' ? 'f64' : 'f32',
       isa,
       threads,
+      alignment: ALIGNMENT,
       fusions,
       kernels,
       get maxBytes() {

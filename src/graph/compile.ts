@@ -62,7 +62,7 @@ export function compile(
   const fused = askSizes(fuse(withoutAliases(cloneGraph(graph)), fusions), backend);
   shareInPlace(fused);
   mustBeSound('graph', checkGraph(fused));
-  const plan = planMemory(fused, state.offsets);
+  const plan = planMemory(fused, state.offsets, backend.info.alignment);
   mustBeSound('memory plan', checkPlan(plan));
   const sizes = { state: state.bytes, scratch: plan.scratchBytes, io: plan.ioBytes, store: storeBytes };
   const io = new Map<string, IoSlot>();

@@ -7,9 +7,8 @@ import { kernelDef, readsOutput } from './kernel.js';
 import { bytesOf, placeOf, sameShape, sizeOf } from './shape.js';
 import { DTYPE_BYTES, type Graph, type Node, type Tensor } from './types.js';
 
-/** Every buffer starts on a cache line (and on what any vector load wants). */
-const ALIGNMENT = 64;
-export const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+/** The next multiple: every buffer starts on one of what its backend wants (BackendInfo.alignment). */
+export const alignUp = (bytes: number, alignment: number): number => Math.ceil(bytes / alignment) * alignment;
 
 export interface Life {
   readonly tensor: Tensor;
@@ -84,7 +83,8 @@ export function shareInPlace(graph: Graph): void {
   });
 }
 
-export function planMemory(graph: Graph, stateOffsets: ReadonlyMap<Tensor, number>): MemoryPlan {
+export function planMemory(graph: Graph, stateOffsets: ReadonlyMap<Tensor, number>, alignment: number): MemoryPlan {
+  const align = (bytes: number) => alignUp(bytes, alignment);
   const offsets = new Map<Tensor, number>(stateOffsets);
   const io = graph.tensors.filter((t) => !t.view && t.segment === 'io');
   let ioBytes = 0;

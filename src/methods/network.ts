@@ -1,6 +1,6 @@
 /** A run's network, declared once: its method's modules over its backbone, and the state table below them. */
 import { backboneOf, type Backbone } from '../backbones/index.js';
-import type { DType } from '../graph/types.js';
+import type { Held } from '../backend/types.js';
 import { StateBuilder, type MomentName, type StateTable } from '../nn/state.js';
 import type { OptimizerConfig, ResolvedConfig } from '../settings/types.js';
 import { methodOf, type Method, type Modules } from './index.js';
@@ -25,13 +25,13 @@ const KEPT: Readonly<Record<OptimizerConfig['name'], { moments: readonly MomentN
 };
 
 /**
- * @param real what weights are held in
+ * @param held what weights are held in, and how they lie
  * @param use `inference` keeps no moments
  */
-export function declareNetwork(config: ResolvedConfig, real: DType, use: 'training' | 'inference'): Network {
+export function declareNetwork(config: ResolvedConfig, held: Held, use: 'training' | 'inference'): Network {
   const method = methodOf(config);
   const backbone = backboneOf(config.model);
-  const s = new StateBuilder(real);
+  const s = new StateBuilder(held);
   const modules = method.declare(s, backbone, config);
   const { moments, counter } = use === 'training' ? KEPT[config.optimizer.name] : { moments: [], counter: false };
   return { config, method, backbone, modules, state: s.finish(moments, counter) };
@@ -40,8 +40,8 @@ export function declareNetwork(config: ResolvedConfig, real: DType, use: 'traini
 /** The network of a fine-tuning, or of a model that segments. */
 export function declareSegmentation(
   config: ResolvedConfig & { readonly task: 'finetune' },
-  real: DType,
+  held: Held,
   use: 'training' | 'inference',
 ): SegmentationNetwork {
-  return declareNetwork(config, real, use) as SegmentationNetwork;
+  return declareNetwork(config, held, use) as SegmentationNetwork;
 }

@@ -4,7 +4,8 @@
  * statistics), so that an optimiser is one kernel over one range. A checkpoint is this table by name.
  */
 import { MaclError } from '../errors.js';
-import { align } from '../graph/plan.js';
+import type { Held } from '../backend/types.js';
+import { alignUp } from '../graph/plan.js';
 import { sizeOf } from '../graph/shape.js';
 import { DTYPE_BYTES, type DType, type Shape, type Tensor } from '../graph/types.js';
 
@@ -67,7 +68,13 @@ export class StateBuilder {
     readonly roles: Partial<Record<DeclaredRole, DeclaredRole>>;
   }[] = [];
 
-  constructor(readonly real: DType) {}
+  readonly real: DType;
+  private readonly alignment: number;
+
+  constructor({ real, alignment }: Held) {
+    this.real = real;
+    this.alignment = alignment;
+  }
 
   private tensor(name: string, shape: Shape, dtype: DType): Tensor {
     // Negative ids: state tensors are shared by graphs that number their own from 0.
@@ -116,7 +123,7 @@ export class StateBuilder {
     let bytes = 0;
     const place = (t: Tensor) => {
       offsets.set(t, bytes);
-      bytes += align(sizeOf(t.shape) * DTYPE_BYTES[t.dtype]);
+      bytes += alignUp(sizeOf(t.shape) * DTYPE_BYTES[t.dtype], this.alignment);
       return t;
     };
     const flat = (name: string) => place(this.tensor(name, [count, 1, 1, 1, 1], this.real));

@@ -7,6 +7,9 @@ import { defineFusion } from '../graph/fuse.js';
 import { defineKernel, none, noSecond, port, required, type GradientContext } from '../graph/kernel.js';
 import { withPorts } from '../graph/rewrite.js';
 
+/** `variant` of packed weights: for the kernels that sum over taps and channels as they stand, of which all are so far. */
+export const DIRECT = 0;
+
 export interface Conv3dOptions {
   /** Stride of [D, H, W]; 1 by default. */
   stride?: readonly [number, number, number];
@@ -14,7 +17,7 @@ export interface Conv3dOptions {
   activation?: { slope: number };
 }
 
-defineKernel('conv3d_pack', 'w > wp', 'i64 mode;i64 sd;i64 sh;i64 sw;', {
+defineKernel('conv3d_pack', 'w > wp', 'i64 mode;i64 sd;i64 sh;i64 sw;i64 variant;', {
   gradient: none('the convolution differentiates through it'),
 });
 defineKernel(
@@ -90,7 +93,9 @@ export function conv3d(
 }
 
 function pack(b: GraphBuilder, w: Tensor, mode: 0 | 1, [sd, sh, sw]: readonly [number, number, number]): Tensor {
-  return b.emitOnce('conv3d_pack', { mode, sd, sh, sw }, { w }, 'wp', () => b.opaque(`${w.name}.wp${mode}`));
+  return b.emitOnce('conv3d_pack', { mode, sd, sh, sw, variant: DIRECT }, { w }, 'wp', () =>
+    b.opaque(`${w.name}.wp${mode}`),
+  );
 }
 
 function gradient(g: GradientContext): void {

@@ -3,10 +3,13 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Node, Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
+import { DIRECT } from './conv3d.js';
 import { defineKernel, none, noSecond, required, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 sd;i64 sh;i64 sw;i64 accumulate;';
-defineKernel('upconv3d_pack', 'w > wp', 'i64 mode;', { gradient: none('the convolution differentiates through it') });
+defineKernel('upconv3d_pack', 'w > wp', 'i64 mode;i64 variant;', {
+  gradient: none('the convolution differentiates through it'),
+});
 defineKernel('upconv3d_fwd', 'x wp b? > y ws?', ATTRS, {
   gradient,
   flops: (n) => 2 * sizeOf(required(n, 'y').shape) * required(n, 'x').shape[4],
@@ -37,7 +40,7 @@ export function upconv3d(b: GraphBuilder, x: Tensor, w: Tensor, bias: Tensor | n
 }
 
 function pack(b: GraphBuilder, w: Tensor, mode: 0 | 1): Tensor {
-  return b.emitOnce('upconv3d_pack', { mode }, { w }, 'wp', () => b.opaque(`${w.name}.wp${mode}`));
+  return b.emitOnce('upconv3d_pack', { mode, variant: DIRECT }, { w }, 'wp', () => b.opaque(`${w.name}.wp${mode}`));
 }
 
 function gradient(g: GradientContext): void {

@@ -42,7 +42,7 @@ export class Network {
     const { real } = backend.info;
     // Each of these is some milliseconds of one piece: the event loop has a turn between them.
     const breath = new Breather();
-    const net = declareSegmentation(config, real, 'inference');
+    const net = declareSegmentation(config, backend.info, 'inference');
     const graph = buildInference(net, 1, config.data.patch, new GraphBuilder(real));
     await breath.breathe();
     const program = compile(graph, backend, net.state, 0);

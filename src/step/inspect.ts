@@ -72,7 +72,7 @@ export async function inspectProgram(options: InspectProgramOptions): Promise<Pr
   const backend = await openMachine(options);
   try {
     const fusions = options.unfused ? new Set<never>() : backend.info.fusions;
-    const net = declareNetwork(config, backend.info.real, 'training');
+    const net = declareNetwork(config, backend.info, 'training');
     const program = compileStep(net, backend, { sizes: sizesOf(net, source), fusions });
     const kernels = program.costs();
     const sum = (f: (k: KernelCost) => number) => kernels.reduce((total, k) => total + f(k), 0);

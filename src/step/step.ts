@@ -31,7 +31,7 @@ export interface StepInput {
 /** @returns `loss`, `loss.*`, `grad.<name>` of every parameter, `new.<name>` of every parameter and running statistic */
 export async function runStep(input: StepInput): Promise<Map<string, RawTensor>> {
   const { config, backend } = input;
-  const net = declareNetwork(config, backend.info.real, 'training');
+  const net = declareNetwork(config, backend.info, 'training');
   const { state, method } = net;
   const { sizes, values } = takeBatch(input, net);
   const program = compileStep(net, backend, { source: 'given', sizes });

@@ -173,7 +173,7 @@ async function assemble(
   const { seed } = config.train;
   const { real } = backend.info;
   const { augment } = config;
-  const net = declareSegmentation(config, real, 'training');
+  const net = declareSegmentation(config, backend.info, 'training');
   const program = compileStep(net, backend);
   const inference = held ? compile(buildInference(net, 1, patch, new GraphBuilder(real)), backend, net.state, 0) : null;
   const others = inference ? [inference] : [];

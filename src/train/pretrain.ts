@@ -127,7 +127,7 @@ function assemble(
   const { batch, seed } = config.train;
   const { real } = backend.info;
   const { augment } = config;
-  const net = declareNetwork(config, real, 'training');
+  const net = declareNetwork(config, backend.info, 'training');
   const program = compileStep(net, backend);
   const look = buildProbe(net, batch, patch, augment.interpolation, new GraphBuilder(real));
   const probe = compile(look.graph, backend, net.state, 0);

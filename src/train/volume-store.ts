@@ -10,7 +10,7 @@ import type { PreparedCase } from '../data/prepare/prepared-case.js';
 import { boxOf, TAPS } from '../data/sampling/affine.js';
 import type { Triple } from '../volume.js';
 import { MaclError, memoryError } from '../errors.js';
-import { align } from '../graph/plan.js';
+import { alignUp } from '../graph/plan.js';
 import { DTYPE_BYTES } from '../graph/types.js';
 import type { PlacedBytes } from '../model/staging.js';
 import type { VolumeDescriptor } from '../ops/index.js';
@@ -37,6 +37,9 @@ export interface StoreOptions {
   readonly boxVoxels: (spacingMm: Triple) => Triple;
   readonly budgetBytes: number;
 }
+
+/** Volumes begin on a cache line; warp3d reads them number by number. */
+const align = (bytes: number): number => alignUp(bytes, 64);
 
 const volumeBytes = (shape: Triple, c: PreparedCase): { image: number; labels: number } => {
   const voxels = shape[0] * shape[1] * shape[2];

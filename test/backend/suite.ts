@@ -16,6 +16,7 @@ import {
   STATE,
   tensor,
   U8,
+  type TinyCall,
   type TinyProgram,
 } from './tiny-program.js';
 
@@ -262,6 +263,60 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
     });
   });
 
+  describe('what only a run can find', () => {
+    // A commit behind it: the state stays as it was, and the session goes on.
+    const failing = async (call: TinyCall, input: Uint8Array, code: MaclErrorCode, message: RegExp) =>
+      withSession(sizes({ store: 4096 }), async (s) => {
+        s.write('io', 0, input);
+        const commit = fill(tensor(STATE, F32, 0, 4), 7, true);
+        const program = s.load(encode({ calls: [call, commit] }));
+        const error = await expectCode(code, () => s.run(program), message);
+        expect(error.details).toEqual({ field: call.kernel, found: expect.any(String) as string });
+        expect(s.read('state', 0, 16)).toEqual(new Uint8Array(16));
+        await s.run(s.load(encode({ calls: [commit] })));
+        expect(floats(s.read('state', 0, 16))).toEqual([7, 7, 7, 7]);
+      });
+    const f64s = (values: readonly number[]) => new Uint8Array(new Float64Array(values).buffer);
+
+    it('a volume that its descriptor places outside the store', async () => {
+      const type = backend.info.real === 'f32' ? F32 : F64;
+      const words = new Array<number>(40).fill(0);
+      // base, D H W, strides, dtype f32, scale: docs of native/ops/warp3d.h.
+      words.splice(0, 9, 4000, 4, 4, 4, 16, 4, 1, 0, 1);
+      const call = {
+        kernel: 'warp3d_fwd',
+        tensors: [tensor(IO, F64, 0, 1, 1, 40, 1, 1), tensor(SCRATCH, type, 0, 1, 2, 2, 2, 1)],
+        attrs: [1],
+        whole: true,
+      };
+      await failing(
+        call,
+        f64s(words),
+        'program',
+        /instruction 0 \(warp3d_fwd\): a volume descriptor outside the store/,
+      );
+    });
+
+    it('a table of running statistics that points outside them', async () => {
+      if (backend.info.real !== 'f32') return;
+      const table = [0, 1, 0, 8, 0, 50];
+      const call: TinyCall = {
+        kernel: 'running_step',
+        tensors: [tensor(SCRATCH, F32, 0, 8), tensor(IO, F64, 0, 6), tensor(STATE, F32, 0, 8)],
+        attrs: [0.1, 1],
+        kinds: ['f64', 'i64'],
+        commit: true,
+      };
+      await withSession(sizes(), async (s) => {
+        const program = s.load(encode({ calls: [call] }));
+        s.write('io', 0, f64s(table));
+        await expectCode('program', () => s.run(program), /instruction 0 \(running_step\): shapes that do not fit/);
+        s.write('io', 0, f64s([0, 1, 0, 4, 0, 50]));
+        expect(await s.run(program)).toEqual({ committed: true });
+      });
+    });
+  });
+
   describe('what a program may be', () => {
     const good = (): TinyProgram => ({
       calls: [
@@ -424,13 +479,56 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
       const b = await openWith({ threads: 1, fusions: ['concat'] });
       expect([...b.info.fusions]).toEqual(['concat']);
     });
+    it('refuses weights packed for kernels that there are none of', async () => {
+      const [type, real] = backend.info.real === 'f32' ? [F32, 'f32' as const] : [F64, 'f64' as const];
+      for (const [kernel, attrs] of [
+        ['conv3d_pack', [0, 1, 1, 1]],
+        ['upconv3d_pack', [0]],
+      ] as const) {
+        const w = tensor(STATE, type, 0, 3, 2, 1, 1, 1);
+        const bytes = backend.opaqueBytes(
+          kernel,
+          [
+            { shape: w.shape, ld: 1, dtype: real },
+            { shape: [1, 1, 1, 1, 1], ld: 1, dtype: 'u8' },
+          ],
+          new Uint8Array(8 * (attrs.length + 1)),
+          1,
+        );
+        const load = (s: Session, variant: number) =>
+          s.load(
+            encode({
+              calls: [
+                {
+                  kernel,
+                  tensors: [w, tensor(SCRATCH, U8, 0, bytes, 1, 1, 1, 1)],
+                  attrs: [...attrs, variant],
+                  whole: true,
+                },
+              ],
+            }),
+          );
+        await withSession(sizes(), async (s) => {
+          await s.run(load(s, 0));
+          for (const variant of [1, -1, 2 ** 40])
+            await expectCode('program', () => load(s, variant), /_pack\): has an attribute that it does not take/);
+        });
+      }
+    });
+    it('says where buffers begin, and that no kernel of today wants memory of its own for each thread', async () => {
+      expect(backend.info.alignment).toBe(backend.info.name.startsWith('cuda') ? 256 : 64);
+      await withSession(sizes(), async (s) => {
+        await s.run(s.load(longProgram(2, 4096)));
+        expect(s.scratchBytes).toBe(0);
+      });
+    });
     it('refuses opaque sizes of what is not opaque', async () => {
       const t = { shape: [1, 1, 1, 1, 4], ld: 4, dtype: 'f32' as const };
       const attrs = new Uint8Array(8);
       const huge = { shape: [2 ** 40, 2 ** 40, 1, 1, 1], ld: 1, dtype: 'f32' } as const;
       await expectCode(
         'program',
-        () => backend.opaqueBytes('conv3d_pack', [huge, huge], new Uint8Array(32), 1),
+        () => backend.opaqueBytes('conv3d_pack', [huge, huge], new Uint8Array(40), 1),
         /memory/,
       );
       await expectCode('program', () => backend.opaqueBytes('fill_fwd', [t], attrs, 0), /not opaque/);

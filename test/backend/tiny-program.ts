@@ -23,6 +23,8 @@ export interface TinyCall {
   attrs: number[];
   /** Which attributes are i64 (others are f64); all by default f64. */
   whole?: boolean;
+  /** The kind of each, where they differ. */
+  kinds?: readonly ('i64' | 'f64')[];
   commit?: boolean;
 }
 export interface TinyProgram {
@@ -73,7 +75,7 @@ export function encode(program: TinyProgram): Uint8Array {
     });
     call.attrs.forEach((a, i) => {
       const at = 16 + 80 * call.tensors.length + 8 * i;
-      if (call.whole) v.setBigInt64(at, BigInt(a), true);
+      if (call.kinds ? call.kinds[i] === 'i64' : call.whole) v.setBigInt64(at, BigInt(a), true);
       else v.setFloat64(at, a, true);
     });
     parts.push(new Uint8Array(v.buffer));

@@ -100,8 +100,7 @@ export class StepRun {
 
   static async create(backend: Backend, data: StepData, options: StepOptions = {}): Promise<StepRun> {
     const { config } = data;
-    const { real } = backend.info;
-    const net = declareNetwork(resolveConfig(config), real, 'training');
+    const net = declareNetwork(resolveConfig(config), backend.info, 'training');
     const { state } = net;
     const program = compileStep(net, backend, { source: 'given', sizes: sizesIn(data, net), ...options });
     const run = new StepRun(await backend.createSession(program.sizes), program, state);

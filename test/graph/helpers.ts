@@ -22,6 +22,7 @@ export const stubBackend: Describe = {
     real: 'f32',
     isa: 'stub',
     threads: 1,
+    alignment: 64,
     fusions: ALL_FUSIONS,
     kernels: [],
     maxBytes: 2 ** 40,
@@ -64,8 +65,8 @@ export interface Built {
 /** Fresh graphs (passes set views on tensors, so each test builds its own). */
 export function buildAll(): Built[] {
   const patch = [8, 8, 16] as const;
-  const pre = declareNetwork(pretrainConfig, 'f32', 'training');
-  const fine = declareSegmentation(finetuneConfig, 'f32', 'training');
+  const pre = declareNetwork(pretrainConfig, stubBackend.info, 'training');
+  const fine = declareSegmentation(finetuneConfig, stubBackend.info, 'training');
   const step = (net: typeof pre, source: 'volumes' | 'given') =>
     buildStep(net, sizesOf(net), source, new GraphBuilder('f32'));
   return [

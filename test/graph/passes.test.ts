@@ -39,6 +39,17 @@ describe.each(NAMES)('%s', (name) => {
     expect(program.sizes.scratch).toBeLessThan(1.3 * peak + 1e5);
   });
 
+  it('begins every buffer where the backend wants it', () => {
+    const { graph, state } = one(name);
+    const { info } = stubBackend;
+    for (const alignment of [64, 256]) {
+      const { plan } = compile(graph, { ...stubBackend, info: { ...info, alignment } }, state, 1024, ALL_FUSIONS);
+      const own = [...plan.offsets].filter(([t]) => t.segment !== 'state');
+      expect(own.length).toBeGreaterThan(20);
+      for (const [t, offset] of own) expect(offset % alignment, t.name).toBe(0);
+    }
+  });
+
   it('encodes the same bytes every time', () => {
     expect(compiled(name).bytes).toEqual(compiled(name).bytes);
     expect(compiled(name).text()).toBe(compiled(name).text());

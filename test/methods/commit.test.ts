@@ -48,10 +48,10 @@ const copying = {
 } as unknown as Method;
 
 describe("a method's own commit", () => {
-  const s = new StateBuilder('f64');
+  const s = new StateBuilder({ real: 'f64', alignment: 64 });
   const modules = copying.declare(s, backboneOf(config.model), config);
   const net = {
-    ...declareNetwork(config, 'f64', 'training'),
+    ...declareNetwork(config, { real: 'f64', alignment: 64 }, 'training'),
     method: copying,
     modules,
     state: s.finish(['m', 'v'], true),

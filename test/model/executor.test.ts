@@ -28,6 +28,7 @@ type Call = readonly [what: 'write' | 'read', segment: SegmentName, offset: numb
 function watched(session: Session, calls: Call[], onRun: () => void): Session {
   return {
     sizes: session.sizes,
+    scratchBytes: session.scratchBytes,
     load: (bytes) => session.load(bytes),
     write(segment, offset, bytes) {
       calls.push(['write', segment, offset, bytes.length]);
@@ -280,6 +281,7 @@ describe('slots of every dtype', () => {
     const sizes = { state: 0, scratch: 0, io: at, store: 0 };
     const session: Session = {
       sizes,
+      scratchBytes: 0,
       load: () => ({ id: 0 }),
       write: (segment, offset, bytes) => segment === 'io' && io.set(bytes, offset),
       read: (_, offset, bytes) => io.slice(offset, offset + bytes),

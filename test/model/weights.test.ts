@@ -18,8 +18,8 @@ const ROLES = ['parameter', 'statistic'] as const;
 const model = { dims: 3, inChannels: 1, filters: 2, levels: 2, decoderBlocks: 1 } as const;
 const pretrain = resolveConfig({ task: 'pretrain', model }) as PretrainConfig;
 const finetune = resolveConfig({ task: 'finetune', model: { ...model, classes: 2 } });
-const pretrained = declareNetwork(pretrain, 'f32', 'training').state;
-const segment = declareNetwork(finetune, 'f32', 'training').state;
+const pretrained = declareNetwork(pretrain, { real: 'f32', alignment: 64 }, 'training').state;
+const segment = declareNetwork(finetune, { real: 'f32', alignment: 64 }, 'training').state;
 const host = { hostFreeBytes: 2 ** 40 };
 const errorOf = (f: () => unknown): MaclError => {
   try {

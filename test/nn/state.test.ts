@@ -7,7 +7,7 @@ import { addressOfEntry, CHECKPOINT_ROLES, MODEL_ROLES, StateBuilder } from '../
 const zero = { kind: 'constant', value: 0 } as const;
 
 describe('modules that are declared twice', () => {
-  const s = new StateBuilder('f32');
+  const s = new StateBuilder({ real: 'f32', alignment: 64 });
   const online = declareBlock(s, 'encoder.blocks.0', 1, 4, [3, 3, 3]);
   const target = s.under('target.', { parameter: 'twin' }, () => declareBlock(s, 'encoder.blocks.0', 1, 4, [3, 3, 3]));
   s.declare('queue.rows', [8, 16], 'queue', zero);
@@ -43,10 +43,22 @@ describe('modules that are declared twice', () => {
     expect(Math.max(...ranges.map((r) => r.offset + r.bytes))).toBeLessThanOrEqual(table.bytes);
   });
 
+  it('its tensors begin where the backend wants buffers to begin', () => {
+    for (const alignment of [64, 256]) {
+      const builder = new StateBuilder({ real: 'f32', alignment });
+      declareBlock(builder, 'block', 1, 3, [3, 3, 3]);
+      builder.declare('queue', [5], 'queue', zero);
+      const { offsets, bytes, running } = builder.finish(['m', 'v'], true);
+      expect(offsets.size).toBe(6);
+      for (const offset of [...offsets.values(), bytes]) expect(offset % alignment).toBe(0);
+      expect(sizeOf(running!.shape)).toBe(2 * 2 * 3);
+    }
+  });
+
   it('a twin goes into a checkpoint and into no model; a name is declared once', () => {
     expect(CHECKPOINT_ROLES).toContain('twin');
     expect(MODEL_ROLES).toEqual(['parameter', 'statistic']);
-    const again = new StateBuilder('f32');
+    const again = new StateBuilder({ real: 'f32', alignment: 64 });
     again.declare('a', [1], 'parameter', zero);
     expect(() => again.declare('a', [1], 'parameter', zero)).toThrow(/declared twice/);
     expect(() => again.declare('b', [1], 'parameter', zero, 'i32')).toThrow(/held in f32/);

@@ -85,7 +85,7 @@ describe('what is not finite', () => {
       loss: { name: 'ce' },
       data: { patch: [4, 4, 4] },
     });
-    const net = declareNetwork(config, 'f32', 'training');
+    const net = declareNetwork(config, { real: 'f32', alignment: 64 }, 'training');
     const program = compileStep(net, backend, { source: 'given' });
     const executor = await Executor.open(backend, [program], initialState(net.state, 3, backend.info));
     // Before each step, and after the last.

@@ -156,7 +156,7 @@ describe.each(['reference', device] as const)('the probe on %s', (name) => {
         [3, 3, 3],
       ],
     } as const;
-    const net = declareNetwork(resolveConfig({ task: 'pretrain', model }), real, 'training');
+    const net = declareNetwork(resolveConfig({ task: 'pretrain', model }), backend.info, 'training');
     const { graph, levels } = buildProbe(net, 2, [8, 8, 8], 'given', new GraphBuilder(real));
     const program = compile(graph, backend, net.state, 0);
     expect([...checkGraph(program.graph), ...checkPlan(program.plan)]).toEqual([]);
