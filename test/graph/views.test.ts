@@ -227,7 +227,7 @@ describe('what is refused', () => {
 });
 
 it('views of the state: weights under another shape, rows of a queue that are read and committed', async () => {
-  const s = new StateBuilder(backend.info.real);
+  const s = new StateBuilder(backend.info);
   const zero = { kind: 'constant', value: 0 } as const;
   s.declare('other.weight', [5], 'parameter', zero);
   const w = s.declare('conv.weight', [4, 4, 1, 1, 3], 'parameter', zero);

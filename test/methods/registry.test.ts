@@ -64,7 +64,11 @@ describe.each(PAIRS)('$name on $backbone', ({ method, backbone }) => {
   });
 
   test('its modules have parts that transfer and parts that do not', () => {
-    const net = declareNetwork(resolveConfig({ ...configOf(method, backbone, 3) }), 'f32', 'inference');
+    const net = declareNetwork(
+      resolveConfig({ ...configOf(method, backbone, 3) }),
+      { real: 'f32', alignment: 64 },
+      'inference',
+    );
     const parts = net.state.entries.map(({ name }) => net.backbone.partOf(name));
     expect(parts.some((p) => p?.part === 'encoder')).toBe(true);
     const blocks = new Set(parts.flatMap((p) => (p?.part === 'decoder' ? [p.block] : [])));
