@@ -7,9 +7,10 @@
 import { MaclError } from '../errors.js';
 import type { GraphBuilder } from './builder.js';
 import { Gradients } from './gradients.js';
-import { kernelDef, port, required, stop, type GradientContext, type KernelDef } from './kernel.js';
+import { dependents } from './dependents.js';
+import { kernelDef, port, required, type GradientContext, type KernelDef } from './kernel.js';
 import { tensorsOverlap } from './regions.js';
-import { placeOf, sameShape, showShape } from './shape.js';
+import { sameShape, showShape } from './shape.js';
 import type { Node, Tensor } from './types.js';
 
 export interface DifferentiateOptions {
@@ -37,7 +38,7 @@ export function differentiate(
   if (!Number.isSafeInteger(from) || from < 0 || from > nodes.length)
     throw new MaclError('program', `differentiate from node ${from}: there are ${nodes.length}`);
   const trained = new Map([...targets].filter(([t]) => !unused.has(t)));
-  const wanted = dependents(nodes, trained.keys());
+  const { wanted, tangled } = dependents(b, nodes, trained.keys());
   const gradients = new Gradients(b);
   for (const [t, tensor] of trained) {
     if (!sameShape(t.shape, tensor.shape) || t.dtype !== tensor.dtype)
@@ -76,6 +77,13 @@ export function differentiate(
     );
   const walked = new Set(nodes.slice(from));
   for (const t of gradients.all()) {
+    const other = tangled.get(t);
+    if (other)
+      throw new MaclError(
+        'program',
+        `no gradient passes from ${t.name} to ${other.name}, which only lies in the same memory: use rows, sliceChannels, reshape or concat`,
+        { field: t.name },
+      );
     const maker = b.producer(t);
     if (wanted.has(t) && !trained.has(t) && maker && !walked.has(maker))
       throw new MaclError('program', `a gradient reaches ${t.name}, which was computed before node ${from}`);
@@ -229,21 +237,4 @@ class Call implements GradientContext {
     this.gradients.mark(to);
     this.b.emit('copy_fwd', { accumulate }, { x: from }, { y: this.gradients.tensorOf(to) });
   }
-}
-
-/** All tensors that depend on a target, the targets included. */
-function dependents(nodes: readonly Node[], targets: Iterable<Tensor>): ReadonlySet<Tensor> {
-  const set = new Set<Tensor>(targets);
-  for (const node of nodes) {
-    const { gradient, alias } = kernelDef(node.kernel);
-    if (node.commit || gradient === stop) continue;
-    if (!node.inputs.some((t) => t && set.has(t))) continue;
-    for (const t of node.outputs) {
-      if (!t) continue;
-      if (!alias && placeOf(t).root.segment === 'state')
-        throw new MaclError('program', `${node.kernel} writes state in the compute phase`);
-      set.add(t);
-    }
-  }
-  return set;
 }

@@ -310,3 +310,92 @@ it('refuses a gradient that reaches what was computed before `from`', () => {
     /reaches act, which was computed before/,
   );
 });
+
+describe('tensors that only lie in the same memory', () => {
+  const start = () => {
+    const b = new GraphBuilder('f64');
+    const h = b.input('h', H);
+    const w = b.input('w', W);
+    const targets = new Map([h, w].map((t) => [t, b.tensor(`d${t.name}`, t.shape)]));
+    return { b, h, w, targets };
+  };
+  const byHand = (b: GraphBuilder, of: Tensor) =>
+    b.tensor('hand', [2, 2, 2, 3, 1], b.real, { view: { of, offset: 1, dense: false } });
+
+  it('do not pass a gradient unseen: a part of a computed one', () => {
+    const { b, h, w, targets } = start();
+    const y = ops.conv3d(b, h, w, null);
+    const l = ops.wsum(b, [
+      { weight: 1, value: loss(b, byHand(b, y)) },
+      { weight: 1, value: loss(b, y) },
+    ]);
+    expect(() => differentiate(b, l, targets)).toThrow(/no gradient passes from hand to w\.y/);
+  });
+
+  it('do not pass a gradient unseen: parts laid side by side', () => {
+    const { b, h, w, targets } = start();
+    const parts = [ops.activation(b, h, 0.1), ops.activation(b, h, 0.2)];
+    const flat = b.sideBySide('flat', parts);
+    const l = ops.wsum(b, [
+      { weight: 1, value: loss(b, flat) },
+      { weight: 1, value: loss(b, ops.conv3d(b, h, w, null)) },
+    ]);
+    expect(() => differentiate(b, l, targets)).toThrow(/no gradient passes from flat to act/);
+  });
+
+  it('are no obstacle where no gradient passes', () => {
+    const { b, h, w, targets } = start();
+    const y = ops.conv3d(b, h, w, null);
+    b.output(ops.add(b, byHand(b, y), byHand(b, y)), 'looked at');
+    const l = ops.l1(b, y, ops.detach(b, ops.activation(b, y, 0.5)), true).loss;
+    expect(() => differentiate(b, l, targets)).not.toThrow();
+  });
+
+  it('are not written over', () => {
+    const { b, h, w, targets } = start();
+    const y = ops.conv3d(b, h, w, null);
+    b.within('mask', () => ops.fill(b, ops.rows(b, y, 1, 1), 0));
+    expect(() => differentiate(b, loss(b, y), targets)).toThrow(/fill_fwd at mask writes over w\.y/);
+    const c = start();
+    const z = ops.conv3d(c.b, c.h, c.w, null);
+    c.b.emit('copy_fwd', { accumulate: 1 }, { x: ops.sliceChannels(c.b, c.h, 0, 1) }, { y: byHand(c.b, z) });
+    expect(() => differentiate(c.b, loss(c.b, z), c.targets)).toThrow(/copy_fwd at .*writes over w\.y/);
+  });
+});
+
+it.each([
+  ['before', true],
+  ['after', false],
+])(
+  'a tensor put together from views that are made %s it is written has the gradient of its differences',
+  async (_, early) => {
+    const small: Small = {
+      inputs: { h: H, w: W },
+      build: ({ b }, { h, w }) => {
+        const y = ops.conv3d(b, h!, w!, null);
+        const whole = b.tensor('whole', H);
+        const look = () => ops.sliceChannels(b, ops.rows(b, whole, 0, 2), 1, 1);
+        const first = early ? look() : null;
+        for (const i of [0, 1])
+          b.emit(
+            'copy_fwd',
+            { accumulate: 0 },
+            { x: ops.rows(b, i === 0 ? y : h!, i, 1) },
+            { y: ops.rows(b, whole, 1 - i, 1) },
+          );
+        b.emit('copy_fwd', { accumulate: 1 }, { x: ops.rows(b, h!, 1, 1) }, { y: ops.rows(b, whole, 0, 1) });
+        return {
+          loss: ops.wsum(b, [
+            { weight: 1, value: loss(b, whole) },
+            { weight: 0.4, value: loss(b, first ?? look()) },
+          ]),
+        };
+      },
+    };
+    for (const fusions of [NO_FUSIONS, ALL_FUSIONS]) {
+      const { off, largest } = await offFromDifferences(backend, small, fusions);
+      expect(largest).toBeGreaterThan(1e-4);
+      expect(off).toBeLessThan(1e-7);
+    }
+  },
+);
