@@ -250,7 +250,10 @@ export const warp3d = opCases<Warp3dCase>({
   expected: (_, name, value) => value(name === 'yTurned' ? 'y' : name),
   tolerance: (c, kind) => (c.interp === 'nearest' ? 0 : TOLERANCE[kind]),
   random(c, name, next) {
-    if (name === 'volume') return c.dtype === 'i16' ? Math.round(300 * normal(next)) : normal(next);
+    if (name === 'volume') {
+      if (c.dtype === 'u8') return Math.floor(256 * next());
+      return c.dtype === 'i16' ? Math.round(300 * normal(next)) : normal(next);
+    }
     if (name === 'seeds') return Math.floor(next() * 2 ** 32);
     return name === 'matrix' ? 2 * normal(next) : 0.5 + next();
   },
