@@ -52,7 +52,7 @@ void launch_boxmix_fwd(const Args& a, const Launch& l) {
 
 }  // namespace
 
-extern const GpuKernel boxmix_gpu[] = {{"boxmix_fwd", launch_boxmix_fwd, nullptr}, {nullptr, nullptr, nullptr}};
+extern const GpuKernel boxmix_gpu[] = {MACL_GPU_KERNEL(boxmix_fwd, BoxmixAttrs, launch_boxmix_fwd, nullptr), {}};
 
 }  // namespace gpu
 }  // namespace macl
