@@ -16,13 +16,18 @@ export function normal(next: () => number): number {
   return Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
 }
 
-/** Inputs of a case, as its list draws them. */
+/** Inputs of a case, as its list draws them, once however often they are asked for. */
 export function randomInputs(seed: number, list: OpCases, c: Case): Inputs {
+  const drawn = new Map<string, Float64Array>();
   return (name, count) => {
+    const known = drawn.get(name);
+    if (known?.length === count) return known;
     const next = uniform(seed * 1009 + [...name].reduce((h, ch) => (h * 31 + ch.charCodeAt(0)) >>> 0, 7));
-    return Float64Array.from({ length: count }, () => {
+    const values = Float64Array.from({ length: count }, () => {
       const value = list.random ? list.random(c, name, next) : normal(next);
       return Number.isInteger(value) ? value : Math.fround(value);
     });
+    drawn.set(name, values);
+    return values;
   };
 }

@@ -7,8 +7,6 @@ export interface CaseRun {
   readonly built: Built;
   /** Results and gradients by name. */
   readonly values: ReadonlyMap<string, Float64Array>;
-  /** The program in words: whether two runs were of the same one. */
-  readonly text: string;
 }
 
 export async function runCase(
@@ -25,8 +23,15 @@ export async function runCase(
   try {
     await ready.run();
     const values = new Map([...built.results, ...built.gradients].map((name) => [name, ready.read(name)]));
-    return { built, values, text: ready.program.text() };
+    return { built, values };
   } finally {
     await ready.close();
   }
+}
+
+/** A case's program in words: whether fusions change anything in it. No value is looked at. */
+export function programText(backend: Backend, list: OpCases, c: Case, fusions: ReadonlySet<Fusion>): string {
+  const rig = new Rig(backend);
+  list.build(rig, c, (_, count) => new Uint8Array(count), { dloss: 1 });
+  return rig.compiled(fusions).text();
 }
