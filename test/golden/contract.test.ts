@@ -11,7 +11,18 @@ import { openReference } from './devices.js';
 import { largest, readGolden, relativeError } from './fixtures.js';
 import type { StepMeta } from './steprun.js';
 
-const FIXTURES = ['pretrain-2d', 'pretrain-3d', 'pretrain-anisotropic', 'finetune-ce-2d', 'finetune-3d'];
+const FIXTURES = [
+  'pretrain-2d',
+  'pretrain-3d',
+  'pretrain-anisotropic',
+  'finetune-ce-2d',
+  'finetune-3d',
+  'simclr-3d',
+  'pcl-2d',
+  'volumefusion-3d',
+  'plain-macl-3d',
+  'plain-finetune-2d',
+];
 const TOLERANCE = 1e-8;
 const backend = await openReference();
 afterAll(() => backend.close());

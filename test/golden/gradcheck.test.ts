@@ -1,6 +1,6 @@
 /**
  * Gradients against central differences, element by element, in float64 on the reference: every operation, and the whole
- * MACL loss and the fine-tuning loss of a small network over every parameter. Needs no other framework's values.
+ * step of every method and of fine-tuning over every parameter of a small network. Needs no other framework's values.
  */
 import { afterAll, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/types.js';
@@ -185,6 +185,66 @@ const STEPS: readonly {
       optimizer: SGD,
     },
     samples: 2,
+    patch: [4, 4, 8],
+  },
+  {
+    title: 'SimCLR',
+    config: {
+      task: 'pretrain',
+      method: 'simclr',
+      model: { dims: 3, inChannels: 1, filters: 1, levels: 1, decoderBlocks: 1 },
+      loss: { temperature: 0.5 },
+      optimizer: SGD,
+    },
+    samples: 3,
+    patch: [4, 4, 6],
+  },
+  {
+    title: 'PCL',
+    config: {
+      task: 'pretrain',
+      method: 'pcl',
+      model: { dims: 2, inChannels: 2, filters: 1, levels: 1, decoderBlocks: 1 },
+      loss: { temperature: 0.2, threshold: 0.4 },
+      optimizer: SGD,
+    },
+    samples: 4,
+    patch: [1, 6, 8],
+  },
+  {
+    title: 'VolumeFusion',
+    config: {
+      task: 'pretrain',
+      method: 'volumefusion',
+      model: { dims: 3, inChannels: 2, filters: 1, levels: 2, decoderBlocks: 1 },
+      loss: { name: 'ce+dice' },
+      optimizer: SGD,
+    },
+    samples: 2,
+    patch: [4, 8, 8],
+  },
+  {
+    title: 'MACL on the plain U-Net of nnU-Net, strides with kernel 1',
+    config: {
+      task: 'pretrain',
+      method: 'macl',
+      model: {
+        backbone: 'nnunet-plain',
+        dims: 3,
+        inChannels: 1,
+        filters: 2,
+        levels: 1,
+        decoderBlocks: 1,
+        strides: [[2, 1, 2]],
+        kernels: [
+          [3, 3, 1],
+          [1, 3, 3],
+        ],
+      },
+      loss: { temperature: 0.2, threshold: 0.5, weights: { global: 0.7, dense: 0.9, er: 0.3 } },
+      optimizer: SGD,
+    },
+    samples: 3,
     patch: [4, 4, 8],
   },
 ];

@@ -19,7 +19,11 @@ export function randomData(config: StepConfig, samples: number, patch: readonly 
   const batch = new Map<string, { shape: readonly number[]; values: Float64Array }>();
   for (const { name, kind } of method.views(resolved)) {
     if (kind === 'labels') batch.set(name, filled([samples, ...patch], label));
-    else batch.set(name, filled([samples, config.model.inChannels, ...patch], () => normal(next)));
+    else
+      batch.set(
+        name,
+        filled([samples, config.model.inChannels, ...patch], () => normal(next)),
+      );
   }
   for (const { name, sizes, values } of method.inputs(resolved)) {
     const rows = Array.from({ length: samples }, (_, n) => {
