@@ -5,6 +5,7 @@ import { describePlan, planFinetune, planPretrain, resolveConfig } from '../../s
 import { bottleneckVoxels } from '../../src/config/check.js';
 import { MaclError } from '../../src/errors.js';
 import { METHOD_NAMES, methodNamed } from '../../src/methods/index.js';
+import { stubBackend } from '../graph/helpers.js';
 import { declareNetwork } from '../../src/methods/network.js';
 import { fingerprintOf, hippocampi } from '../config/fingerprints.js';
 
@@ -36,12 +37,12 @@ describe('parameters', () => {
     const most = dims === 3 ? 320 : 512;
     const widths = Array.from({ length: stages - 1 }, (_, t) => Math.min(32 * 2 ** t, most));
     const others = widths.slice(1).reduce((sum, width) => sum + classes * (width + 1), 0);
-    const net = declareNetwork(plain(stages, dims, classes), 'f32', 'inference');
+    const net = declareNetwork(plain(stages, dims, classes), stubBackend.info, 'inference');
     expect(net.state.parameterCount).toBe(published - others);
   });
 
   test('of encoder and decoder blocks, each', () => {
-    const { state, backbone } = declareNetwork(plain(6, 3, 2), 'f32', 'inference');
+    const { state, backbone } = declareNetwork(plain(6, 3, 2), stubBackend.info, 'inference');
     const counts = new Map<string, number>();
     for (const { name, shape } of state.entries) {
       const part = backbone.partOf(name)!;
@@ -64,7 +65,7 @@ describe('parameters', () => {
       task: 'finetune',
       model: { backbone: 'nnunet-plain', dims: 3, filters: 4, levels: 2, classes: 3, inChannels: 2 },
     });
-    const { state } = declareNetwork(config, 'f32', 'inference');
+    const { state } = declareNetwork(config, stubBackend.info, 'inference');
     const shapes = Object.fromEntries(state.entries.map(({ name, shape }) => [name, shape.join()]));
     expect(shapes).toMatchObject({
       'encoder.stages.0.conv1.weight': '4,2,3,3,3',

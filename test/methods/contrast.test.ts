@@ -4,6 +4,7 @@ import { openBackend } from '../../src/backend/choose.js';
 import { resolveConfig } from '../../src/config/index.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { methodNamed } from '../../src/methods/index.js';
+import { stubBackend } from '../graph/helpers.js';
 import { declareNetwork } from '../../src/methods/network.js';
 import { buildStep } from '../../src/methods/step.js';
 import { supcon } from '../../src/ops/index.js';
@@ -114,7 +115,7 @@ describe("PCL's loss", () => {
         model: { dims: 2, levels: 1, filters: 2, decoderBlocks: 1 },
         loss,
       });
-      const net = declareNetwork(config, 'f32', 'training');
+      const net = declareNetwork(config, stubBackend.info, 'training');
       const graph = buildStep(net, { batch: 2, patch: [1, 8, 8] }, 'given', new GraphBuilder('f32'));
       return graph.nodes.find((n) => n.kernel.startsWith('supcon'))!.attrs['scale'];
     };
