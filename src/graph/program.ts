@@ -87,7 +87,7 @@ function nodeText(node: Node, plan: MemoryPlan): string {
     .filter((f) => node.attrs[f.name])
     .map((f) => `${f.name}=${node.attrs[f.name]}`)
     .join(' ');
-  const mark = node.commit ? ' commit' : '';
+  const mark = `${node.commit ? ' commit' : ''}${node.again ? ' again' : ''}`;
   return `${node.kernel}${mark} ${node.scope} (${list(node.inputs, def.inputs)}) -> (${list(node.outputs, def.outputs)}) ${attrs}`.trim();
 }
 

@@ -54,6 +54,7 @@ describe.each(backends.map((b) => [b.info.name, b] as const))('%s', (_, backend)
         const out = run.outputs();
         const { scratch } = run.program.sizes;
         const nodes = run.program.graph.nodes.filter((n) => n.again).map((n) => n.kernel);
+        expect(run.program.text().match(/ again /g) ?? []).toHaveLength(nodes.length);
         await run.close();
         return { out, scratch, nodes };
       };
