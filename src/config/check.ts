@@ -98,6 +98,10 @@ export function checkConfig(config: ResolvedConfig, input: ConfigInput, source: 
   method.check?.(config, input, (field, expected, found, why) => {
     throw contradiction(source, field, expected, found, why);
   });
+  if (optimizer.schedule === 'sawtooth' && config.task === 'pretrain') {
+    const expected = 'one that trains everything, because pre-training loads nothing';
+    throw contradiction(source, 'optimizer.schedule', expected, optimizer.schedule);
+  }
   if (optimizer.schedule !== 'constant' && optimizer.lrFinal > optimizer.lr) {
     throw contradiction(source, 'optimizer.lrFinal', `at most optimizer.lr = ${optimizer.lr}`, optimizer.lrFinal);
   }

@@ -1,5 +1,7 @@
 /** A plan in words, one line a matter: what the commands print before they train. */
+import { describeGroups } from '../methods/groups.js';
 import { methodOf } from '../methods/index.js';
+import { declareNetwork, type Network } from '../methods/network.js';
 import { percent, type Plan } from './plan.js';
 import { DEFAULT_BACKBONE } from './resolve.js';
 import { presetLacks } from './presets.js';
@@ -17,7 +19,8 @@ const fraction = (x: number): string => (x === 1 ? '1' : `1/${Math.round(1 / x)}
 const mib = (bytes: number): string =>
   bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
-export function describePlan(plan: Plan): string[] {
+/** @param loaded names of the tensors that come from another run */
+export function describePlan(plan: Plan, loaded: readonly string[] = []): string[] {
   const { config, lambda } = plan;
   const { model, data, train, optimizer, augment } = config;
   const method = methodOf(config);
@@ -57,10 +60,15 @@ export function describePlan(plan: Plan): string[] {
     );
   }
   lines.push(`loss: ${method.describeLoss(config)}`);
-  const { name, lr, schedule, lrFinal, warmup, weightDecay } = optimizer;
+  const { name, lr, schedule, lrFinal, warmup, power, sawtooth, weightDecay } = optimizer;
   const rising = warmup > 0 ? ` after a warm-up of ${percent(warmup)} of the steps` : '';
-  const rate = (schedule === 'constant' ? `${lr}` : `${lr}, ${schedule} to ${lrFinal}`) + rising;
+  const falls = schedule === 'poly' || schedule === 'sawtooth' ? `${schedule} of power ${power}` : schedule;
+  const rate = (schedule === 'constant' ? `${lr}` : `${lr}, ${falls} to ${lrFinal}`) + rising;
   lines.push(`optimiser: ${name}, learning rate ${rate}${weightDecay > 0 ? `, weight decay ${weightDecay}` : ''}`);
+  if (schedule === 'sawtooth')
+    lines.push(`sawtooth: the first ${percent(sawtooth)} of the steps train only what was not loaded, then everything`);
+  const net = declareNetwork(config, 'f32', 'training', loaded);
+  lines.push(...describeGroups(config.optimizer, net.state, net.grouping), ...describeAccumulation(net));
   const turn = model.dims === 2 ? String(augment.rotation[0]) : axes(augment.rotation);
   const mirrored = ['D', 'H', 'W'].filter((_, axis) => augment.mirror[axis as 0]);
   lines.push(
@@ -69,4 +77,19 @@ export function describePlan(plan: Plan): string[] {
   const lacks = presetLacks(config.preset);
   if (lacks.length > 0) lines.push(`preset ${config.preset} still lacks: ${lacks.join('; ')}`);
   return lines;
+}
+
+/** What batches that are averaged into a step share, and what they do not. */
+function describeAccumulation({ config, method, state }: Network): string[] {
+  const { batch, accumulate } = config.train;
+  if (accumulate === 1) return [];
+  const within = [
+    ...(state.entries.some(({ role }) => role === 'statistic') ? ["the norms' batch statistics"] : []),
+    ...(method.couples?.(config) ?? []),
+  ];
+  const coupled =
+    within.length > 0 ? `${within.join(', ')} see one batch at a time` : 'nothing couples the samples of a batch';
+  return [
+    `accumulation: a step is ${accumulate} batches of ${batch} in the memory of one; gradients and losses are their means; ${coupled}`,
+  ];
 }

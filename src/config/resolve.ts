@@ -133,22 +133,30 @@ export function modelOf(input: Partial<ModelConfig>): ModelConfig {
     decoderBlocks: input.decoderBlocks ?? Math.min(2, levels),
     strides: input.strides ?? Array.from({ length: levels }, () => stride),
     kernels: input.kernels ?? Array.from({ length: levels + 1 }, () => kernel),
+    recompute: input.recompute ?? 'none',
   };
 }
 
 function optimizerOf({ task, optimizer: o = {} }: ConfigInput): OptimizerConfig {
   const name = o.name ?? (task === 'pretrain' ? 'sgd' : 'adam');
   const lr = o.lr ?? (name === 'sgd' ? 0.01 : 5e-4);
+  const schedule = o.schedule ?? 'cosine';
+  // A fine-tuning's cosine ends at a hundredth: 5e-4 → 5e-6. Polynomials are published to 0.
+  const toZero = task === 'pretrain' || schedule === 'poly' || schedule === 'sawtooth';
   return {
     name,
     lr,
     momentum: o.momentum ?? 0.9,
     weightDecay: o.weightDecay ?? (task === 'pretrain' ? 1e-5 : 0),
     clip: o.clip ?? 0,
-    schedule: o.schedule ?? 'cosine',
-    // Fine-tuning ends at a hundredth: 5e-4 → 5e-6.
-    lrFinal: o.lrFinal ?? (task === 'pretrain' ? 0 : lr / 100),
+    schedule,
+    lrFinal: o.lrFinal ?? (toZero ? 0 : lr / 100),
     warmup: o.warmup ?? 0,
+    power: o.power ?? 0.9,
+    sawtooth: o.sawtooth ?? 0.05,
+    groups: (o.groups ?? []).map(({ parts, lr: factor = 1, weightDecay = true, frozen = false }) => {
+      return { parts, lr: factor, weightDecay, frozen };
+    }),
   };
 }
 
@@ -221,10 +229,11 @@ function mirrorOf(mirror: NonNullable<AugmentInput['mirror']>, dims: 2 | 3): Aug
 }
 
 /**
- * The part of a configuration that determines what a model's weights mean; it goes into `model.safetensors`. Threads and
- * intervals are left out, so that equal runs write equal bytes.
+ * The part of a configuration that determines what a model's weights mean; it goes into `model.safetensors`. Threads,
+ * intervals and recomputation are left out, so that equal runs write equal bytes.
  */
 export function meaningOf(config: ResolvedConfig): object {
   const { steps, batch, accumulate, seed, precision } = config.train;
-  return { ...config, train: { steps, batch, accumulate, seed, precision } };
+  const { recompute: _, ...model } = config.model;
+  return { ...config, model, train: { steps, batch, accumulate, seed, precision } };
 }

@@ -7,7 +7,7 @@ import { showValue } from '../options.js';
 import { didYouMean } from '../suggest.js';
 import { BACKBONE_NAMES } from '../backbones/index.js';
 import { METHOD_NAMES, methodNamed, type Method } from '../methods/index.js';
-import type { ConfigInput, Task } from '../settings/types.js';
+import { PARAMETER_PARTS, type ConfigInput, type Task } from '../settings/types.js';
 import {
   either,
   integer,
@@ -23,6 +23,8 @@ import { violations, type Violation } from './validate.js';
 
 const axisList = (items: JsonSchema, description: string) => list(items, 3, 3, `${description}: a list of D, H, W`);
 const MOST_LEVELS = 8;
+/** They stand one after the other in a step's program. */
+const MOST_ACCUMULATED = 256;
 
 const model = object('The network.', {
   backbone: oneOf('the network that is trained', ...BACKBONE_NAMES),
@@ -38,6 +40,11 @@ const model = object('The network.', {
     MOST_LEVELS + 1,
     "a kernel for each level, and the centre's",
   ),
+  recompute: oneOf(
+    'blocks: compute what levels and decoder blocks gave again in the backward pass: less memory, more time, the same bits',
+    'none',
+    'blocks',
+  ),
   classes: integer(2, 255, 'classes, the background counted; fine-tuning only'),
 });
 
@@ -48,13 +55,42 @@ const optimizer = object('The optimiser and its learning rate by step.', {
   weightDecay: number(0, 1e6, 'weight decay'),
   clip: number(0, 1e12, "limit of the gradient's global norm; 0: none"),
   schedule: oneOf(
-    'cosine: to lrFinal; cosine-floor: to 0, never below lrFinal; constant',
+    'cosine: to lrFinal; cosine-floor: to 0, never below lrFinal; constant; poly: to lrFinal by a power; sawtooth: poly over what was not loaded, then over everything',
     'cosine',
     'cosine-floor',
     'constant',
+    'poly',
+    'sawtooth',
   ),
   lrFinal: number(0, 1e6, 'where the schedule ends, or its floor'),
   warmup: number(0, 1, 'share of the steps over which the rate first rises to lr; 0: none'),
+  power: number(0.01, 10, 'of poly and sawtooth: how the rate falls, 1: evenly'),
+  sawtooth: {
+    type: 'number',
+    exclusiveMinimum: 0,
+    exclusiveMaximum: 1,
+    description: 'share of the steps that the first part of a sawtooth takes',
+  },
+  groups: list(
+    object(
+      'Parameters that train in a way of their own.',
+      {
+        parts: list(
+          oneOf('where a tensor lies, whether --init loaded it, what it is', ...PARAMETER_PARTS),
+          1,
+          PARAMETER_PARTS.length,
+          'tensors of any of these parts',
+        ),
+        lr: positive("times the step's learning rate"),
+        weightDecay: { type: 'boolean', description: 'whether optimizer.weightDecay applies' },
+        frozen: { type: 'boolean', description: 'neither trained nor decayed, norms on their running statistics' },
+      },
+      ['parts'],
+    ),
+    0,
+    16,
+    'groups of parameters, of which the first that names a tensor has it',
+  ),
 });
 
 const init = object('Initial weights.', {
@@ -99,7 +135,7 @@ const data = object('How volumes become samples.', {
 const train = object('The run.', {
   steps: integer(0, 1e9, 'training steps'),
   batch: integer(1, 65536, 'samples that are computed at once'),
-  accumulate: integer(1, 1, 'batches whose gradients are averaged into one step'),
+  accumulate: integer(1, MOST_ACCUMULATED, 'batches whose gradients are averaged into one step'),
   seed: integer(0, Number.MAX_SAFE_INTEGER, 'seed of all random numbers'),
   precision: oneOf('arithmetic', 'fp32'),
   valEvery: integer(0, 1e9, 'steps between validations; 0: only at the end'),

@@ -5,7 +5,7 @@
 import { MaclError } from '../errors.js';
 import { kernelDef } from './kernel.js';
 import type { DType, Graph, Node, SegmentName, Shape, Tensor, View } from './types.js';
-import { showShape, sizeOf } from './shape.js';
+import { sameShape, showShape, sizeOf } from './shape.js';
 import { encode } from './codec.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -22,6 +22,8 @@ export class GraphBuilder {
   readonly nodes: Node[] = [];
   readonly tensors: Tensor[] = [];
   guard: Tensor | null = null;
+  /** State that the graph holds still; layers ask, norms then use the statistics that they have. */
+  frozen: ReadonlySet<Tensor> = new Set();
   private readonly once = new Map<string, Node>();
   private readonly producers = new Map<Tensor, Node>();
   private scopes: string[] = [];
@@ -84,8 +86,10 @@ export class GraphBuilder {
     return this.tensor(name, [1, 1, 1, 1, 1], 'u8', { opaque: true });
   }
 
-  /** An input that the host writes before the program runs. */
+  /** An input that the host writes before the program runs; asked for again, it is the same tensor. */
   input(name: string, shape: Shape, dtype: DType = this.real): Tensor {
+    const known = this.given(name, shape, dtype);
+    if (known?.given === 'input') return known;
     const t = this.tensor(name, shape, dtype, { segment: 'io' });
     t.given = 'input';
     return t;
@@ -93,7 +97,7 @@ export class GraphBuilder {
 
   /**
    * Numbers that the program carries: a tensor in io that whoever runs the program writes with the step's input
-   * (`CompiledProgram.constants`).
+   * (`CompiledProgram.constants`). The same numbers under the same name are the same tensor.
    * @param shape the numbers in a row where absent
    */
   constant(name: string, values: ArrayLike<number>, dtype: DType = 'f64', shape?: Shape): Tensor {
@@ -102,10 +106,17 @@ export class GraphBuilder {
     const whole = shape ?? [values.length, 1, 1, 1, 1];
     if (sizeOf(whole) !== values.length)
       throw new MaclError('program', `${name}: ${values.length} numbers for ${showShape(whole)}`);
+    const known = this.given(name, whole, dtype);
+    if (known?.constant && known.constant.every((byte, i) => byte === bytes[i])) return known;
     const t = this.tensor(name, whole, dtype, { segment: 'io' });
     t.given = 'constant';
     t.constant = bytes;
     return t;
+  }
+
+  /** What is given under a name, where shape and dtype are the same too. */
+  private given(name: string, shape: Shape, dtype: DType): Tensor | undefined {
+    return this.tensors.find((t) => t.given && t.name === name && t.dtype === dtype && sameShape(t.shape, shape));
   }
 
   /**
@@ -185,6 +196,11 @@ export class GraphBuilder {
     const t = make();
     this.once.set(key, this.emit(kernel, attrs, inputs, { [output]: t }));
     return t;
+  }
+
+  /** What `emitOnce` made is made anew from here on: to be held in memory it would have to live until its last use. */
+  forgetOnce(): void {
+    this.once.clear();
   }
 
   /** A view of `x` as a node without a kernel, so that gradients find their way. */

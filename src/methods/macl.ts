@@ -85,6 +85,7 @@ export const macl: Method<PretrainConfig, MaclModules> = {
     }
   },
   describeLoss: ({ loss }) => `τ = ${loss.temperature}, weights ${Object.values(loss.weights).join(', ')}`,
+  couples: () => ['image and pixel contrast'],
 
   threshold: (loss) => loss?.threshold ?? 0.1,
   shrinks: true,

@@ -46,6 +46,10 @@ export const segmentation: Method<FinetuneConfig, SegmentationModules> = {
       refuse('loss.classWeights', 'at least one weight above 0', classWeights);
   },
   describeLoss: ({ loss }) => loss.name,
+  couples: ({ loss }) => [
+    ...(loss.classWeights ? ["the cross-entropy's class weights"] : []),
+    ...(loss.name === 'ce+dice' && loss.dicePer === 'batch' ? ['Dice'] : []),
+  ],
 
   shrinks: false,
   decoderBlocks: (model) => model.levels,

@@ -74,6 +74,11 @@ export interface Method<C extends AnyConfig = AnyConfig, M extends Modules = Mod
   check?(config: C, input: ConfigInput, refuse: Refuse): void;
   /** In words, for a plan. */
   describeLoss(config: C): string;
+  /**
+   * What of the loss looks at the samples of a batch together, in words: what N batches of one sample are not to one batch of
+   * N (`train.accumulate`). Norms are not meant; nothing where it is a mean over samples.
+   */
+  couples?(config: C): readonly string[];
 
   /** Samples are positives where their positions differ by less than this: what a plan's share of positive pairs is of. */
   threshold?(loss: C['loss'] | undefined): number | readonly number[];

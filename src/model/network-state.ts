@@ -173,7 +173,7 @@ export async function weightsState(
   return state;
 }
 
-/** Shape and name of every parameter's gradient in the flat buffer. */
+/** Shape and name of every trained parameter's gradient in the flat buffer; frozen ones lie behind its end. */
 export function gradientTensors(table: StateTable, flat: Uint8Array): Map<string, RawTensor> {
   const out = new Map<string, RawTensor>();
   for (const entry of table.entries) {
@@ -182,6 +182,7 @@ export function gradientTensors(table: StateTable, flat: Uint8Array): Map<string
     const size = DTYPE_BYTES[dtype];
     const start = (entry.tensor.view?.offset ?? 0) * size;
     const count = entry.shape.reduce((p, s) => p * s, 1);
+    if (start + count * size > flat.length) continue;
     out.set(`grad.${entry.name}`, {
       dtype: SAFETENSORS_DTYPES[dtype],
       shape: [...entry.shape],

@@ -22,6 +22,11 @@ export interface Transfer {
   readonly summedInputs: boolean;
 }
 
+interface TakenTensors {
+  /** As they go into the new network, by name. */
+  readonly tensors: ReadonlyMap<string, RawTensor>;
+}
+
 const isWeight = (e: StateEntry): boolean => MODEL_ROLES.includes(e.role);
 
 /** Whether that run had trained it: the encoder, what lies between, and decoder blocks 0 (the deepest) … n − 1. */
@@ -31,9 +36,12 @@ function wasTrained(name: string, config: LoadedModel['config']): boolean {
   return part?.part === 'encoder' || part?.part === 'skip';
 }
 
-/** @throws MaclError `weights` listing every encoder or decoder tensor that is missing or does not fit */
-export function transferWeights(table: StateTable, state: Uint8Array, from: LoadedModel): Transfer {
-  const taken: string[] = [];
+/**
+ * What of an earlier run fits a network, by name: nothing is copied.
+ * @throws MaclError `weights` listing every encoder or decoder tensor that is missing or does not fit
+ */
+export function planTransfer(table: Pick<StateTable, 'entries'>, from: LoadedModel): Transfer & TakenTensors {
+  const tensors = new Map<string, RawTensor>();
   const fresh: string[] = [];
   const wrong: string[] = [];
   let summedInputs = false;
@@ -51,8 +59,7 @@ export function transferWeights(table: StateTable, state: Uint8Array, from: Load
       summedInputs = true;
     }
     if (found.shape.join() === entry.shape.join()) {
-      setEntry(table, state, entry, found);
-      taken.push(name);
+      tensors.set(name, found);
     } else if (partOf(name)?.part === 'head') fresh.push(name);
     else wrong.push(`${name}: expected [${entry.shape.join(', ')}], found [${found.shape.join(', ')}]`);
   }
@@ -67,7 +74,17 @@ export function transferWeights(table: StateTable, state: Uint8Array, from: Load
     );
   const names = new Set(table.entries.map((e) => e.name));
   const unused = [...from.tensors.keys()].filter((n) => !names.has(n) && !isIgnoredName(n)).sort();
-  return { taken, fresh, unused, summedInputs };
+  return { taken: [...tensors.keys()], fresh, unused, summedInputs, tensors };
+}
+
+/** Copies what fits into a new network's state. @throws as `planTransfer` */
+export function transferWeights(table: StateTable, state: Uint8Array, from: LoadedModel): Transfer {
+  const { tensors, ...transfer } = planTransfer(table, from);
+  for (const entry of table.entries) {
+    const tensor = tensors.get(entry.name);
+    if (tensor) setEntry(table, state, entry, tensor);
+  }
+  return transfer;
 }
 
 /** [O, I, …] → [O, 1, …]: what a network does that sees one channel repeated I times. */

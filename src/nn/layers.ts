@@ -157,13 +157,18 @@ export function applyBlock(b: GraphBuilder, block: readonly NormedConv[], x: Ten
   let y = x;
   for (const { conv, norm } of block) {
     y = b.within(conv.name, () => {
-      const z = conv3d(b, y, conv.weight, conv.bias);
-      if (mode.kind === 'eval') return normactEval(b, z, norm, LEAKY_SLOPE);
-      const { y: out, pass } = normactTrain(b, z, norm, LEAKY_SLOPE);
-      mode.statistics.push(pass);
-      return out;
+      return applyNorm(b, norm, conv3d(b, y, conv.weight, conv.bias), mode);
     });
   }
+  return y;
+}
+
+/** BatchNorm and leaky ReLU. A frozen norm evaluates, whatever the mode: its running statistics hold still. */
+function applyNorm(b: GraphBuilder, norm: BatchNorm, x: Tensor, mode: PassMode): Tensor {
+  if (mode.kind === 'eval' || (norm.runningMean && b.frozen.has(norm.runningMean)))
+    return normactEval(b, x, norm, LEAKY_SLOPE);
+  const { y, pass } = normactTrain(b, x, norm, LEAKY_SLOPE);
+  mode.statistics.push(pass);
   return y;
 }
 

@@ -59,6 +59,32 @@ function shape5(shape: readonly number[]): Shape {
 /** Roles that a network declares; moments and counters are the optimiser's. */
 export type DeclaredRole = Exclude<StateRole, 'moment' | 'counter'>;
 
+/**
+ * Parameters that train alike lie side by side, range by range: an optimiser is one kernel a range. Within a range the order
+ * is that of declaration.
+ */
+export interface ParameterLayout {
+  /** Names of the ranges, in order; the counter of a range is `optimizer.step.<name>`, `optimizer.step` of ''. */
+  readonly ranges: readonly string[];
+  /** Place of a parameter's range in `ranges`. */
+  rangeOf(entry: Pick<StateEntry, 'name' | 'shape' | 'role'>): number;
+}
+
+/** All parameters train alike. */
+const ONE_RANGE: ParameterLayout = { ranges: [''], rangeOf: () => 0 };
+
+/** The parameters of a range and what the optimiser keeps for them, flat. */
+export interface StateRange {
+  readonly name: string;
+  /** Place of its first element in `StateTable.weights`. */
+  readonly offset: number;
+  readonly parameterCount: number;
+  readonly weights: Tensor;
+  readonly moments: Partial<Record<MomentName, Tensor>>;
+  /** Steps taken: float64. */
+  readonly steps: Tensor | undefined;
+}
+
 /** Collects what a network declares. Order is the order of declaration, and is part of the format of `state`. */
 export class StateBuilder {
   private readonly declared: { entry: Omit<StateEntry, 'tensor'>; tensor: Tensor }[] = [];
@@ -113,8 +139,17 @@ export class StateBuilder {
     return tensor;
   }
 
-  /** @param moments which moments the optimiser keeps @param counter whether it counts steps */
-  finish(moments: readonly MomentName[], counter: boolean): StateTable {
+  /** What has been declared so far, without places. */
+  get entries(): readonly Omit<StateEntry, 'tensor'>[] {
+    return this.declared.map(({ entry }) => entry);
+  }
+
+  /**
+   * @param moments which moments the optimiser keeps
+   * @param counter whether it counts steps, for each range
+   * @param layout which parameters lie together; ranges without any are left out
+   */
+  finish(moments: readonly MomentName[], counter: boolean, layout: ParameterLayout = ONE_RANGE): StateTable {
     const parameters = this.declared.filter((d) => d.entry.role === 'parameter');
     const others = this.declared.filter((d) => !isFlat(d.entry.role));
     const offsets = new Map<Tensor, number>();
@@ -129,24 +164,30 @@ export class StateBuilder {
     const flat = (name: string) => place(this.tensor(name, [count, 1, 1, 1, 1], this.real));
     const zero: Init = { kind: 'constant', value: 0 };
 
+    // Entries stay in the order of declaration, whatever lies where: what a tensor begins with goes by its number.
     const weights = flat('parameters');
+    const ranges: { name: string; offset: number; parameterCount: number }[] = [];
     let at = 0;
-    for (const { entry, tensor } of parameters) {
-      tensor.view = { of: weights, offset: at, dense: true };
-      entries.push({ ...entry, tensor });
-      at += sizeOf(tensor.shape);
-    }
+    layout.ranges.forEach((name, range) => {
+      const offset = at;
+      for (const { entry, tensor } of parameters) {
+        if (layout.rangeOf(entry) !== range) continue;
+        tensor.view = { of: weights, offset: at, dense: true };
+        at += sizeOf(tensor.shape);
+      }
+      if (at > offset) ranges.push({ name, offset, parameterCount: at - offset });
+    });
+    if (at !== count) throw new MaclError('program', `the ranges hold ${at} of ${count} parameters`);
+    for (const { entry, tensor } of parameters) entries.push({ ...entry, tensor });
     const flatMoments: Partial<Record<MomentName, Tensor>> = {};
     for (const moment of moments) {
       const whole = flat(`optimizer.${moment}`);
       flatMoments[moment] = whole;
-      at = 0;
       for (const { entry, tensor } of parameters) {
         const name = `optimizer.${moment}.${entry.name}`;
         const part = this.tensor(name, tensor.shape, this.real);
-        part.view = { of: whole, offset: at, dense: true };
+        part.view = { of: whole, offset: tensor.view!.offset, dense: true };
         entries.push({ name, shape: entry.shape, role: 'moment', init: zero, tensor: part });
-        at += sizeOf(tensor.shape);
       }
     }
     const sideBySide = (name: string, role: StateRole): Tensor | undefined => {
@@ -165,12 +206,27 @@ export class StateBuilder {
     const running = sideBySide('running', 'statistic');
     for (const { entry, tensor } of others) entries.push({ ...entry, tensor: place(tensor) });
     const twins = sideBySide('twins', 'twin');
-    let steps: Tensor | undefined;
-    if (counter) {
-      steps = place(this.tensor('optimizer.step', [1, 1, 1, 1, 1], 'f64'));
-      entries.push({ name: 'optimizer.step', shape: [1], role: 'counter', init: zero, tensor: steps });
-    }
-    return { entries, offsets, bytes, weights, running, twins, moments: flatMoments, steps, parameterCount: count };
+    const counterOf = (range: string): Tensor => {
+      const name = range === '' ? 'optimizer.step' : `optimizer.step.${range}`;
+      const steps = place(this.tensor(name, [1, 1, 1, 1, 1], 'f64'));
+      entries.push({ name, shape: [1], role: 'counter', init: zero, tensor: steps });
+      return steps;
+    };
+    const placed = ranges.map((range): StateRange => {
+      const part = (whole: Tensor): Tensor => {
+        if (range.parameterCount === count) return whole;
+        const t = this.tensor(`${whole.name}.${range.name}`, [range.parameterCount, 1, 1, 1, 1], this.real);
+        t.view = { of: whole, offset: range.offset, dense: true };
+        return t;
+      };
+      return {
+        ...range,
+        weights: part(weights),
+        moments: Object.fromEntries(Object.entries(flatMoments).map(([name, whole]) => [name, part(whole)])),
+        steps: counter ? counterOf(range.name) : undefined,
+      };
+    });
+    return { entries, offsets, bytes, weights, running, twins, ranges: placed, parameterCount: count };
   }
 }
 
@@ -185,8 +241,7 @@ export interface StateTable {
   readonly running: Tensor | undefined;
   /** All twins, flat, in the order of declaration: that of the parameters they follow. */
   readonly twins: Tensor | undefined;
-  readonly moments: Partial<Record<MomentName, Tensor>>;
-  readonly steps: Tensor | undefined;
+  readonly ranges: readonly StateRange[];
   readonly parameterCount: number;
 }
 

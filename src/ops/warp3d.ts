@@ -44,15 +44,23 @@ export interface WarpParams {
   readonly fill: number;
 }
 
-/** @returns [N, D, H, W, C] from the descriptors that the host writes into the input `name` */
+/** The input that the host writes descriptors into: one a sample and channel. */
+export function warpInput(b: GraphBuilder, name: string, samples: number, channels: number): Tensor {
+  return b.input(name, [samples, channels, WARP_WORDS, 1, 1], 'f64');
+}
+
+/**
+ * @returns [N, D, H, W, C] from the descriptors that the host writes into the input `name`
+ * @param desc those of these samples, where they are not all of the input
+ */
 export function warp3d(
   b: GraphBuilder,
   name: string,
   shape: Shape,
   interp: Interpolation,
   dtype: DType = b.real,
+  desc: Tensor = warpInput(b, name, shape[0], shape[4]),
 ): Tensor {
-  const desc = b.input(name, [shape[0], shape[4], WARP_WORDS, 1, 1], 'f64');
   const y = b.tensor(`${name}.y`, shape, dtype);
   b.emit('warp3d_fwd', { interp: ['nearest', 'linear', 'cubic'].indexOf(interp) }, { desc }, { y });
   return y;

@@ -23,6 +23,11 @@ export interface ModelConfig {
   readonly strides: readonly Triple[];
   /** One a level, and the centre's; 1 or 3 an axis. */
   readonly kernels: readonly Triple[];
+  /**
+   * 'blocks': what levels and decoder blocks computed is computed again in the backward pass instead of kept: less memory,
+   * more time, the same bits. Says nothing about the result, and is not kept in a model.
+   */
+  readonly recompute: 'none' | 'blocks';
   /** Classes with the background; fine-tuning only. */
   readonly classes?: number;
 }
@@ -53,11 +58,48 @@ export interface OptimizerConfig {
   readonly weightDecay: number;
   /** Clip the gradient's global norm to this; 0: never. */
   readonly clip: number;
-  /** 'cosine' ends at lrFinal; 'cosine-floor' is the released code's: a cosine to 0, never below lrFinal. */
-  readonly schedule: 'cosine' | 'cosine-floor' | 'constant';
+  /**
+   * 'cosine' ends at lrFinal; 'cosine-floor' is the released code's: a cosine to 0, never below lrFinal; 'poly' falls to
+   * lrFinal by a power; 'sawtooth' is two of them: first only what `--init` did not load is trained, then everything.
+   */
+  readonly schedule: 'cosine' | 'cosine-floor' | 'constant' | 'poly' | 'sawtooth';
   readonly lrFinal: number;
-  /** Share of the steps over which the rate first rises to `lr`. */
+  /** Share of the steps over which the rate first rises to `lr`; in both parts of a sawtooth. */
   readonly warmup: number;
+  /** Of poly and sawtooth. */
+  readonly power: number;
+  /** Share of the steps that the first part of a sawtooth takes. */
+  readonly sawtooth: number;
+  /** Parameters that train in a way of their own. The first group that names a tensor has it; the rest trains as ever. */
+  readonly groups: readonly ParameterGroup[];
+}
+
+/**
+ * What a parameter group goes by: where in the network a tensor lies (projectors: what is none of the backbone's), whether
+ * `--init` loaded it, and what it is.
+ */
+export const PARAMETER_PARTS = [
+  'encoder',
+  'skip',
+  'decoder',
+  'head',
+  'projectors',
+  'loaded',
+  'fresh',
+  'norms',
+  'biases',
+] as const;
+export type ParameterPart = (typeof PARAMETER_PARTS)[number];
+
+export interface ParameterGroup {
+  /** Tensors of any of these. */
+  readonly parts: readonly ParameterPart[];
+  /** Times the step's learning rate. */
+  readonly lr: number;
+  /** Whether `optimizer.weightDecay` applies. */
+  readonly weightDecay: boolean;
+  /** Neither trained nor decayed; norms use the running statistics that they have, and those stay. */
+  readonly frozen: boolean;
 }
 
 export interface InitConfig {
@@ -189,7 +231,9 @@ export type AugmentInput = Omit<Some<AugmentConfig>, 'rotation' | 'mirror' | 'in
 interface CommonInput {
   readonly preset?: PresetName;
   readonly model?: Some<ModelConfig>;
-  readonly optimizer?: Some<OptimizerConfig>;
+  readonly optimizer?: Omit<Some<OptimizerConfig>, 'groups'> & {
+    readonly groups?: readonly (Pick<ParameterGroup, 'parts'> & Some<ParameterGroup>)[];
+  };
   readonly init?: Some<InitConfig>;
   readonly data?: Omit<Some<DataConfig>, 'normalize'> & {
     readonly normalize?: 'auto' | NormalizeKind | readonly NormalizeKind[];

@@ -72,9 +72,12 @@ export class DescriptorWriter {
     return words;
   }
 
-  /** Gives the samples to the executor: they are the input of the program's next run. */
-  flush(): void {
-    for (const [name, words] of this.words) this.executor.set(this.program, name, words);
-    this.executor.setStore(this.program, this.boxes.filled);
+  /**
+   * Gives the samples to the executor: they are the input of the program's next run.
+   * @param program or of another one with the same inputs
+   */
+  flush(program = this.program): void {
+    for (const [name, words] of this.words) this.executor.set(program, name, words);
+    this.executor.setStore(program, this.boxes.filled);
   }
 }

@@ -15,16 +15,17 @@ export type Feed = (step: number) => Promise<void>;
 
 export function feedOf(
   { method, config }: Network,
-  program: CompiledProgram,
+  programAt: (step: number) => CompiledProgram,
   sampler: Sampler,
   executor: Executor,
   store: VolumeStore,
 ): Feed {
   const patch = config.data.patch as Triple;
-  const writer = new DescriptorWriter(executor, program, store, config.model.inChannels);
+  const writer = new DescriptorWriter(executor, programAt(0), store, config.model.inChannels);
   const views = method.views(config);
   const inputs = method.inputs(config);
   return async (step) => {
+    const program = programAt(step);
     const samples = sampler.draw(step);
     for (const [n, sample] of samples.entries()) {
       for (const [p, { caseIndex }] of sample.patches.entries()) {
@@ -43,6 +44,6 @@ export function feedOf(
       ]);
       executor.set(program, name, rows);
     }
-    writer.flush();
+    writer.flush(program);
   };
 }

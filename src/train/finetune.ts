@@ -13,7 +13,7 @@ import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
-import { declareSegmentation } from '../methods/network.js';
+import { declareNetwork, declareSegmentation } from '../methods/network.js';
 import { buildInference } from '../methods/segmentation.js';
 import { compileStep } from '../methods/step.js';
 import { labelArrayType } from '../segment/label-values.js';
@@ -35,7 +35,7 @@ import {
   type RunSummary,
   type Training,
 } from './trainer.js';
-import { describeTransfer, transferWeights } from '../model/transfer.js';
+import { describeTransfer, planTransfer, transferWeights } from '../model/transfer.js';
 import { openValidation } from './validation.js';
 import { largestBox } from './volume-store.js';
 
@@ -102,6 +102,10 @@ async function begin(
   backend: Backend,
   init: LoadedModel | null,
 ): Promise<RunRecord<FinetuneConfig>> {
+  if (given.optimizer?.schedule === 'sawtooth' && !init) {
+    const words = 'optimizer.schedule: sawtooth trains first what --init did not load; expected --init, found nothing';
+    throw new MaclError('config', words, { field: 'optimizer.schedule', expected: '--init', found: 'sawtooth' });
+  }
   const say = (message: string) => options.onEvent?.({ kind: 'note', message });
   const warn = (message: string) => options.onEvent?.({ kind: 'warning', message });
   const chosen = await finetuneCases(dataset, options, given.train?.seed ?? 0, say);
@@ -131,7 +135,8 @@ async function begin(
       `model.classes: expected ${found.classes.length}, as many as the dataset has with the background, found ${classes}`,
       { field: 'model.classes', expected: found.classes.length, found: classes },
     );
-  options.onEvent?.({ kind: 'plan', lines: describePlan(plan) });
+  const loaded = init ? planTransfer(declareNetwork(plan.config, 'f32', 'inference').state, init).taken : [];
+  options.onEvent?.({ kind: 'plan', lines: describePlan(plan, loaded) });
   for (const message of plan.warnings) options.onEvent?.({ kind: 'warning', message });
   return {
     format: 1,
@@ -149,6 +154,7 @@ async function begin(
     device: { backend: backend.info.name, isa: backend.info.isa },
     // A resume may run from another folder.
     init: options.init === undefined ? null : resolve(options.init),
+    ...(init ? { loaded } : {}),
   };
 }
 
@@ -173,11 +179,12 @@ async function assemble(
   const { seed } = config.train;
   const { real } = backend.info;
   const { augment } = config;
-  const net = declareSegmentation(config, backend.info, 'training');
+  const net = declareSegmentation(config, backend.info, 'training', record.loaded);
   const program = compileStep(net, backend);
+  const first = config.optimizer.schedule === 'sawtooth' ? compileStep(net, backend, { part: 'first' }) : undefined;
   const inference = held ? compile(buildInference(net, 1, patch, new GraphBuilder(real)), backend, net.state, 0) : null;
   const others = inference ? [inference] : [];
-  checkMemory([program, ...others], backend);
+  checkMemory({ program, first, others }, backend);
   const { cases } = prepared;
   const wanted = { ...net.method, views: net.method.views(config) };
   const sampler = samplerFor(config, wanted, cases, { foreground: await foregroundOf(cases) });
@@ -194,13 +201,14 @@ async function assemble(
       return state;
     },
     program,
+    first,
     others,
     cases,
     heldCases: held?.cases ?? [],
     boxVoxels: (spacingMm) => largestBox(patch, augment, spacingMm),
     checkpointEvery:
       configFor<FinetuneConfigInput>('finetune', options.config).train?.checkpointEvery ?? config.train.checkpointEvery,
-    feed: (executor, store) => feedOf(net, program, sampler, executor, store),
+    feed: (executor, store, programAt) => feedOf(net, programAt, sampler, executor, store),
     validation: async (executor, folder, resumed) =>
       held && inference
         ? openValidation({

@@ -32,7 +32,8 @@ export interface StepRecord {
 
 export interface Loop {
   readonly executor: Executor;
-  readonly program: CompiledProgram;
+  /** What a step runs: a sawtooth's parts are two programs over one state. */
+  programAt(step: number): CompiledProgram;
   readonly state: StateTable;
   readonly schedule: Schedule;
   readonly batch: number;
@@ -50,7 +51,7 @@ export interface Loop {
   readonly skipped?: number;
   readonly folder: RunFolder;
   /**
-   * Makes a step's input ready (all but `lr`), for the program's next run. Called while the step before runs, so it touches
+   * Makes a step's input ready (all but `lr`), for the next run of its program. Called while the step before runs, so it touches
    * nothing of the session but `Executor.set` and `setStore`; each step once, one after the other.
    */
   prepareInput(step: number): void | Promise<void>;
@@ -72,7 +73,7 @@ export interface Loop {
  * input, or that of a look at the features, cannot be had, with the error of that.
  */
 export async function trainLoop(loop: Loop): Promise<{ skipped: number; represented: Represented | undefined }> {
-  const { executor, program, schedule, folder, watch } = loop;
+  const { executor, schedule, folder, watch } = loop;
   const scalars = Object.entries(loop.scalars ?? {});
   let skipped = loop.skipped ?? 0;
   let skippedInARow = 0;
@@ -103,6 +104,7 @@ export async function trainLoop(loop: Loop): Promise<{ skipped: number; represen
     while (done < schedule.steps) {
       if (loop.signal?.aborted) throw new MaclError('aborted', 'stopped by a signal');
       const lr = learningRate(schedule, done);
+      const program = loop.programAt(done);
       const look = done % REPRESENTATION_EVERY === 0 || done === schedule.steps - 1;
       const representation = look ? await loop.represent?.().catch(failedBefore) : undefined;
       await ahead.ready(done).catch(failedBefore);

@@ -131,7 +131,7 @@ function assemble(
   const program = compileStep(net, backend);
   const look = buildProbe(net, batch, patch, augment.interpolation, new GraphBuilder(real));
   const probe = compile(look.graph, backend, net.state, 0);
-  checkMemory([program, probe], backend);
+  checkMemory({ program, others: [probe] }, backend);
   const { cases } = prepared;
   const views = net.method.views(config);
   const sampler = samplerFor(config, { ...net.method, views }, cases);
@@ -169,6 +169,6 @@ function assemble(
         );
       };
     },
-    feed: (executor, store) => feedOf(net, program, sampler, executor, store),
+    feed: (executor, store, programAt) => feedOf(net, programAt, sampler, executor, store),
   };
 }

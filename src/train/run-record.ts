@@ -21,6 +21,8 @@ export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends Mo
   readonly device: { readonly backend: string; readonly isa: string };
   /** The model that fine-tuning started from, as an absolute path. */
   readonly init: string | null;
+  /** Names of what was taken from it: groups of parameters may go by them. Absent where nothing was, and in runs of before. */
+  readonly loaded?: readonly string[];
   /** What the prepared volumes are told by, by case; absent in runs of before. */
   readonly volumes?: Readonly<Record<string, string>>;
 }
@@ -54,7 +56,7 @@ export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['ta
       expected: task,
       found: described.config.task,
     });
-  const { dataset, channels, device, init = null, volumes } = value;
+  const { dataset, channels, device, init = null, loaded = [], volumes } = value;
   const expect = (field: string, expected: string, fits: boolean, found: unknown): void => {
     if (!fits) throw fileError(file, field, `expected ${expected}, found ${JSON.stringify(found) ?? 'nothing'}`);
   };
@@ -62,6 +64,7 @@ export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['ta
   expect('channels', 'same, sum or repeat', ['same', 'sum', 'repeat'].includes(channels as string), channels);
   expect('device', 'backend and isa', isObject(device) && areTexts([device['backend'], device['isa']]), device);
   expect('init', 'a file or null', init === null || typeof init === 'string', init);
+  expect('loaded', 'names', Array.isArray(loaded) && areTexts(loaded), loaded);
   expect(
     'volumes',
     'texts by case',
@@ -129,6 +132,8 @@ export function checkResume(given: ConfigInput, begun: ResolvedConfig): void {
   compare(given, begun, resolveConfig(mergeConfig<ConfigInput>(begun, given)), '');
 }
 
+const HOW: ReadonlySet<string> = new Set(['train.threads', 'train.checkpointEvery', 'model.recompute']);
+
 function compare(given: unknown, begun: unknown, resolved: unknown, path: string): void {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     if (given === undefined || JSON.stringify(given) === JSON.stringify(begun)) return;
@@ -145,9 +150,10 @@ function compare(given: unknown, begun: unknown, resolved: unknown, path: string
   for (const [key, value] of Object.entries(given)) {
     const where = path === '' ? key : `${path}.${key}`;
     // How it is computed and how often it is saved says nothing about the result.
-    if (where === 'train.threads' || where === 'train.checkpointEvery') continue;
+    if (HOW.has(where)) continue;
     const [before, now] = [begun, resolved].map((of) => (of as Record<string, unknown> | undefined)?.[key]);
-    const isShort = Array.isArray(before) && !Array.isArray(value);
+    // Entries of a list are completed too.
+    const isShort = Array.isArray(before) && (!Array.isArray(value) || Array.isArray(now));
     // What stays "auto" or open was planned when the run began.
     if (isShort && !Array.isArray(now)) continue;
     compare(isShort ? now : value, before, now, where);

@@ -28,6 +28,7 @@ import { RunFolder } from './run-folder.js';
 import { checkResume, checkSameVolumes, readRecord, volumesOf, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
 import { describePace, measurePace, tilesOf } from './pace.js';
+import { firstPart, scheduleOf } from './schedule.js';
 import { planStore, VolumeStore, type StoreOptions } from './volume-store.js';
 import { counted } from '../words.js';
 
@@ -68,6 +69,8 @@ export interface Training<C extends ResolvedConfig> {
   /** State at step 0, if the run begins there. */
   begin(): Promise<Uint8Array> | Uint8Array;
   readonly program: CompiledProgram;
+  /** The program of a sawtooth's first part: the same inputs and results, over the same state. */
+  readonly first?: CompiledProgram | undefined;
   /** Programs besides the training step (validation). */
   readonly others: readonly CompiledProgram[];
   /** The cases whose volumes training samples. */
@@ -75,8 +78,12 @@ export interface Training<C extends ResolvedConfig> {
   /** The cases that are held out for validation. */
   readonly heldCases: readonly PreparedCase[];
   readonly boxVoxels: StoreOptions['boxVoxels'];
-  /** Makes what makes each step's input ready, while another step runs. */
-  feed(executor: Executor, store: VolumeStore): (step: number) => void | Promise<void>;
+  /** Makes what makes each step's input ready, for the program that the step runs, while another step runs. */
+  feed(
+    executor: Executor,
+    store: VolumeStore,
+    programAt: (step: number) => CompiledProgram,
+  ): (step: number) => void | Promise<void>;
   /** Makes what looks at the features; pre-training only. */
   represent?(executor: Executor, store: VolumeStore): () => Promise<Representation>;
   /** Returns a validation, if there are cases for it. `resumed` is the metadata of the checkpoint that a run goes on from. */
@@ -154,7 +161,7 @@ async function train<C extends ResolvedConfig>(
   folder: RunFolder,
   options: RunOptions,
 ): Promise<RunSummary> {
-  const { record, net, program } = t;
+  const { record, net } = t;
   const { state } = net;
   const { config } = record;
   const onEvent = options.onEvent ?? (() => undefined);
@@ -163,7 +170,10 @@ async function train<C extends ResolvedConfig>(
   const unsure = checkSameVolumes(record, volumes);
   if (unsure !== null) warn(unsure);
 
-  const programs = [program, ...t.others];
+  const schedule = scheduleOf(config.optimizer, config.train.steps);
+  const until = firstPart(schedule);
+  const programAt = (step: number): CompiledProgram => (t.first && step < until ? t.first : t.program);
+  const programs = programsOf(t);
   const fixed = sessionSizes(programs);
   const others = fixed.state + fixed.scratch + fixed.io;
   const storePlan = planStore(t.cases, {
@@ -177,9 +187,10 @@ async function train<C extends ResolvedConfig>(
     const opened = await Executor.open(backend, programs, initial, storePlan.bytes);
     try {
       const volumeStore = await VolumeStore.open(opened.session, t.cases, storePlan, options.signal);
-      const feed = t.feed(opened, volumeStore);
+      const feed = t.feed(opened, volumeStore, programAt);
       if (from < config.train.steps) {
         const [inference] = t.heldCases.length > 0 ? t.others : [];
+        const program = programAt(from);
         const measure = { executor: opened, program, inference, config, startStep: from, prepareInput: feed };
         const pace = await measurePace({ ...measure, signal: options.signal });
         opened.writeState(initial);
@@ -208,15 +219,9 @@ async function train<C extends ResolvedConfig>(
     let last: Readonly<Record<string, number>> = {};
     const { skipped, represented } = await trainLoop({
       executor,
-      program,
+      programAt,
       state,
-      schedule: {
-        name: config.optimizer.schedule,
-        lr: config.optimizer.lr,
-        lrFinal: config.optimizer.lrFinal,
-        steps: config.train.steps,
-        warmup: config.optimizer.warmup,
-      },
+      schedule,
       batch: samplesOf(config.train),
       startStep,
       results: [...net.method.results(config), 'gradnorm'],
@@ -250,6 +255,13 @@ async function train<C extends ResolvedConfig>(
     await executor.close();
   }
 }
+
+/** All that run in one session. */
+export const programsOf = ({
+  program,
+  first,
+  others,
+}: Pick<Training<ResolvedConfig>, 'program' | 'first' | 'others'>) => [program, ...(first ? [first] : []), ...others];
 
 function describeValidation({ cases, heldCases }: Training<ResolvedConfig>): string {
   return heldCases.length > 0
@@ -304,8 +316,8 @@ function warnOtherDevice(record: RunRecord, backend: Backend, onEvent: OnEvent |
 }
 
 /** Refuses a program that would not fit, before volumes are read. */
-export function checkMemory(programs: readonly CompiledProgram[], backend: Backend): void {
-  const sizes = sessionSizes(programs);
+export function checkMemory(t: Parameters<typeof programsOf>[0], backend: Backend): void {
+  const sizes = sessionSizes(programsOf(t));
   const needed = sizes.state + sizes.scratch + sizes.io;
   const free = backend.info.maxBytes;
   if (needed > free) throw memoryError('this plan (a smaller --batch or --patch needs less)', needed, free);

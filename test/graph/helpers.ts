@@ -31,7 +31,7 @@ export const stubBackend: Describe = {
   opaqueBytes: () => 4096,
 };
 
-export const model3d: Omit<ModelConfig, 'backbone' | 'classes'> = {
+export const model3d: Omit<ModelConfig, 'backbone' | 'classes' | 'recompute'> = {
   dims: 3,
   inChannels: 1,
   filters: 4,

@@ -95,7 +95,7 @@ describe('what is not finite', () => {
     const x = Float32Array.from({ length: 128 }, (_, i) => Math.sin(i));
     const loop: Loop = {
       executor,
-      program,
+      programAt: () => program,
       state: net.state,
       schedule: { name: 'constant', lr: 0.01, lrFinal: 0.01, steps },
       batch: 2,
@@ -193,7 +193,7 @@ describe('collapse', () => {
     } as unknown as Executor;
     await trainLoop({
       executor,
-      program: {} as CompiledProgram,
+      programAt: () => ({}) as CompiledProgram,
       state: { entries: [], bytes: 0 } as unknown as Loop['state'],
       schedule: { name: 'constant', lr: 1, lrFinal: 1, steps },
       batch: 1,

@@ -56,7 +56,7 @@ describe('the loop', () => {
     try {
       const result: unknown = await trainLoop({
         executor,
-        program: {} as CompiledProgram,
+        programAt: () => ({}) as CompiledProgram,
         state: { entries: [], bytes: 0 } as unknown as Loop['state'],
         schedule: { name: 'constant', lr: 1, lrFinal: 1, steps },
         batch: 1,

@@ -266,7 +266,7 @@ describe('a collapse of dimensions', () => {
     } as unknown as Executor;
     const { represented } = await trainLoop({
       executor,
-      program: {} as CompiledProgram,
+      programAt: () => ({}) as CompiledProgram,
       state: { entries: [], bytes: 0 } as unknown as Loop['state'],
       schedule: { name: 'constant', lr: 1, lrFinal: 1, steps: 401 },
       batch: 1,
