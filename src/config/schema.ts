@@ -19,6 +19,7 @@ import {
   positive,
   type JsonSchema,
 } from '../settings/json-schema.js';
+import { CLASSES } from '../settings/limits.js';
 import { violations, type Violation } from './validate.js';
 
 const axisList = (items: JsonSchema, description: string) => list(items, 3, 3, `${description}: a list of D, H, W`);
@@ -45,7 +46,7 @@ const model = object('The network.', {
     'none',
     'blocks',
   ),
-  classes: integer(2, 255, 'classes, the background counted; fine-tuning only'),
+  classes: integer(2, CLASSES.most, `${CLASSES.why}, the background counted; fine-tuning only`),
 });
 
 const optimizer = object('The optimiser and its learning rate by step.', {

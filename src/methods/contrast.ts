@@ -1,7 +1,7 @@
 /** What contrast among a batch's samples needs beside its views: enough of them, their positions, a sign of collapse. */
 import type { ConfigInput, DataConfig, TrainConfig } from '../settings/types.js';
 import { either, list, positive } from '../settings/json-schema.js';
-import { MOST_CONTRASTED } from '../settings/limits.js';
+import { CONTRASTED, expectedOf } from '../settings/limits.js';
 import type { NumberInput, Refuse } from './types.js';
 import { staysAbove, type Watchdog } from './watchdog.js';
 
@@ -61,6 +61,5 @@ export function positionInput(position: DataConfig['position']): NumberInput {
 export function checkContrast({ batch }: Pick<TrainConfig, 'batch'>, refuse: Refuse): void {
   const why = 'with a single sample every pair is a positive and nothing is told apart';
   if (batch < 2) refuse('train.batch', 'at least 2 in pre-training', batch, why);
-  if (batch > MOST_CONTRASTED)
-    refuse('train.batch', `at most ${MOST_CONTRASTED} (samples that the contrastive loss compares)`, batch);
+  if (batch > CONTRASTED.most) refuse(CONTRASTED.field, expectedOf(CONTRASTED), batch);
 }

@@ -8,7 +8,7 @@ import { segmentationLosses } from '../losses/segmentation.js';
 import type { PassMode } from '../nn/layers.js';
 import type { PassStatistics } from '../ops/index.js';
 import { list, number, object, oneOf, orNull } from '../settings/json-schema.js';
-import { MOST_CLASSES } from '../settings/limits.js';
+import { CLASSES } from '../settings/limits.js';
 import type { FinetuneConfig, FinetuneLossConfig } from '../settings/types.js';
 import type { Triple } from '../volume.js';
 import type { Method } from './types.js';
@@ -27,7 +27,9 @@ export const segmentation: Method<FinetuneConfig, SegmentationModules> = {
 
   lossSchema: object('The segmentation loss.', {
     name: oneOf('cross-entropy, or cross-entropy + soft Dice', 'ce', 'ce+dice'),
-    classWeights: orNull(list(number(0, 1e6, 'a weight'), 2, 255, 'a weight for each class, for the cross-entropy')),
+    classWeights: orNull(
+      list(number(0, 1e6, 'a weight'), 2, CLASSES.most, 'a weight for each class, for the cross-entropy'),
+    ),
     dicePer: oneOf('Dice over the whole batch, or per sample', 'batch', 'sample'),
   }),
   resolveLoss(input) {
@@ -37,8 +39,6 @@ export const segmentation: Method<FinetuneConfig, SegmentationModules> = {
   presets: { 'paper-2d': { loss: { name: 'ce' } }, 'code-2d': { loss: { name: 'ce' } } },
   check({ model, loss }, _input, refuse) {
     if (model.classes < 2) refuse('model.classes', 'the number of classes, the background counted', 'nothing');
-    if (model.classes > MOST_CLASSES)
-      refuse('model.classes', `at most ${MOST_CLASSES} (classes that the segmentation losses hold)`, model.classes);
     const { classWeights } = loss;
     if (classWeights && classWeights.length !== model.classes)
       refuse('loss.classWeights', `${model.classes} entries (model.classes)`, classWeights);
@@ -64,10 +64,6 @@ export const segmentation: Method<FinetuneConfig, SegmentationModules> = {
   inputs: () => [],
 
   declare(s, backbone, { model }) {
-    if (!model.classes || model.classes < 2) {
-      const words = `model.classes counts the background too, so it is at least 2; found ${model.classes}`;
-      throw new MaclError('config', words, { field: 'model.classes' });
-    }
     return {
       encoder: backbone.declareEncoder(s, model),
       decoder: backbone.declareDecoder(s, model, model.levels),

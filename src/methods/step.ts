@@ -10,7 +10,7 @@ import { compile, type CompiledProgram, type Describe } from '../graph/compile.j
 import { recompute } from '../graph/recompute.js';
 import type { Graph, Shape, Tensor } from '../graph/types.js';
 import { rows, scale, warp3d, warpInput, wsum } from '../ops/index.js';
-import { samplesOf } from '../settings/types.js';
+import { samplesOf, type ModelConfig } from '../settings/types.js';
 import type { Triple } from '../volume.js';
 import type { Network } from './network.js';
 import type { RunPart } from './groups.js';
@@ -125,8 +125,8 @@ export interface CompileOptions {
   readonly sizes?: StepSizes;
   /** Others than the backend asks for. */
   readonly fusions?: ReadonlySet<Fusion>;
-  /** Scopes that are computed again in the backward pass (src/graph/recompute.ts); default: as `model.recompute` says. */
-  readonly recompute?: readonly string[];
+  /** Another `model.recompute` than the configuration's, or the scopes themselves (src/graph/recompute.ts). */
+  readonly recompute?: ModelConfig['recompute'] | readonly string[];
   /** Of a sawtooth: the part of the run that the step belongs to. */
   readonly part?: RunPart;
 }
@@ -135,8 +135,9 @@ export interface CompileOptions {
 export function compileStep(net: Network, backend: Describe, options: CompileOptions = {}): CompiledProgram {
   const { source = 'volumes', sizes = sizesOf(net), fusions, part } = options;
   const graph = buildStep(net, sizes, source, new GraphBuilder(backend.info.real), part);
-  const again = options.recompute ?? (net.config.model.recompute === 'blocks' ? blocksOf(net, graph) : []);
-  return compile(recompute(graph, again), backend, net.state, 0, fusions);
+  const { recompute: wanted = net.config.model.recompute } = options;
+  const scopes = wanted === 'blocks' ? blocksOf(net, graph) : wanted === 'none' ? [] : wanted;
+  return compile(recompute(graph, scopes), backend, net.state, 0, fusions);
 }
 
 /** What a step is given, of all samples: views or their descriptors, and number inputs. */

@@ -1,5 +1,5 @@
 /** dice: soft Dice loss over the foreground classes (or all), per batch or per sample. Equation: native/ops/losses.h. */
-import { checkClasses } from '../settings/limits.js';
+import { checkLimit, CLASSES } from '../settings/limits.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
 import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js';
@@ -27,7 +27,7 @@ export function dice(
   y: Tensor,
   options: { perSample?: boolean; background?: boolean; smooth?: number } = {},
 ): Tensor {
-  checkClasses(x.shape[4], 'dice');
+  checkLimit(CLASSES, x.shape[4], 'dice');
   const loss = b.scalar('dice');
   const samples = options.perSample ? x.shape[0] : 1;
   const sums = b.tensor('sums', [samples, x.shape[4], 3, 1, 1], 'f64');

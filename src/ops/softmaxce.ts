@@ -1,5 +1,5 @@
 /** softmaxce: cross-entropy over voxels with class weights and an ignored label. Equation: native/ops/losses.h. */
-import { checkClasses } from '../settings/limits.js';
+import { checkLimit, CLASSES } from '../settings/limits.js';
 import { IGNORE_LABEL } from '../volume.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
@@ -25,7 +25,7 @@ defineKernel('softmaxce_fwdbwd', 'x y cw? dloss > loss count dx ws?', ATTRS, {
  * @param classWeights [K] float64, or null for 1 each
  */
 export function softmaxce(b: GraphBuilder, x: Tensor, y: Tensor, classWeights: Tensor | null = null): Tensor {
-  checkClasses(x.shape[4], 'softmaxce');
+  checkLimit(CLASSES, x.shape[4], 'softmaxce');
   const loss = b.scalar('ce');
   const count = b.scalar('count');
   b.emit(

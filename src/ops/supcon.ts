@@ -2,7 +2,7 @@
  * supcon: the position-aware contrastive loss, image-level (one vector a sample). densesupcon.ts is the same kernel at
  * every position of a grid. Equation: native/ops/supcon.h (MACL's L_g; the published code's L_d in a Python loop).
  */
-import { checkContrasted } from '../settings/limits.js';
+import { checkLimit, CONTRASTED } from '../settings/limits.js';
 import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Tensor } from '../graph/types.js';
@@ -54,7 +54,7 @@ export function supconAt(b: GraphBuilder, z1: Tensor, z2: Tensor, pos: Tensor, o
       'config',
       `supcon: the branches' projections differ: ${showShape(z1.shape)} and ${showShape(z2.shape)}`,
     );
-  checkContrasted(z1.shape[0], 'supcon');
+  checkLimit(CONTRASTED, z1.shape[0], 'supcon');
   const axes = pos.shape[1];
   const { threshold } = options;
   const t = typeof threshold === 'number' ? [threshold, threshold, threshold] : [...threshold];

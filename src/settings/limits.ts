@@ -1,23 +1,33 @@
 /** What the kernels hold at most (native/kernels/supcon.h, losses_softmax.h): known here so that it is said early. */
 import { MaclError } from '../errors.js';
 
-/** Samples of a pre-training step: the contrastive loss compares both views of each, at most 512 vectors. */
-export const MOST_CONTRASTED = 256;
-/** Classes of a segmentation loss, the background counted. */
-export const MOST_CLASSES = 128;
-
-/** @throws MaclError `config` that names the field, the limit and what was found */
-function checkMost(field: string, most: number, why: string, found: number, source?: string): void {
-  if (found <= most) return;
-  const expected = `at most ${most} (${why})`;
-  const text = `${source === undefined ? '' : `${source}: `}${field}: expected ${expected}, found ${found}`;
-  throw new MaclError('config', text, { field, expected, found });
+export interface Limit {
+  /** The setting that it bounds. */
+  readonly field: string;
+  readonly most: number;
+  readonly why: string;
 }
 
-/** @throws MaclError `config` */
-export const checkContrasted = (batch: number, source?: string): void =>
-  checkMost('train.batch', MOST_CONTRASTED, 'samples that the contrastive loss compares', batch, source);
+/** Samples of a pre-training batch: the contrastive loss compares both views of each, at most 512 vectors. */
+export const CONTRASTED: Limit = {
+  field: 'train.batch',
+  most: 256,
+  why: 'samples that the contrastive loss compares',
+};
+/** Classes of a segmentation loss, the background counted. */
+export const CLASSES: Limit = {
+  field: 'model.classes',
+  most: 128,
+  why: 'classes that the segmentation losses hold',
+};
 
-/** @throws MaclError `config` */
-export const checkClasses = (classes: number, source?: string): void =>
-  checkMost('model.classes', MOST_CLASSES, 'classes that the segmentation losses hold', classes, source);
+export const expectedOf = ({ most, why }: Limit): string => `at most ${most} (${why})`;
+
+/** For operations. @throws MaclError `config` that names the field, the limit and what was found */
+export function checkLimit(limit: Limit, found: number, source: string): void {
+  if (found <= limit.most) return;
+  const { field } = limit;
+  const expected = expectedOf(limit);
+  const text = `${source}: ${field}: expected ${expected}, found ${found}`;
+  throw new MaclError('config', text, { field, expected, found });
+}

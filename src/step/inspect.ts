@@ -48,6 +48,9 @@ export interface ProgramReport {
   readonly ioBytes: number;
   readonly scratchBytes: number;
   readonly scratchBytesWithoutReuse: number;
+  /** With and without `model.recompute`, whatever the configuration says. */
+  readonly scratchBytesRecomputed: number;
+  readonly scratchBytesKept: number;
   readonly parameters: number;
 }
 
@@ -73,7 +76,11 @@ export async function inspectProgram(options: InspectProgramOptions): Promise<Pr
   try {
     const fusions = options.unfused ? new Set<never>() : backend.info.fusions;
     const net = declareNetwork(config, backend.info, 'training');
-    const program = compileStep(net, backend, { sizes: sizesOf(net, source), fusions });
+    const compiling = { sizes: sizesOf(net, source), fusions };
+    const program = compileStep(net, backend, compiling);
+    const other = config.model.recompute === 'blocks' ? 'none' : 'blocks';
+    const otherScratch = compileStep(net, backend, { ...compiling, recompute: other }).sizes.scratch;
+    const scratch = { [config.model.recompute]: program.sizes.scratch, [other]: otherScratch };
     const kernels = program.costs();
     const sum = (f: (k: KernelCost) => number) => kernels.reduce((total, k) => total + f(k), 0);
     return {
@@ -88,6 +95,8 @@ export async function inspectProgram(options: InspectProgramOptions): Promise<Pr
       ioBytes: program.sizes.io,
       scratchBytes: program.sizes.scratch,
       scratchBytesWithoutReuse: program.scratchBytesWithoutReuse,
+      scratchBytesRecomputed: scratch['blocks'] as number,
+      scratchBytesKept: scratch['none'] as number,
       parameters: net.state.parameterCount,
     };
   } finally {

@@ -1,7 +1,7 @@
 /** What the kernels hold at most is refused by the operations themselves, with a name for it. */
 import { describe, expect, it } from 'vitest';
 import { readFileSync } from 'node:fs';
-import { MOST_CLASSES, MOST_CONTRASTED } from '../../src/settings/limits.js';
+import { CLASSES, CONTRASTED } from '../../src/settings/limits.js';
 import { MaclError } from '../../src/errors.js';
 import { GraphBuilder } from '../../src/graph/builder.js';
 import { densesupcon, dice, softmaxce, supcon } from '../../src/ops/index.js';
@@ -44,7 +44,7 @@ describe('limits', () => {
   });
   it("are the kernels'", () => {
     const source = (name: string) => readFileSync(new URL(`../../native/kernels/${name}`, import.meta.url), 'utf8');
-    expect(source('supcon.h')).toContain(`kMaxVectors = ${2 * MOST_CONTRASTED};`);
-    expect(source('losses_softmax.h')).toContain(`kMaxClasses = ${MOST_CLASSES};`);
+    expect(source('supcon.h')).toContain(`kMaxVectors = ${2 * CONTRASTED.most};`);
+    expect(source('losses_softmax.h')).toContain(`kMaxClasses = ${CLASSES.most};`);
   });
 });

@@ -70,5 +70,7 @@ function printProgram(context: CommandContext, program: ProgramReport): void {
   context.print(`${program.device} (${program.isa}): ${program.kernels.length} kernels, ${work}`);
   context.print(`fused: ${program.fusions.join(', ') || 'nothing'}; parameters ${program.parameters}`);
   context.print(`state ${mib(program.stateBytes)}, input and results ${mib(program.ioBytes)}`);
+  const { scratchBytesRecomputed: less, scratchBytesKept: more } = program;
+  context.print(`scratch with recomputation (model.recompute=blocks) ${mib(less)}, without it ${mib(more)}`);
   context.print(`scratch ${mib(program.scratchBytes)}, without reuse ${mib(program.scratchBytesWithoutReuse)}`);
 }
