@@ -257,11 +257,11 @@ async function train<C extends ResolvedConfig>(
 }
 
 /** All that run in one session. */
-export const programsOf = ({
+const programsOf = ({ program, first, others }: Pick<Training<ResolvedConfig>, 'program' | 'first' | 'others'>) => [
   program,
-  first,
-  others,
-}: Pick<Training<ResolvedConfig>, 'program' | 'first' | 'others'>) => [program, ...(first ? [first] : []), ...others];
+  ...(first ? [first] : []),
+  ...others,
+];
 
 function describeValidation({ cases, heldCases }: Training<ResolvedConfig>): string {
   return heldCases.length > 0

@@ -181,7 +181,9 @@ describe('a step', () => {
     }
     // Both parts take the same input and give the same results.
     const io = ({ program }: typeof first) =>
-      [...program.io].map(([name, { shape, dtype, role }]) => ({ name, shape, dtype, role }));
+      [...program.io].flatMap(([name, { shape, dtype, role }]) =>
+        role === 'constant' ? [] : [{ name, shape, dtype, role }],
+      );
     const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1);
     expect(io(first).sort(byName)).toEqual(io(second).sort(byName));
   });
