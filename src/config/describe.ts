@@ -19,6 +19,9 @@ const fraction = (x: number): string => (x === 1 ? '1' : `1/${Math.round(1 / x)}
 const mib = (bytes: number): string =>
   bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
+/** Parameters are counted: how they would lie does not matter. */
+const ANY_BACKEND = { real: 'f32', alignment: 64 } as const;
+
 /** @param loaded names of the tensors that come from another run */
 export function describePlan(plan: Plan, loaded: readonly string[] = []): string[] {
   const { config, lambda } = plan;
@@ -67,7 +70,7 @@ export function describePlan(plan: Plan, loaded: readonly string[] = []): string
   lines.push(`optimiser: ${name}, learning rate ${rate}${weightDecay > 0 ? `, weight decay ${weightDecay}` : ''}`);
   if (schedule === 'sawtooth')
     lines.push(`sawtooth: the first ${percent(sawtooth)} of the steps train only what was not loaded, then everything`);
-  const net = declareNetwork(config, 'f32', 'training', loaded);
+  const net = declareNetwork(config, ANY_BACKEND, 'training', loaded);
   lines.push(...describeGroups(config.optimizer, net.state, net.grouping), ...describeAccumulation(net));
   const turn = model.dims === 2 ? String(augment.rotation[0]) : axes(augment.rotation);
   const mirrored = ['D', 'H', 'W'].filter((_, axis) => augment.mirror[axis as 0]);

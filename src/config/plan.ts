@@ -110,7 +110,8 @@ export function planPretrain(
   const voxels = patch[0] * patch[1] * patch[2];
   const wantedBatch = dims === 2 ? 16 : clamp(Math.round(262144 / voxels), 8, 16);
   const batch = fitBatch(given.train?.batch, wantedBatch, 2, model, patch, method, options);
-  const steps = stepsOf(given, fingerprint, base, model, patch, batch, method, 2000);
+  const samples = batch * (given.train?.accumulate ?? 1);
+  const steps = stepsOf(given, fingerprint, base, model, patch, samples, method, 2000);
   const planned: PretrainConfigInput = {
     task: 'pretrain',
     model,
@@ -153,7 +154,8 @@ function planWithoutPositions(
   const voxels = patch[0] * patch[1] * patch[2];
   const wantedBatch = dims === 2 ? 16 : clamp(Math.round(262144 / voxels), 4, 16);
   const batch = fitBatch(given.train?.batch, wantedBatch, 2, model, patch, method, options);
-  const steps = stepsOf(given, fingerprint, base, model, patch, batch, method, 2000);
+  const samples = batch * (given.train?.accumulate ?? 1);
+  const steps = stepsOf(given, fingerprint, base, model, patch, samples, method, 2000);
   const planned: PretrainConfigInput = {
     task: 'pretrain',
     model,
@@ -187,7 +189,8 @@ export function planFinetune(
   const voxels = patch[0] * patch[1] * patch[2];
   const wantedBatch = dims === 2 ? clamp(Math.round(131072 / voxels), 4, 32) : clamp(Math.round(262144 / voxels), 2, 8);
   const batch = fitBatch(given.train?.batch, wantedBatch, 1, model, patch, method, options);
-  const steps = stepsOf(given, fingerprint, base, model, patch, batch, method, 3000);
+  const samples = batch * (given.train?.accumulate ?? 1);
+  const steps = stepsOf(given, fingerprint, base, model, patch, samples, method, 3000);
   const warnings = [
     ...(dims === 3 || patch[1] >= 16 ? [] : [`a patch of ${patch.join('×')} shows little of its surroundings`]),
     ...(options.init && own.data?.normalize === undefined ? otherKindWarnings(base.kinds, fingerprint) : []),
@@ -346,17 +349,17 @@ function stepsOf(
   base: DataPlan,
   model: ModelConfig,
   patch: Triple,
-  batch: number,
+  samples: number,
   method: Method,
   most: number,
 ): number {
   if (given.train?.steps !== undefined) return given.train.steps;
   if (given.preset !== undefined && given.preset !== 'default') {
     const slices = base.shapes.reduce((sum, s) => sum + s[0], 0);
-    return Math.max(1, Math.round((100 * slices) / batch));
+    return Math.max(1, Math.round((100 * slices) / samples));
   }
   if (cases.length === 0) return most;
-  const inTime = 2700 / estimateStepSeconds(model, patch, batch, method);
+  const inTime = 2700 / estimateStepSeconds(model, patch, samples, method);
   return clamp(Math.round(inTime / 100) * 100, Math.min(500, most), most);
 }
 

@@ -30,6 +30,7 @@ type Shared = Pick<
   | 'patches'
   | 'foreground'
   | 'views'
+  | 'couples'
   | 'results'
   | 'watchdogs'
 >;
@@ -40,6 +41,7 @@ const INTENSITY = { brightness: 0.2, contrast: 0.2, noise: 0.05 } as const;
 export const PAIR: Shared = {
   task: 'pretrain',
   augment: { intensity: INTENSITY },
+  couples: () => ['contrast'],
   shrinks: false,
   decoderBlocks: () => 0,
   passes: { full: 2, small: 0, decoded: 'full' },

@@ -40,6 +40,7 @@ export const volumefusion: Method<PretrainConfig<FusionLossConfig>, Segmentation
   }),
   resolveLoss: ({ name }: Partial<FusionLossConfig>) => ({ name: name ?? 'ce+dice' }),
   describeLoss: ({ loss }) => `${loss.name} over ${CLASSES} levels of mixture`,
+  couples: ({ loss }) => (loss.name === 'ce+dice' ? ['Dice'] : []),
 
   shrinks: false,
   decoderBlocks: (model) => model.levels,

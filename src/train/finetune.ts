@@ -135,7 +135,7 @@ async function begin(
       `model.classes: expected ${found.classes.length}, as many as the dataset has with the background, found ${classes}`,
       { field: 'model.classes', expected: found.classes.length, found: classes },
     );
-  const loaded = init ? planTransfer(declareNetwork(plan.config, 'f32', 'inference').state, init).taken : [];
+  const loaded = init ? planTransfer(declareNetwork(plan.config, backend.info, 'inference').state, init).taken : [];
   options.onEvent?.({ kind: 'plan', lines: describePlan(plan, loaded) });
   for (const message of plan.warnings) options.onEvent?.({ kind: 'warning', message });
   return {

@@ -65,25 +65,27 @@ describe.each([
   });
 });
 
-it('is one large batch where nothing couples the samples', async () => {
-  const uncoupled = {
-    loss: { name: 'ce+dice', dicePer: 'sample' },
-    // Norms on given statistics see no batch.
-    optimizer: { groups: [{ parts: ['norms'], frozen: true }] },
-  } as const;
-  const whole = await stepOn(reference, of('finetune', 4, uncoupled), 4);
-  const large = netOf({ task: 'finetune', ...uncoupled, train: { batch: 4 } });
-  const once = await stepOn(reference, large, 4);
-  for (const [name, found] of whole.gradients) expectClose(found, once.gradients.get(name)!, name);
-  expectClose([whole.results['loss']!], [once.results['loss']!], 'loss');
-  for (const [name, found] of whole.after) expectClose(found, once.after.get(name)!, name);
-  // And is not where Dice is taken over the batch.
-  const coupled = { ...uncoupled, loss: { name: 'ce+dice', dicePer: 'batch' } } as const;
-  const [a, b] = await Promise.all([
-    stepOn(reference, of('finetune', 4, coupled), 4),
-    stepOn(reference, netOf({ task: 'finetune', ...coupled, train: { batch: 4 } }), 4),
-  ]);
-  expect(Math.abs(a.results['loss']! - b.results['loss']!)).toBeGreaterThan(1e-6);
+// Norms on given statistics see no batch, and InstanceNorm never does.
+describe.each([
+  ['frozen norms', { optimizer: { groups: [{ parts: ['norms'], frozen: true }] } }],
+  ['nnunet-plain', { model: { backbone: 'nnunet-plain' } }],
+])('where nothing couples the samples (%s)', (_name, network) => {
+  const both = (dicePer: 'sample' | 'batch') => {
+    const more = { ...network, loss: { name: 'ce+dice', dicePer } };
+    const large = netOf({ task: 'finetune', ...more, train: { batch: 4 } } as ConfigInput);
+    return Promise.all([stepOn(reference, of('finetune', 4, more), 4), stepOn(reference, large, 4)]);
+  };
+
+  it('is one large batch', async () => {
+    const [parts, once] = await both('sample');
+    for (const [name, found] of parts.gradients) expectClose(found, once.gradients.get(name)!, name);
+    expectClose([parts.results['loss']!], [once.results['loss']!], 'loss');
+  });
+
+  it('is another where Dice is taken over a batch', async () => {
+    const [parts, once] = await both('batch');
+    expect(Math.abs(parts.results['loss']! - once.results['loss']!)).toBeGreaterThan(1e-6);
+  });
 });
 
 it('takes the memory of one batch', async () => {

@@ -29,7 +29,7 @@ export const netOf = (config: ConfigInput, loaded: readonly string[] = [], real:
       model: { ...model, ...(config.task === 'finetune' ? { classes: 3 } : {}), ...config.model },
       data: { patch: PATCH, ...config.data },
     }),
-    real,
+    { real, alignment: 64 },
     'training',
     loaded,
   );
