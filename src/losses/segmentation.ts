@@ -24,7 +24,9 @@ export function segmentationLosses(
   const weights = o.classWeights ? b.constant('classWeights', o.classWeights) : null;
   const ce = b.within('loss.ce', () => softmaxce(b, logits, labels, weights));
   if (o.name === 'ce') return { total: b.within('loss', () => wsum(b, [{ weight: 1, value: ce }])), ce, dice: null };
-  const overlap = b.within('loss.dice', () => dice(b, logits, labels, { perSample: o.dicePer === 'sample', background: o.background ?? false }));
+  const overlap = b.within('loss.dice', () =>
+    dice(b, logits, labels, { perSample: o.dicePer === 'sample', background: o.background ?? false }),
+  );
   const total = b.within('loss', () =>
     wsum(b, [
       { weight: 1, value: ce },
