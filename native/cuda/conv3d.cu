@@ -47,19 +47,21 @@ void launch_conv3d(const Launch& l, const ConvShape& s, const ConvCall& c, f32* 
 // Weights for tensor cores are rounded; whatever other kernels read is not.
 template <Path P>
 void launch_conv3d_pack(const Args& a, const Launch& l) {
-  const Tensor& w = a.t[0];
+  using T = Conv3dPack;
+  const Tensor& w = a.t[T::w];
   const auto& at = attrs_of<Conv3dPackAttrs>(a);
   const i64 O = w.s[0], I = w.s[1], taps = w.s[2] * w.s[3] * w.s[4];
   const bool forward = at.mode == 0;
   const i64 out = forward ? O : I, in = forward ? I : O, strideOut = forward ? I * taps : taps;
   const i64 strideIn = forward ? taps : I * taps;
   const bool rounded = P == kTf32 && w.s[3] == 3 && w.s[4] == 3 && at.sd * at.sh * at.sw == 1 && O >= 16 && I >= 16;
-  (rounded ? launch_pack<true> : launch_pack<false>)(l, pointer<const f32>(a, 0), pointer<f32>(a, 1), out, in, taps, strideOut,
+  (rounded ? launch_pack<true> : launch_pack<false>)(l, pointer<const f32>(a, T::w), pointer<f32>(a, T::wp), out, in, taps, strideOut,
                                                      strideIn, !forward);
 }
 
 i64 conv3d_pack_bytes(const Args& a, i32) {
-  const i64 O = a.t[0].s[0], I = a.t[0].s[1], taps = a.t[0].s[2] * a.t[0].s[3] * a.t[0].s[4];
+  using T = Conv3dPack;
+  const i64 O = a.t[T::w].s[0], I = a.t[T::w].s[1], taps = a.t[T::w].s[2] * a.t[T::w].s[3] * a.t[T::w].s[4];
   const bool forward = attrs_of<Conv3dPackAttrs>(a).mode == 0;
   return padded_channels(forward ? O : I) * (forward ? I : O) * taps * i64(sizeof(f32));
 }
@@ -73,43 +75,47 @@ i64 fwd_stats_at(const ConvShape& s) {
 // conv3d_fwd: writes y, and mean and var where stats = 1.
 template <Path P>
 void launch_conv3d_fwd(const Args& a, const Launch& l) {
+  using T = Conv3dFwd;
   const auto& at = attrs_of<Conv3dAttrs>(a);
-  const Tensor &x = a.t[0], &y = a.t[3];
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const ConvShape s = conv_fwd_shape(x, y, at);
-  u8* ws = pointer<u8>(a, 6);
+  u8* ws = pointer<u8>(a, T::ws);
   f64* stats = at.stats != 0 ? reinterpret_cast<f64*>(ws + fwd_stats_at<P>(s)) : nullptr;
   const i64 own = own_partials<P>(s);
-  const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), given(a, 2) ? pointer<const f32>(a, 2) : nullptr,
-                   x.ld, pointer<f32>(a, 3), y.ld, 0, at.act != 0, f32(at.slope), own > 0 ? stats : nullptr};
+  const ConvCall c{pointer<const f32>(a, T::x), pointer<const f32>(a, T::wp), given(a, T::b) ? pointer<const f32>(a, T::b) : nullptr,
+                   x.ld, pointer<f32>(a, T::y), y.ld, 0, at.act != 0, f32(at.slope), own > 0 ? stats : nullptr};
   launch_conv3d<P>(l, s, c, reinterpret_cast<f32*>(ws));
   if (!stats) return;
   if (own == 0) launch_stats_chunks(l, c.y, c.ldy, voxels(y), s.o, stats);
-  launch_stats_combine(l, stats, own > 0 ? own : stats_chunks(voxels(y)), s.o, pointer<f32>(a, 4), pointer<f32>(a, 5));
+  launch_stats_combine(l, stats, own > 0 ? own : stats_chunks(voxels(y)), s.o, pointer<f32>(a, T::mean), pointer<f32>(a, T::var));
 }
 
 template <Path P>
 i64 conv3d_fwd_bytes(const Args& a, i32) {
+  using T = Conv3dFwd;
   const auto& at = attrs_of<Conv3dAttrs>(a);
-  const ConvShape s = conv_fwd_shape(a.t[0], a.t[3], at);
+  const ConvShape s = conv_fwd_shape(a.t[T::x], a.t[T::y], at);
   if (at.stats == 0) return split_bytes<P>(s);
   const i64 own = own_partials<P>(s);
-  return fwd_stats_at<P>(s) + stats_bytes(own > 0 ? own : stats_chunks(voxels(a.t[3])), s.o);
+  return fwd_stats_at<P>(s) + stats_bytes(own > 0 ? own : stats_chunks(voxels(a.t[T::y])), s.o);
 }
 
 // conv3d_bwd_x: writes dx, or adds where accumulate = 1.
 template <Path P>
 void launch_conv3d_bwd_x(const Args& a, const Launch& l) {
+  using T = Conv3dBwdX;
   const auto& at = attrs_of<Conv3dAttrs>(a);
-  const Tensor &dy = a.t[0], &dx = a.t[2];
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   const ConvShape s = conv_bwd_x_shape(dy, dx, at);
-  const ConvCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), nullptr, dy.ld, pointer<f32>(a, 2), dx.ld,
+  const ConvCall c{pointer<const f32>(a, T::dy), pointer<const f32>(a, T::wp), nullptr, dy.ld, pointer<f32>(a, T::dx), dx.ld,
                    at.accumulate != 0, 0, 0, nullptr};
-  launch_conv3d<P>(l, s, c, pointer<f32>(a, 3));
+  launch_conv3d<P>(l, s, c, pointer<f32>(a, T::ws));
 }
 
 template <Path P>
 i64 conv3d_bwd_x_bytes(const Args& a, i32) {
-  return split_bytes<P>(conv_bwd_x_shape(a.t[0], a.t[2], attrs_of<Conv3dAttrs>(a)));
+  using T = Conv3dBwdX;
+  return split_bytes<P>(conv_bwd_x_shape(a.t[T::dy], a.t[T::dx], attrs_of<Conv3dAttrs>(a)));
 }
 
 template <Path P>
@@ -121,14 +127,15 @@ i64 dw_chunks(const ConvShape& s) {
 // conv3d_bwd_w: writes dw and db, or adds where accumulate = 1. ws: partial sums of db, then of dw.
 template <Path P>
 void launch_conv3d_bwd_w(const Args& a, const Launch& l) {
+  using T = Conv3dBwdW;
   const auto& at = attrs_of<Conv3dAttrs>(a);
-  const Tensor &x = a.t[0], &dy = a.t[1];
+  const Tensor &x = a.t[T::x], &dy = a.t[T::dy];
   const ConvShape s = conv_fwd_shape(x, dy, at);
-  f32* partial = dw_partials(pointer<void>(a, 4), voxels(dy), s.o);
-  const bool bias = given(a, 3), makesBias = tiled<P>(s) && dw_makes_bias(s);
-  const DwCall c{pointer<const f32>(a, 0), pointer<const f32>(a, 1), x.ld, dy.ld, partial,
-                 bias && makesBias ? pointer<f64>(a, 4) : nullptr};
-  if (bias && !makesBias) launch_bias(l, dy, pointer<f64>(a, 4), pointer<f32>(a, 3), at.accumulate != 0);
+  f32* partial = dw_partials(pointer<void>(a, T::ws), voxels(dy), s.o);
+  const bool bias = given(a, T::db), makesBias = tiled<P>(s) && dw_makes_bias(s);
+  const DwCall c{pointer<const f32>(a, T::x), pointer<const f32>(a, T::dy), x.ld, dy.ld, partial,
+                 bias && makesBias ? pointer<f64>(a, T::ws) : nullptr};
+  if (bias && !makesBias) launch_bias(l, dy, pointer<f64>(a, T::ws), pointer<f32>(a, T::db), at.accumulate != 0);
   if (P != kPlain && point_fits(s))
     launch_up_dw_tile(l, point_shape(s), c);
   else if (P == kTf32 && tf32_fits(s))
@@ -137,15 +144,16 @@ void launch_conv3d_bwd_w(const Args& a, const Launch& l) {
     launch_bwd_w_tile<DwTileFp32>(l, s, c);
   else
     launch_bwd_w_plain(l, s, c.x, c.ldx, c.dy, c.ldy, partial);
-  if (c.db) launch_bias_combine(l, c.db, dw_chunks<P>(s), s.o, pointer<f32>(a, 3), at.accumulate != 0);
-  launch_dw_combine(l, partial, dw_chunks<P>(s), s.i, s.o, taps_of(s), s.i * taps_of(s), taps_of(s), pointer<f32>(a, 2),
+  if (c.db) launch_bias_combine(l, c.db, dw_chunks<P>(s), s.o, pointer<f32>(a, T::db), at.accumulate != 0);
+  launch_dw_combine(l, partial, dw_chunks<P>(s), s.i, s.o, taps_of(s), s.i * taps_of(s), taps_of(s), pointer<f32>(a, T::dw),
                     at.accumulate != 0);
 }
 
 template <Path P>
 i64 conv3d_bwd_w_bytes(const Args& a, i32) {
-  const ConvShape s = conv_fwd_shape(a.t[0], a.t[1], attrs_of<Conv3dAttrs>(a));
-  return dw_bytes(voxels(a.t[1]), s.o, taps_of(s) * s.i * s.o, dw_chunks<P>(s));
+  using T = Conv3dBwdW;
+  const ConvShape s = conv_fwd_shape(a.t[T::x], a.t[T::dy], attrs_of<Conv3dAttrs>(a));
+  return dw_bytes(voxels(a.t[T::dy]), s.o, taps_of(s) * s.i * s.o, dw_chunks<P>(s));
 }
 
 }  // namespace

@@ -107,20 +107,20 @@ Plan<T> plan(const Args& a, const Launch& l, const Tensor& shape, bool may_flatt
 
 template <class T>
 void add_of(const Args& a, const Launch& l) {
-  const auto p = plan<T>(a, l, a.t[0], true);
-  launch(p.shape, p.wide ? add_fwd_packs_kernel<T, kWidePack<T>> : add_fwd_packs_kernel<T, 1>, view<T>(a, 0),
-         view<T>(a, 1), view<T>(a, 2), p.packs, l.skip);
+  const auto p = plan<T>(a, l, a.t[AddFwd::a], true);
+  launch(p.shape, p.wide ? add_fwd_packs_kernel<T, kWidePack<T>> : add_fwd_packs_kernel<T, 1>, view<T>(a, AddFwd::a),
+         view<T>(a, AddFwd::b), view<T>(a, AddFwd::y), p.packs, l.skip);
 }
 template <class T>
 void copy_of(const Args& a, const Launch& l) {
-  const auto p = plan<T>(a, l, a.t[0], true);
-  launch(p.shape, p.wide ? copy_fwd_packs_kernel<T, kWidePack<T>> : copy_fwd_packs_kernel<T, 1>, view<T>(a, 0),
-         view<T>(a, 1), p.packs, attrs_of<CopyAttrs>(a).accumulate != 0, l.skip);
+  const auto p = plan<T>(a, l, a.t[CopyFwd::x], true);
+  launch(p.shape, p.wide ? copy_fwd_packs_kernel<T, kWidePack<T>> : copy_fwd_packs_kernel<T, 1>, view<T>(a, CopyFwd::x),
+         view<T>(a, CopyFwd::y), p.packs, attrs_of<CopyAttrs>(a).accumulate != 0, l.skip);
 }
 template <class T>
 void fill_of(const Args& a, const Launch& l) {
-  const auto p = plan<T>(a, l, a.t[0], true);
-  launch(p.shape, p.wide ? fill_fwd_packs_kernel<T, kWidePack<T>> : fill_fwd_packs_kernel<T, 1>, view<T>(a, 0), p.packs,
+  const auto p = plan<T>(a, l, a.t[FillFwd::y], true);
+  launch(p.shape, p.wide ? fill_fwd_packs_kernel<T, kWidePack<T>> : fill_fwd_packs_kernel<T, 1>, view<T>(a, FillFwd::y), p.packs,
          static_cast<T>(attrs_of<FillAttrs>(a).value), l.skip);
 }
 template <class T>
@@ -167,13 +167,15 @@ __global__ void wsum_fwd_kernel(const f64* s0, const f64* s1, const f64* s2, con
   *total = sum;
 }
 void launch_wsum(const Args& a, const Launch& l) {
-  launch({dim3(1), dim3(1), 0, l.stream}, wsum_fwd_kernel, pointer<f64>(a, 0), pointer<f64>(a, 1), pointer<f64>(a, 2),
-         pointer<f64>(a, 3), attrs_of<WsumAttrs>(a), pointer<f64>(a, 4));
+  using T = WsumFwd;
+  launch({dim3(1), dim3(1), 0, l.stream}, wsum_fwd_kernel, pointer<f64>(a, T::s0), pointer<f64>(a, T::s1), pointer<f64>(a, T::s2),
+         pointer<f64>(a, T::s3), attrs_of<WsumAttrs>(a), pointer<f64>(a, T::total));
 }
 __global__ void scale_fwd_kernel(const f64* x, f64 factor, f64* y) { *y = factor * *x; }
 void launch_scale(const Args& a, const Launch& l) {
-  launch({dim3(1), dim3(1), 0, l.stream}, scale_fwd_kernel, pointer<f64>(a, 0), attrs_of<ScaleAttrs>(a).factor,
-         pointer<f64>(a, 1));
+  using T = ScaleFwd;
+  launch({dim3(1), dim3(1), 0, l.stream}, scale_fwd_kernel, pointer<f64>(a, T::x), attrs_of<ScaleAttrs>(a).factor,
+         pointer<f64>(a, T::y));
 }
 
 }  // namespace

@@ -51,23 +51,26 @@ __global__ void linear_bwd_w_kernel(const f32* __restrict__ x, i64 ldx, const f3
 }
 
 void launch_linear_fwd(const Args& a, const Launch& l) {
-  const Tensor &x = a.t[0], &y = a.t[3];
-  launch({blocks_for(elements(y) * kWarp, 256), 256, 0, l.stream}, linear_fwd_warp_kernel, pointer<const f32>(a, 0), x.ld,
-         pointer<const f32>(a, 1), given(a, 2) ? pointer<const f32>(a, 2) : nullptr, pointer<f32>(a, 3), y.ld, voxels(x),
+  using T = LinearFwd;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
+  launch({blocks_for(elements(y) * kWarp, 256), 256, 0, l.stream}, linear_fwd_warp_kernel, pointer<const f32>(a, T::x), x.ld,
+         pointer<const f32>(a, T::w), given(a, T::b) ? pointer<const f32>(a, T::b) : nullptr, pointer<f32>(a, T::y), y.ld, voxels(x),
          x.s[4], y.s[4]);
 }
 
 void launch_linear_bwd_x(const Args& a, const Launch& l) {
-  const Tensor &dy = a.t[0], &dx = a.t[2];
-  launch({blocks_for(elements(dx), 128), 128, 0, l.stream}, linear_bwd_x_kernel, pointer<const f32>(a, 0), dy.ld,
-         pointer<const f32>(a, 1), pointer<f32>(a, 2), dx.ld, voxels(dx), dx.s[4], dy.s[4],
+  using T = LinearBwdX;
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
+  launch({blocks_for(elements(dx), 128), 128, 0, l.stream}, linear_bwd_x_kernel, pointer<const f32>(a, T::dy), dy.ld,
+         pointer<const f32>(a, T::w), pointer<f32>(a, T::dx), dx.ld, voxels(dx), dx.s[4], dy.s[4],
          attrs_of<LinearAttrs>(a).accumulate != 0);
 }
 
 void launch_linear_bwd_w(const Args& a, const Launch& l) {
-  const Tensor &x = a.t[0], &dy = a.t[1];
-  launch({blocks_for(dy.s[4] * (x.s[4] + 1), 128), 128, 0, l.stream}, linear_bwd_w_kernel, pointer<const f32>(a, 0), x.ld,
-         pointer<const f32>(a, 1), dy.ld, pointer<f32>(a, 2), given(a, 3) ? pointer<f32>(a, 3) : nullptr, voxels(x),
+  using T = LinearBwdW;
+  const Tensor &x = a.t[T::x], &dy = a.t[T::dy];
+  launch({blocks_for(dy.s[4] * (x.s[4] + 1), 128), 128, 0, l.stream}, linear_bwd_w_kernel, pointer<const f32>(a, T::x), x.ld,
+         pointer<const f32>(a, T::dy), dy.ld, pointer<f32>(a, T::dw), given(a, T::db) ? pointer<f32>(a, T::db) : nullptr, voxels(x),
          x.s[4], dy.s[4], attrs_of<LinearAttrs>(a).accumulate != 0);
 }
 

@@ -113,11 +113,13 @@ __global__ void l1_bwd_rows_kernel(F32View a, F32View b, i64 total, RowTile t, F
     l1_gradient<N>(load_pack<N>(a.data + r * a.ld + c), load_pack<N>(b.data + r * b.ld + c), k, da, db, r, c, g.add);
 }
 i64 l1_bytes(const Args& a, i32) {
-  const i64 channels = a.t[0].s[4];
-  return sum_chunks(voxels(a.t[0]), channels) * ceil_div(channels, kRowThreads) * 24;
+  using T = L1Fwd;
+  const i64 channels = a.t[T::a].s[4];
+  return sum_chunks(voxels(a.t[T::a]), channels) * ceil_div(channels, kRowThreads) * 24;
 }
 void launch_l1(const Args& a, const Launch& l, const L1Places& p) {
-  const Tensor& x = a.t[0];
+  using T = L1Fwd;
+  const Tensor& x = a.t[T::a];
   const auto& attrs = attrs_of<L1Attrs>(a);
   const i64 total = voxels(x), chunk = sum_chunk(total, x.s[4]), chunks = sum_chunks(total, x.s[4]);
   const int width = pack_width(a, x.s[4], 0, 1, p.da, p.db);
@@ -128,7 +130,7 @@ void launch_l1(const Args& a, const Launch& l, const L1Places& p) {
   if (p.loss >= 0) {
     f64* ws = pointer<f64>(a, p.ws);
     launch({dim3(static_cast<unsigned>(chunks), t.tiles()), dim3(kRowThreads), 0, l.stream},
-           width == 4 ? l1_chunks_kernel<4> : l1_chunks_kernel<1>, view(a, 0), view(a, 1), total, chunk, t, ws,
+           width == 4 ? l1_chunks_kernel<4> : l1_chunks_kernel<1>, view(a, T::a), view(a, T::b), total, chunk, t, ws,
            view(a, p.da), view(a, p.db), g, backward && !relative);
     launch({dim3(1), dim3(kThreads), 0, l.stream}, l1_combine_kernel, ws, chunks * t.tiles(), g.elements, relative,
            pointer<f64>(a, p.loss), pointer<f64>(a, p.sums), pointer<f64>(a, p.meansq));
@@ -136,7 +138,7 @@ void launch_l1(const Args& a, const Launch& l, const L1Places& p) {
   }
   if (backward)
     launch({t.grid(total, 4, l), dim3(t.threads()), 0, l.stream},
-           width == 4 ? l1_bwd_rows_kernel<4> : l1_bwd_rows_kernel<1>, view(a, 0), view(a, 1), total, t, view(a, p.da),
+           width == 4 ? l1_bwd_rows_kernel<4> : l1_bwd_rows_kernel<1>, view(a, T::a), view(a, T::b), total, t, view(a, p.da),
            view(a, p.db), g);
 }
 void launch_l1_fwd(const Args& a, const Launch& l) { launch_l1(a, l, kL1Fwd); }
@@ -162,9 +164,10 @@ i64 loss_chunk(i64 n) {
 }
 // Tiles of 20 KiB, so that several blocks share a processor; never less than a warp of voxels.
 Logits logits(const Args& a, const Launch& l, i64 ignore, i64 voxels_) {
-  const int classes = static_cast<int>(a.t[0].s[4]), pitch = classes | 1;
+  using T = SoftmaxceFwd;
+  const int classes = static_cast<int>(a.t[T::x].s[4]), pitch = classes | 1;
   const int fits = 20480 / (4 * pitch), tile = fits < kThreads ? fits / kWarp * kWarp : fits / kThreads * kThreads;
-  return {view(a, 0), view<i32>(a, 1), voxels_, loss_chunk(voxels_), classes, pitch, tile < kMaxTile ? tile : kMaxTile,
+  return {view(a, T::x), view<i32>(a, T::y), voxels_, loss_chunk(voxels_), classes, pitch, tile < kMaxTile ? tile : kMaxTile,
           static_cast<i32>(ignore), l.fault, l.instruction};
 }
 // A thread's logits of a tile in turn, threads side by side.
@@ -313,14 +316,16 @@ __global__ void softmaxce_combine_kernel(const f64* ws, i64 chunks, f64* loss, f
   *count = weight;
 }
 i64 softmaxce_bytes(const Args& a, i32) {
-  const i64 n = voxels(a.t[0]);
+  using T = SoftmaxceFwd;
+  const i64 n = voxels(a.t[T::x]);
   return ceil_div(n, loss_chunk(n)) * 16;
 }
 void launch_softmaxce(const Args& a, const Launch& l, const CePlaces& p) {
+  using T = SoftmaxceFwd;
   const auto& attrs = attrs_of<SoftmaxceAttrs>(a);
-  const Logits s = logits(a, l, attrs.ignore, voxels(a.t[0]));
+  const Logits s = logits(a, l, attrs.ignore, voxels(a.t[T::x]));
   const i64 chunks = ceil_div(s.voxels, s.chunk);
-  const f64* cw = pointer<f64>(a, 2);
+  const f64* cw = pointer<f64>(a, T::cw);
   f64 *ws = p.loss >= 0 ? pointer<f64>(a, p.ws) : nullptr, *count = pointer<f64>(a, p.count);
   const CeGradient g{p.dx >= 0 ? pointer<f64>(a, p.dloss) : nullptr, count, view(a, p.dx), attrs.accumulate != 0};
   const auto chunked = [&](i64 shared) {
@@ -462,10 +467,14 @@ __global__ void dice_bwd_tiles_kernel(Logits s, i64 chunks, const f64* sums, con
 }
 i64 sample_voxels(const Tensor& x) { return x.s[1] * x.s[2] * x.s[3]; }
 i64 dice_chunks(const Tensor& x) { return ceil_div(sample_voxels(x), loss_chunk(sample_voxels(x))); }
-i64 dice_bytes(const Args& a, i32) { return a.t[0].s[0] * dice_chunks(a.t[0]) * a.t[0].s[4] * 24; }
+i64 dice_bytes(const Args& a, i32) {
+  using T = DiceFwd;
+  return a.t[T::x].s[0] * dice_chunks(a.t[T::x]) * a.t[T::x].s[4] * 24;
+}
 void launch_dice(const Args& a, const Launch& l, const DicePlaces& p) {
+  using T = DiceFwd;
   const auto& attrs = attrs_of<DiceAttrs>(a);
-  const Tensor& x = a.t[0];
+  const Tensor& x = a.t[T::x];
   const Logits s = logits(a, l, attrs.ignore, sample_voxels(x));
   const i64 chunks = dice_chunks(x), samples = attrs.perSample ? x.s[0] : 1, of_sum = chunks * (x.s[0] / samples);
   const int first = attrs.background ? 0 : 1;

@@ -61,14 +61,15 @@ __global__ void gradnorm_fwd_combine_kernel(const f64* ws, i64 chunks, const f64
   *clip = limit > 0 && ratio < 1 ? ratio : 1.0;
   *guard = bad ? 1 : 0;
 }
-i64 gradnorm_bytes(const Args& a, i32) { return ceil_div(elements(a.t[0]), kChunk) * 8; }
+i64 gradnorm_bytes(const Args& a, i32) { return ceil_div(elements(a.t[GradnormFwd::g]), kChunk) * 8; }
 void launch_gradnorm(const Args& a, const Launch& l) {
-  const i64 n = elements(a.t[0]), chunks = ceil_div(n, kChunk);
-  f64* ws = pointer<f64>(a, 5);
+  using T = GradnormFwd;
+  const i64 n = elements(a.t[T::g]), chunks = ceil_div(n, kChunk);
+  f64* ws = pointer<f64>(a, T::ws);
   launch({dim3(static_cast<unsigned>(chunks)), dim3(kThreads), 0, l.stream},
-         is_wide(a, 0, 0) ? gradnorm_fwd_chunks_kernel<4> : gradnorm_fwd_chunks_kernel<1>, pointer<f32>(a, 0), n, ws);
-  launch({dim3(1), dim3(512), 0, l.stream}, gradnorm_fwd_combine_kernel, ws, chunks, pointer<f64>(a, 1),
-         attrs_of<GradnormAttrs>(a).maxNorm, pointer<f64>(a, 2), pointer<f64>(a, 3), pointer<i32>(a, 4));
+         is_wide(a, T::g, T::g) ? gradnorm_fwd_chunks_kernel<4> : gradnorm_fwd_chunks_kernel<1>, pointer<f32>(a, T::g), n, ws);
+  launch({dim3(1), dim3(512), 0, l.stream}, gradnorm_fwd_combine_kernel, ws, chunks, pointer<f64>(a, T::loss),
+         attrs_of<GradnormAttrs>(a).maxNorm, pointer<f64>(a, T::norm), pointer<f64>(a, T::clip), pointer<i32>(a, T::guard));
 }
 
 // ---- sgd: w and m updated in place ----
@@ -90,11 +91,12 @@ __global__ void __launch_bounds__(kThreads, kBlocks) sgd_step_range_kernel(const
   });
 }
 void launch_sgd(const Args& a, const Launch& l) {
+  using T = SgdStep;
   const auto& p = attrs_of<SgdAttrs>(a);
-  const i64 n = elements(a.t[0]);
-  launch(range_shape(n, l), sgd_step_range_kernel, pointer<f32>(a, 0), pointer<f64>(a, 1), pointer<f64>(a, 2),
-         pointer<f32>(a, 3), pointer<f32>(a, 4), n, p.momentum, p.weightDecay,
-         is_wide(a, 0, 0) && is_wide(a, 3, 4), l.skip);
+  const i64 n = elements(a.t[T::g]);
+  launch(range_shape(n, l), sgd_step_range_kernel, pointer<f32>(a, T::g), pointer<f64>(a, T::lr), pointer<f64>(a, T::clip),
+         pointer<f32>(a, T::w), pointer<f32>(a, T::m), n, p.momentum, p.weightDecay,
+         is_wide(a, T::g, T::g) && is_wide(a, T::w, T::m), l.skip);
 }
 
 // ---- adam: w, m, v updated in place; a second launch counts the step in t ----
@@ -137,11 +139,12 @@ __global__ void adam_step_count_kernel(f64* t, const i32* skip) {
   if (!skipped(skip)) *t += 1;
 }
 void launch_adam(const Args& a, const Launch& l) {
-  const i64 n = elements(a.t[0]);
-  launch(range_shape(n, l), adam_step_range_kernel, pointer<f32>(a, 0), pointer<f64>(a, 1), pointer<f64>(a, 2),
-         pointer<f32>(a, 3), pointer<f32>(a, 4), pointer<f32>(a, 5), pointer<f64>(a, 6), n, attrs_of<AdamAttrs>(a),
-         is_wide(a, 0, 0) && is_wide(a, 3, 5), l.skip);
-  launch({dim3(1), dim3(1), 0, l.stream}, adam_step_count_kernel, pointer<f64>(a, 6), l.skip);
+  using T = AdamStep;
+  const i64 n = elements(a.t[T::g]);
+  launch(range_shape(n, l), adam_step_range_kernel, pointer<f32>(a, T::g), pointer<f64>(a, T::lr), pointer<f64>(a, T::clip),
+         pointer<f32>(a, T::w), pointer<f32>(a, T::m), pointer<f32>(a, T::v), pointer<f64>(a, T::t), n, attrs_of<AdamAttrs>(a),
+         is_wide(a, T::g, T::g) && is_wide(a, T::w, T::v), l.skip);
+  launch({dim3(1), dim3(1), 0, l.stream}, adam_step_count_kernel, pointer<f64>(a, T::t), l.skip);
 }
 
 }  // namespace

@@ -83,26 +83,28 @@ __global__ void maxpool3d_bwd_windows_kernel(F32View x, F32View dy, F32View dx, 
   }
 }
 void launch_maxpool3d_fwd(const Args& a, const Launch& l) {
+  using T = Maxpool3dFwd;
   const auto& p = attrs_of<Maxpool3dAttrs>(a);
-  const Tensor& x = a.t[0];
+  const Tensor& x = a.t[T::x];
   const int width = pack_width(a, x.s[4], 0, 1);
   const RowTile t = row_tile(x.s[4], width);
   const PoolWindows w = pool_windows(x, p.sd, p.sh, p.sw);
   const i64 windows = x.s[0] * w.grid.d * w.grid.h * w.grid.w;
   launch({t.grid(windows, 1, l), dim3(t.threads()), 0, l.stream},
-         width == 4 ? maxpool3d_fwd_windows_kernel<4> : maxpool3d_fwd_windows_kernel<1>, view(a, 0), view(a, 1), windows,
+         width == 4 ? maxpool3d_fwd_windows_kernel<4> : maxpool3d_fwd_windows_kernel<1>, view(a, T::x), view(a, T::y), windows,
          w, t);
 }
 void launch_maxpool3d_bwd(const Args& a, const Launch& l) {
+  using T = Maxpool3dBwd;
   const auto& p = attrs_of<Maxpool3dAttrs>(a);
-  const Tensor& x = a.t[0];
+  const Tensor& x = a.t[T::x];
   const int width = pack_width(a, x.s[4], 0, 1, 2);
   const RowTile t = row_tile(x.s[4], width);
   const PoolWindows w = pool_windows(x, p.sd, p.sh, p.sw);
   const i64 windows = x.s[0] * w.grid.d * w.grid.h * w.grid.w;
   launch({t.grid(windows, 1, l), dim3(t.threads()), 0, l.stream},
-         width == 4 ? maxpool3d_bwd_windows_kernel<4> : maxpool3d_bwd_windows_kernel<1>, view(a, 0), view(a, 1),
-         view(a, 2), windows, w, t, p.accumulate != 0);
+         width == 4 ? maxpool3d_bwd_windows_kernel<4> : maxpool3d_bwd_windows_kernel<1>, view(a, T::x), view(a, T::dy),
+         view(a, T::dx), windows, w, t, p.accumulate != 0);
 }
 
 // ---- avgpool ----
@@ -143,19 +145,21 @@ __global__ void avgpool_fwd_combine_kernel(const f64* ws, i64 per, i64 chunks, i
 }
 i64 sample_voxels(const Tensor& x) { return x.s[1] * x.s[2] * x.s[3]; }
 i64 avgpool_bytes(const Args& a, i32) {
-  const Tensor& x = a.t[0];
+  using T = AvgpoolFwd;
+  const Tensor& x = a.t[T::x];
   return x.s[0] * x.s[4] * sum_chunks(sample_voxels(x), x.s[4]) * 8;
 }
 void launch_avgpool_fwd(const Args& a, const Launch& l) {
-  const Tensor& x = a.t[0];
+  using T = AvgpoolFwd;
+  const Tensor& x = a.t[T::x];
   const i64 per = sample_voxels(x), chunk = sum_chunk(per, x.s[4]), chunks = sum_chunks(per, x.s[4]);
   const int width = pack_width(a, x.s[4], 0);
   const RowTile t = row_tile(x.s[4], width);
-  f64* ws = pointer<f64>(a, 2);
+  f64* ws = pointer<f64>(a, T::ws);
   launch({dim3(static_cast<unsigned>(x.s[0] * chunks), t.tiles()), dim3(t.threads()), 0, l.stream},
-         width == 4 ? avgpool_fwd_chunks_kernel<4> : avgpool_fwd_chunks_kernel<1>, view(a, 0), per, chunk, chunks, t, ws);
+         width == 4 ? avgpool_fwd_chunks_kernel<4> : avgpool_fwd_chunks_kernel<1>, view(a, T::x), per, chunk, chunks, t, ws);
   launch({dim3(static_cast<unsigned>(x.s[0] * x.s[4])), dim3(64), 0, l.stream}, avgpool_fwd_combine_kernel, ws, per,
-         chunks, x.s[4], view(a, 1));
+         chunks, x.s[4], view(a, T::y));
 }
 
 template <int N>
@@ -175,11 +179,12 @@ __global__ void avgpool_bwd_rows_kernel(F32View dy, F32View dx, i64 total, i64 p
   }
 }
 void launch_avgpool_bwd(const Args& a, const Launch& l) {
-  const Tensor& dx = a.t[1];
+  using T = AvgpoolBwd;
+  const Tensor& dx = a.t[T::dx];
   const int width = pack_width(a, dx.s[4], 0, 1);
   const RowTile t = row_tile(dx.s[4], width);
   launch({t.grid(voxels(dx), 4, l), dim3(t.threads()), 0, l.stream},
-         width == 4 ? avgpool_bwd_rows_kernel<4> : avgpool_bwd_rows_kernel<1>, view(a, 0), view(a, 1), voxels(dx),
+         width == 4 ? avgpool_bwd_rows_kernel<4> : avgpool_bwd_rows_kernel<1>, view(a, T::dy), view(a, T::dx), voxels(dx),
          sample_voxels(dx), t, attrs_of<AvgpoolAttrs>(a).accumulate != 0);
 }
 

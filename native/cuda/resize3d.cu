@@ -95,20 +95,20 @@ __global__ void resize3d_bwd_voxels_kernel(F32View dy, Grid3 out, F32View dx, Gr
   }
 }
 
-// Both directions write tensor 1.
-template <class K>
+// From is read, To written.
+template <int From, int To, class K>
 void launch_resize3d(const Args& a, const Launch& l, K wide, K narrow) {
-  const Tensor& to = a.t[1];
-  const int width = pack_width(a, to.s[4], 0, 1);
+  const Tensor& to = a.t[To];
+  const int width = pack_width(a, to.s[4], From, To);
   const RowTile t = row_tile(to.s[4], width);
-  launch({t.grid(voxels(to), 1, l), dim3(t.threads()), 0, l.stream}, width == 4 ? wide : narrow, view(a, 0),
-         grid_of(a.t[0]), view(a, 1), grid_of(to), voxels(to), t, attrs_of<Resize3dAttrs>(a).accumulate != 0);
+  launch({t.grid(voxels(to), 1, l), dim3(t.threads()), 0, l.stream}, width == 4 ? wide : narrow, view(a, From),
+         grid_of(a.t[From]), view(a, To), grid_of(to), voxels(to), t, attrs_of<Resize3dAttrs>(a).accumulate != 0);
 }
 void launch_resize3d_fwd(const Args& a, const Launch& l) {
-  launch_resize3d(a, l, resize3d_fwd_voxels_kernel<4>, resize3d_fwd_voxels_kernel<1>);
+  launch_resize3d<Resize3dFwd::x, Resize3dFwd::y>(a, l, resize3d_fwd_voxels_kernel<4>, resize3d_fwd_voxels_kernel<1>);
 }
 void launch_resize3d_bwd(const Args& a, const Launch& l) {
-  launch_resize3d(a, l, resize3d_bwd_voxels_kernel<4>, resize3d_bwd_voxels_kernel<1>);
+  launch_resize3d<Resize3dBwd::dy, Resize3dBwd::dx>(a, l, resize3d_bwd_voxels_kernel<4>, resize3d_bwd_voxels_kernel<1>);
 }
 
 }  // namespace

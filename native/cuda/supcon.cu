@@ -62,7 +62,8 @@ SupconSizes supcon_sizes(const Tensor& z) {
 }
 i64 supcon_head(const SupconSizes& s) { return round_up(s.positions * 16, 64); }
 i64 supcon_bytes(const Args& a, i32) {
-  const SupconSizes s = supcon_sizes(a.t[0]);
+  using T = SupconFwd;
+  const SupconSizes s = supcon_sizes(a.t[T::z1]);
   return supcon_head(s) + (s.in_shared ? 0 : s.blocks * s.scratch);
 }
 
@@ -391,18 +392,19 @@ __global__ void supcon_combine_kernel(const f64* partial, i64 positions, f64* lo
 __global__ void supcon_refuse_kernel(u32* fault, i32 instruction) { set_fault(fault, instruction, kBadShape); }
 
 void launch_supcon(const Args& a, const Launch& l, const SupconPlaces& p) {
-  if (a.t[0].s[4] > kMostChannels) {
+  using T = SupconFwd;
+  if (a.t[T::z1].s[4] > kMostChannels) {
     launch({dim3(1), dim3(1), 0, l.stream}, supcon_refuse_kernel, l.fault, l.instruction);
     return;
   }
   const auto& attrs = attrs_of<SupconAttrs>(a);
   SupconArgs k;
-  k.s = supcon_sizes(a.t[0]);
-  k.z[0] = view(a, 0);
-  k.z[1] = view(a, 1);
+  k.s = supcon_sizes(a.t[T::z1]);
+  k.z[0] = view(a, T::z1);
+  k.z[1] = view(a, T::z2);
   k.dz[0] = view(a, p.dz1);
   k.dz[1] = view(a, p.dz2);
-  k.pos = pointer<f64>(a, 2);
+  k.pos = pointer<f64>(a, T::pos);
   k.gradient = p.dz1 >= 0;
   k.dloss = k.gradient ? pointer<f64>(a, p.dloss) : nullptr;
   k.partial = pointer<f64>(a, p.ws);
@@ -412,7 +414,7 @@ void launch_supcon(const Args& a, const Launch& l, const SupconPlaces& p) {
   k.threshold[1] = attrs.threshold1;
   k.threshold[2] = attrs.threshold2;
   k.scratch = reinterpret_cast<f32*>(pointer<u8>(a, p.ws) + supcon_head(k.s));
-  k.axes = static_cast<int>(a.t[2].s[1]);
+  k.axes = static_cast<int>(a.t[T::pos].s[1]);
   k.add = attrs.accumulate != 0;
   k.wide = pack_width(a, k.s.channels, 0, 1, p.dz1, p.dz2) == 4;
   const i64 shared = k.s.small + (k.s.in_shared ? k.s.scratch : 0);

@@ -301,7 +301,8 @@ __global__ void warp3d_fwd_voxels_kernel(const f64* desc, const u8* store, i64 s
   }
 }
 void launch_warp3d(const Args& a, const Launch& l) {
-  const Tensor& y = a.t[1];
+  using T = Warp3dFwd;
+  const Tensor& y = a.t[T::y];
   const i64 interp = attrs_of<Warp3dAttrs>(a).interp, per = y.s[1] * y.s[2] * y.s[3];
   const WarpTarget to{y.data, y.ld, y.s[4], grid_of(y), per, ceil_div(per, kBlockVoxels), y.dtype == kI32};
   const Segment& store = a.segments[kStore];
@@ -309,7 +310,7 @@ void launch_warp3d(const Args& a, const Launch& l) {
          interp == 0   ? warp3d_fwd_voxels_kernel<0>
          : interp == 1 ? warp3d_fwd_voxels_kernel<1>
                        : warp3d_fwd_voxels_kernel<2>,
-         pointer<f64>(a, 0), store.data, store.bytes, to, l.fault, l.instruction);
+         pointer<f64>(a, T::desc), store.data, store.bytes, to, l.fault, l.instruction);
 }
 
 }  // namespace

@@ -52,33 +52,36 @@ inline void conv3d_plain_stats(const Tensor& y, i64 c, real* mean, real* var) {
 
 // conv3d_fwd, phase 0: one task a row of y (writes); phase 1: one a channel's statistics (writes).
 inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
-  const Tensor& y = a.t[3];
+  using T = Conv3dFwd;
+  const Tensor& y = a.t[T::y];
   return phase == 0 ? voxels(y) / y.s[3] : attrs<Conv3dAttrs>(a).stats != 0 ? y.s[4] : 0;
 }
 
 inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
-  const Tensor &x = a.t[0], &y = a.t[3];
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const ConvShape s = conv3d_fwd_shape(x, y, at);
   for (i64 t = begin; t < end; ++t) {
     if (phase == 0)
-      conv3d_plain_row(s, t, ptr<const real>(a, 0), x.ld, ptr<const real>(a, 1), optional_ptr<const real>(a, 2),
-                       ptr<real>(a, 3), y.ld, false, at.act != 0, real(at.slope));
+      conv3d_plain_row(s, t, ptr<const real>(a, T::x), x.ld, ptr<const real>(a, T::wp), optional_ptr<const real>(a, T::b),
+                       ptr<real>(a, T::y), y.ld, false, at.act != 0, real(at.slope));
     else
-      conv3d_plain_stats(y, t, ptr<real>(a, 4), ptr<real>(a, 5));
+      conv3d_plain_stats(y, t, ptr<real>(a, T::mean), ptr<real>(a, T::var));
   }
   return kOk;
 }
 
 // conv3d_bwd_x: one task a row of dx; writes, or adds where accumulate = 1.
-inline i64 conv3d_bwd_x_tasks(const Args& a, i32) { return voxels(a.t[2]) / a.t[2].s[3]; }
+inline i64 conv3d_bwd_x_tasks(const Args& a, i32) { return voxels(a.t[Conv3dBwdX::dx]) / a.t[Conv3dBwdX::dx].s[3]; }
 
 inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = Conv3dBwdX;
   const auto& at = attrs<Conv3dAttrs>(a);
-  const Tensor &dy = a.t[0], &dx = a.t[2];
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   const ConvShape s = conv3d_bwd_x_shape(dy, dx, at);
   for (i64 t = begin; t < end; ++t)
-    conv3d_plain_row(s, t, ptr<const real>(a, 0), dy.ld, ptr<const real>(a, 1), nullptr, ptr<real>(a, 2), dx.ld,
+    conv3d_plain_row(s, t, ptr<const real>(a, T::dy), dy.ld, ptr<const real>(a, T::wp), nullptr, ptr<real>(a, T::dx), dx.ld,
                      at.accumulate != 0, false, 0);
   return kOk;
 }
@@ -86,7 +89,8 @@ inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
 // conv3d_bwd_w: one task a (block of 16 outputs, input channel, tap), then one a block of db; writes, or adds where
 // accumulate = 1. Sums in float64 in the order of voxels.
 inline i64 conv3d_bwd_w_tasks(const Args& a, i32) {
-  const Tensor& dw = a.t[2];
+  using T = Conv3dBwdW;
+  const Tensor& dw = a.t[T::dw];
   return cdiv(dw.s[0], kPackLanes) * (dw.s[1] * dw.s[2] * dw.s[3] * dw.s[4] + 1);
 }
 
@@ -97,16 +101,17 @@ inline void plain_sum_channels(const Tensor& t, i64 c0, i64 lanes, f64* sum) {
 }
 
 inline i32 conv3d_bwd_w_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = Conv3dBwdW;
   const auto& at = attrs<Conv3dAttrs>(a);
-  const Tensor &tx = a.t[0], &tdy = a.t[1];
+  const Tensor &tx = a.t[T::x], &tdy = a.t[T::dy];
   const ConvShape s = conv3d_fwd_shape(tx, tdy, at);
   const i64 per = s.i * s.taps() + 1;
-  const real *x = ptr<const real>(a, 0), *dy = ptr<const real>(a, 1);
+  const real *x = ptr<const real>(a, T::x), *dy = ptr<const real>(a, T::dy);
   for (i64 t = begin; t < end; ++t) {
     const i64 ob = t / per * kPackLanes, k = t % per, lanes = imin(kPackLanes, s.o - ob);
     f64 sum[kPackLanes] = {};
     const bool bias = k == per - 1;
-    real* out = bias ? optional_ptr<real>(a, 3) : ptr<real>(a, 2);
+    real* out = bias ? optional_ptr<real>(a, T::db) : ptr<real>(a, T::dw);
     if (!out) continue;
     if (bias) {
       plain_sum_channels(tdy, ob, lanes, sum);

@@ -13,7 +13,8 @@ struct DwConv {
 };
 
 inline DwConv conv3d_bwd_w_plan(const Args& a) {
-  ConvShape s = conv3d_fwd_shape(a.t[0], a.t[1], attrs<Conv3dAttrs>(a));
+  using T = Conv3dBwdW;
+  ConvShape s = conv3d_fwd_shape(a.t[T::x], a.t[T::dy], attrs<Conv3dAttrs>(a));
   const i64 last = conv3d_flatten(s);
   return {s, last, dw_plan(s.i, s.o, s.taps(), s.kw, s.rows(), s.ow)};
 }
@@ -95,18 +96,20 @@ inline i64 conv3d_bwd_w_bytes(const Args& a, i32) {
 }
 
 inline i32 conv3d_bwd_w_fast_check(const Args& a) {
+  using T = Conv3dBwdW;
   const i32 status = conv3d_bwd_w_check(a);
-  return status == kOk && !is_opaque(a, 4, conv3d_bwd_w_bytes(a, 4)) ? i32(kBadShape) : status;
+  return status == kOk && !holds(a.t[T::ws], conv3d_bwd_w_bytes(a, T::ws)) ? i32(kBadShape) : status;
 }
 
 inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  using T = Conv3dBwdW;
   const DwConv c = conv3d_bwd_w_plan(a);
-  void* ws = a.t[4].data;
+  void* ws = a.t[T::ws].data;
   for (i64 t = begin; t < end; ++t) {
     if (phase == 0)
-      conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const f32>(a, 0), a.t[0].ld, ptr<const f32>(a, 1), a.t[1].ld);
+      conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const f32>(a, T::x), a.t[T::x].ld, ptr<const f32>(a, T::dy), a.t[T::dy].ld);
     else
-      dw_reduce(c.plan, ws, t, ptr<f32>(a, 2), c.s.i * c.s.taps(), c.s.taps(), optional_ptr<f32>(a, 3),
+      dw_reduce(c.plan, ws, t, ptr<f32>(a, T::dw), c.s.i * c.s.taps(), c.s.taps(), optional_ptr<f32>(a, T::db),
                 attrs<Conv3dAttrs>(a).accumulate != 0);
   }
   return kOk;

@@ -160,21 +160,24 @@ inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
 
 // conv3d_fwd, phase 0: y and each task's sums in ws (writes); phase 1: mean and var of 16 channels a task (writes).
 inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
+  using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
-  if (phase == 1) return at.stats != 0 ? cdiv(a.t[3].s[4], kPackLanes) : 0;
-  return conv3d_rows(conv3d_fwd_shape(a.t[0], a.t[3], at)).tasks();
+  if (phase == 1) return at.stats != 0 ? cdiv(a.t[T::y].s[4], kPackLanes) : 0;
+  return conv3d_rows(conv3d_fwd_shape(a.t[T::x], a.t[T::y], at)).tasks();
 }
 
 // −1, here and below, where the shapes do not fit: sizes are asked before anything is checked.
 inline i64 conv3d_fwd_bytes(const Args& a, i32) {
+  using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
-  if (conv3d_check(a.t[0], a.t[3], at) != kOk) return -1;
-  return at.stats != 0 ? conv3d_fwd_tasks(a, 0) * conv3d_stats_size(a.t[3].s[4]) * i64(sizeof(f64)) : 0;
+  if (conv3d_check(a.t[T::x], a.t[T::y], at) != kOk) return -1;
+  return at.stats != 0 ? conv3d_fwd_tasks(a, 0) * conv3d_stats_size(a.t[T::y].s[4]) * i64(sizeof(f64)) : 0;
 }
 
 inline i32 conv3d_fwd_fast_check(const Args& a) {
+  using T = Conv3dFwd;
   if (const i32 status = conv3d_fwd_check(a)) return status;
-  return attrs<Conv3dAttrs>(a).stats != 0 && !is_opaque(a, 6, conv3d_fwd_bytes(a, 6)) ? kBadShape : kOk;
+  return attrs<Conv3dAttrs>(a).stats != 0 && !holds(a.t[T::ws], conv3d_fwd_bytes(a, T::ws)) ? kBadShape : kOk;
 }
 
 // Means and squares of the tasks, combined in their order.
@@ -192,18 +195,19 @@ inline void conv3d_stats(const ConvRows& r, f64* ws, i64 c, f32* mean, f32* var)
 }
 
 inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
-  const Tensor &x = a.t[0], &y = a.t[3];
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const ConvRows rows = conv3d_rows(conv3d_fwd_shape(x, y, at));
   for (i64 t = begin; t < end; ++t) {
     if (phase == 0) {
-      f64* stats = at.stats != 0 ? ptr<f64>(a, 6) : nullptr;
-      const ConvCall call{ptr<const f32>(a, 0), ptr<const f32>(a, 1), optional_ptr<const f32>(a, 2), x.ld,
-                          ptr<f32>(a, 3), y.ld, false, at.act != 0, f32(at.slope), stats};
+      f64* stats = at.stats != 0 ? ptr<f64>(a, T::ws) : nullptr;
+      const ConvCall call{ptr<const f32>(a, T::x), ptr<const f32>(a, T::wp), optional_ptr<const f32>(a, T::b), x.ld,
+                          ptr<f32>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats};
       conv3d_task(rows, call, t);
     } else {
       for (i64 c = t * kPackLanes; c < imin((t + 1) * kPackLanes, y.s[4]); ++c)
-        conv3d_stats(rows, ptr<f64>(a, 6), c, ptr<f32>(a, 4), ptr<f32>(a, 5));
+        conv3d_stats(rows, ptr<f64>(a, T::ws), c, ptr<f32>(a, T::mean), ptr<f32>(a, T::var));
     }
   }
   return kOk;
@@ -211,17 +215,19 @@ inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
 
 // conv3d_bwd_x: writes dx, or adds where accumulate = 1.
 inline i64 conv3d_bwd_x_tasks(const Args& a, i32) {
-  return conv3d_rows(conv3d_bwd_x_shape(a.t[0], a.t[2], attrs<Conv3dAttrs>(a))).tasks();
+  using T = Conv3dBwdX;
+  return conv3d_rows(conv3d_bwd_x_shape(a.t[T::dy], a.t[T::dx], attrs<Conv3dAttrs>(a))).tasks();
 }
 
 inline i64 conv3d_bwd_x_bytes(const Args&, i32) { return 0; }
 
 inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = Conv3dBwdX;
   const auto& at = attrs<Conv3dAttrs>(a);
-  const Tensor &dy = a.t[0], &dx = a.t[2];
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   const ConvRows rows = conv3d_rows(conv3d_bwd_x_shape(dy, dx, at));
   for (i64 t = begin; t < end; ++t)
-    conv3d_task(rows, {ptr<const f32>(a, 0), ptr<const f32>(a, 1), nullptr, dy.ld, ptr<f32>(a, 2), dx.ld,
+    conv3d_task(rows, {ptr<const f32>(a, T::dy), ptr<const f32>(a, T::wp), nullptr, dy.ld, ptr<f32>(a, T::dx), dx.ld,
                        at.accumulate != 0, false, 0, nullptr}, t);
   return kOk;
 }

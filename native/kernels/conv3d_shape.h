@@ -6,7 +6,7 @@
 // mode 1 (dx), with the taps flipped, so that dx is the forward kernel over dy.
 #pragma once
 #include "../ops/conv3d.h"
-#include "vec.h"
+#include "checks.h"
 
 namespace macl {
 namespace {
@@ -64,88 +64,75 @@ inline T* optional_ptr(const Args& a, int i) {
   return i < a.count ? static_cast<T*>(a.t[i].data) : nullptr;
 }
 
-inline bool is_activation(const Tensor& t) {
-  return t.s[0] > 0 && t.s[1] > 0 && t.s[2] > 0 && t.s[3] > 0 && t.s[4] > 0 && t.ld >= t.s[4];
-}
-
-inline bool is_opaque(const Args& a, int i, i64 bytes) { return i < a.count && a.t[i].s[0] >= bytes; }
-
-inline bool has_size(const Args& a, int i, i64 count) {
-  return i >= a.count || a.t[i].s[0] == 0 || a.t[i].segment < 0 || elements(a.t[i]) == count;
-}
-
-inline bool all_real(const Args& a, int first, int last) {
-  for (int i = first; i <= last && i < a.count; ++i)
-    if (a.t[i].segment >= 0 && a.t[i].s[0] != 0 && a.t[i].dtype != kReal) return false;
-  return true;
-}
-
 inline i32 conv3d_check(const Tensor& x, const Tensor& y, const Conv3dAttrs& a) {
   const i64 k[3] = {a.kd, a.kh, a.kw}, s[3] = {a.sd, a.sh, a.sw};
-  for (int i = 0; i < 3; ++i)
-    if ((k[i] != 1 && k[i] != 3) || (s[i] != 1 && s[i] != 2)) return kBadAttr;
-  if (!is_activation(x) || !is_activation(y) || x.s[0] != y.s[0]) return kBadShape;
-  for (int i = 0; i < 3; ++i)
-    if (y.s[i + 1] != (x.s[i + 1] - 1) / s[i] + 1) return kBadShape;
+  for (int i = 0; i < 3; ++i) MACL_NEED((k[i] == 1 || k[i] == 3) && (s[i] == 1 || s[i] == 2), kBadAttr);
+  MACL_NEED(is_grid(x) && is_grid(y) && x.s[0] == y.s[0], kBadShape);
+  for (int i = 0; i < 3; ++i) MACL_NEED(y.s[i + 1] == (x.s[i + 1] - 1) / s[i] + 1, kBadShape);
   return kOk;
 }
 
 inline i32 conv3d_fwd_check(const Args& a) {
+  using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
-  if (!all_real(a, 0, 0) || !all_real(a, 2, 5)) return kBadDType;
-  if (at.act != 0 && at.stats != 0) return kBadAttr;
-  const Tensor &x = a.t[0], &y = a.t[3];
-  if (const i32 status = conv3d_check(x, y, at)) return status;
-  if (!is_opaque(a, 1, conv3d_pack_count(y.s[4], x.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real)))) return kBadShape;
-  if (!has_size(a, 2, y.s[4]) || !has_size(a, 4, y.s[4]) || !has_size(a, 5, y.s[4])) return kBadShape;
-  if (at.stats != 0 && (a.count < 6 || a.t[4].s[0] == 0 || a.t[5].s[0] == 0)) return kBadShape;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y], &mean = a.t[T::mean], &var = a.t[T::var];
+  MACL_NEED(are_real(a, T::x, T::b, T::y, T::mean, T::var), kBadDType);
+  MACL_NEED(at.act == 0 || at.stats == 0, kBadAttr);
+  MACL_NEED_OK(conv3d_check(x, y, at));
+  MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(y.s[4], x.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real))), kBadShape);
+  MACL_NEED(is_channel_vector_or_absent(a.t[T::b], y.s[4]), kBadShape);
+  MACL_NEED(is_channel_vector_or_absent(mean, y.s[4]) && is_channel_vector_or_absent(var, y.s[4]), kBadShape);
+  MACL_NEED(at.stats == 0 || (given(mean) && given(var)), kBadShape);
   return kOk;
 }
 
 inline i32 conv3d_bwd_x_check(const Args& a) {
+  using T = Conv3dBwdX;
   const auto& at = attrs<Conv3dAttrs>(a);
-  if (!all_real(a, 0, 0) || !all_real(a, 2, 2)) return kBadDType;
-  const Tensor &dy = a.t[0], &dx = a.t[2];
-  if (const i32 status = conv3d_check(dx, dy, at)) return status;
-  const i64 packed = conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw);
-  return is_opaque(a, 1, packed * i64(sizeof(real))) ? kOk : kBadShape;
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
+  MACL_NEED(are_real(a, T::dy, T::dx), kBadDType);
+  MACL_NEED_OK(conv3d_check(dx, dy, at));
+  MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real))), kBadShape);
+  return kOk;
 }
 
 inline i32 conv3d_bwd_w_check(const Args& a) {
+  using T = Conv3dBwdW;
   const auto& at = attrs<Conv3dAttrs>(a);
-  if (!all_real(a, 0, 3)) return kBadDType;
-  const Tensor &x = a.t[0], &dy = a.t[1], &dw = a.t[2];
-  if (dw.s[0] != dy.s[4] || dw.s[1] != x.s[4] || dw.s[2] != at.kd || dw.s[3] != at.kh || dw.s[4] != at.kw)
-    return kBadShape;
-  if (!has_size(a, 3, dy.s[4])) return kBadShape;
+  const Tensor &x = a.t[T::x], &dy = a.t[T::dy];
+  MACL_NEED(are_real(a, T::x, T::dy, T::dw, T::db), kBadDType);
+  MACL_NEED(has_shape(a.t[T::dw], dy.s[4], x.s[4], at.kd, at.kh, at.kw), kBadShape);
+  MACL_NEED(is_channel_vector_or_absent(a.t[T::db], dy.s[4]), kBadShape);
   return conv3d_check(x, dy, at);
 }
 
 // conv3d_pack: w [O, I, kD, kH, kW] → wp. One task a block of 16 outputs. Writes.
-inline i64 conv3d_pack_out(const Args& a) { return a.t[0].s[attrs<Conv3dPackAttrs>(a).mode == 0 ? 0 : 1]; }
+inline i64 conv3d_pack_out(const Args& a) { return a.t[Conv3dPack::w].s[attrs<Conv3dPackAttrs>(a).mode == 0 ? 0 : 1]; }
 
 inline i64 conv3d_pack_tasks(const Args& a, i32) { return cdiv(conv3d_pack_out(a), kPackLanes); }
 
 inline i64 conv3d_pack_bytes(const Args& a, i32) {
-  return cdiv(conv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[0]) / conv3d_pack_out(a)) *
+  using T = Conv3dPack;
+  return cdiv(conv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[T::w]) / conv3d_pack_out(a)) *
          i64(sizeof(real));
 }
 
 inline i32 conv3d_pack_check(const Args& a) {
-  if (attrs<Conv3dPackAttrs>(a).variant != 0) return kBadAttr;
-  if (a.t[0].dtype != kReal) return kBadDType;
-  for (i64 s : a.t[0].s)
-    if (s <= 0) return kBadShape;
-  return is_opaque(a, 1, conv3d_pack_bytes(a, 1)) ? kOk : kBadShape;
+  using T = Conv3dPack;
+  MACL_NEED(attrs<Conv3dPackAttrs>(a).variant == 0, kBadAttr);
+  MACL_NEED(are_real(a, T::w), kBadDType);
+  MACL_NEED(is_grid(a.t[T::w]) && holds(a.t[T::wp], conv3d_pack_bytes(a, T::wp)), kBadShape);
+  return kOk;
 }
 
 inline i32 conv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor& tw = a.t[0];
+  using T = Conv3dPack;
+  const Tensor& tw = a.t[T::w];
   const i64 mode = attrs<Conv3dPackAttrs>(a).mode;
   const i64 I = tw.s[1], rows = tw.s[2] * tw.s[3], kw = tw.s[4], taps = rows * kw;
   const i64 out = tw.s[mode == 0 ? 0 : 1], in = tw.s[mode == 0 ? 1 : 0];
-  const real* w = ptr<const real>(a, 0);
-  real* wp = ptr<real>(a, 1) + begin * kPackLanes * in * taps;
+  const real* w = ptr<const real>(a, T::w);
+  real* wp = ptr<real>(a, T::wp) + begin * kPackLanes * in * taps;
   for (i64 ob = begin; ob < end; ++ob)
     for (i64 r = 0; r < rows; ++r)
       for (i64 i = 0; i < in; ++i)

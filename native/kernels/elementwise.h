@@ -43,21 +43,22 @@ inline void copy_tensor(const Tensor& x, const Tensor& y, i64 begin, i64 end, bo
 inline bool is_number(i32 dtype) { return dtype == kF32 || dtype == kF64 || dtype == kI32; }
 inline bool is_slice(const Tensor& t) { return given(t) && is_number(t.dtype) && t.ld >= t.s[4]; }
 
-// Tensor 0's voxels, split; used by most kernels of this file.
+// The first tensor's voxels, split; used by most kernels of this file.
 inline i64 tasks_of_0(const Args& a, i32) { return voxel_chunks(a.t[0]); }
 inline i64 tasks_one(const Args&, i32) { return 1; }
 
 inline i32 add_fwd_check(const Args& a) {
-  MACL_NEED(is_slice(a.t[0]) && is_slice(a.t[1]) && is_slice(a.t[2]), kBadShape);
-  MACL_NEED(same_shape(a.t[0], a.t[1]) && same_shape(a.t[0], a.t[2]), kBadShape);
-  MACL_NEED(a.t[0].dtype == a.t[1].dtype && a.t[0].dtype == a.t[2].dtype, kBadDType);
+  using T = AddFwd;
+  MACL_NEED(is_slice(a.t[T::a]) && is_slice(a.t[T::b]) && is_slice(a.t[T::y]), kBadShape);
+  MACL_NEED(same_shape(a.t[T::a], a.t[T::b]) && same_shape(a.t[T::a], a.t[T::y]), kBadShape);
+  MACL_NEED(a.t[T::a].dtype == a.t[T::b].dtype && a.t[T::a].dtype == a.t[T::y].dtype, kBadDType);
   return kOk;
 }
 template <class T>
 inline void add_tensors(const Args& a, i64 begin, i64 end) {
-  const Tensor &p = a.t[0], &q = a.t[1], &y = a.t[2];
-  const T *pp = ptr<T>(a, 0), *qp = ptr<T>(a, 1);
-  T* yp = ptr<T>(a, 2);
+  const Tensor &p = a.t[AddFwd::a], &q = a.t[AddFwd::b], &y = a.t[AddFwd::y];
+  const T *pp = ptr<T>(a, AddFwd::a), *qp = ptr<T>(a, AddFwd::b);
+  T* yp = ptr<T>(a, AddFwd::y);
   each_row(p, begin, end, is_dense(p) && is_dense(q) && is_dense(y), [&](i64 v, i64 n) {
     const T *u = pp + v * p.ld, *w = qp + v * q.ld;
     T* o = yp + v * y.ld;
@@ -69,7 +70,8 @@ inline void add_tensors(const Args& a, i64 begin, i64 end) {
   });
 }
 inline i32 add_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  switch (a.t[0].dtype) {
+  using T = AddFwd;
+  switch (a.t[T::a].dtype) {
     case kF32:
       add_tensors<f32>(a, begin, end);
       break;
@@ -86,8 +88,9 @@ inline i32 add_fwd_run(const Args& a, i32, i64 begin, i64 end) {
 }
 
 inline i32 copy_fwd_check(const Args& a) {
-  MACL_NEED(is_slice(a.t[0]) && is_slice(a.t[1]) && same_shape(a.t[0], a.t[1]), kBadShape);
-  MACL_NEED(a.t[0].dtype == a.t[1].dtype, kBadDType);
+  using T = CopyFwd;
+  MACL_NEED(is_slice(a.t[T::x]) && is_slice(a.t[T::y]) && same_shape(a.t[T::x], a.t[T::y]), kBadShape);
+  MACL_NEED(a.t[T::x].dtype == a.t[T::y].dtype, kBadDType);
   return kOk;
 }
 inline i32 copy_any(const Tensor& x, const Tensor& y, i64 begin, i64 end, bool add) {
@@ -107,7 +110,8 @@ inline i32 copy_any(const Tensor& x, const Tensor& y, i64 begin, i64 end, bool a
   return kOk;
 }
 inline i32 copy_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  return copy_any(a.t[0], a.t[1], begin, end, attrs<CopyAttrs>(a).accumulate != 0);
+  using T = CopyFwd;
+  return copy_any(a.t[T::x], a.t[T::y], begin, end, attrs<CopyAttrs>(a).accumulate != 0);
 }
 
 // concat: both parts of a voxel together, so that the wide tensor is walked once.
@@ -117,8 +121,14 @@ inline i32 concat_check(const Tensor& p, const Tensor& q, const Tensor& whole) {
   MACL_NEED(p.dtype == q.dtype && p.dtype == whole.dtype, kBadDType);
   return kOk;
 }
-inline i32 concat_fwd_check(const Args& a) { return concat_check(a.t[0], a.t[1], a.t[2]); }
-inline i32 concat_bwd_check(const Args& a) { return concat_check(a.t[1], a.t[2], a.t[0]); }
+inline i32 concat_fwd_check(const Args& a) {
+  using T = ConcatFwd;
+  return concat_check(a.t[T::a], a.t[T::b], a.t[T::y]);
+}
+inline i32 concat_bwd_check(const Args& a) {
+  using T = ConcatBwd;
+  return concat_check(a.t[T::da], a.t[T::db], a.t[T::dy]);
+}
 template <class T>
 inline void concat_tensors(const Tensor& p, const Tensor& q, const Tensor& whole, bool forward, i64 begin, i64 end) {
   T *pp = static_cast<T*>(p.data), *qp = static_cast<T*>(q.data), *wp = static_cast<T*>(whole.data);
@@ -145,15 +155,17 @@ inline i32 concat_any(const Tensor& p, const Tensor& q, const Tensor& whole, boo
   }
   return kOk;
 }
-inline i64 concat_fwd_tasks(const Args& a, i32) { return voxel_chunks(a.t[2]); }
+inline i64 concat_fwd_tasks(const Args& a, i32) { return voxel_chunks(a.t[ConcatFwd::y]); }
 inline i32 concat_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  return concat_any(a.t[0], a.t[1], a.t[2], true, begin, end);
+  using T = ConcatFwd;
+  return concat_any(a.t[T::a], a.t[T::b], a.t[T::y], true, begin, end);
 }
 inline i32 concat_bwd_run(const Args& a, i32, i64 begin, i64 end) {
-  return concat_any(a.t[1], a.t[2], a.t[0], false, begin, end);
+  using T = ConcatBwd;
+  return concat_any(a.t[T::da], a.t[T::db], a.t[T::dy], false, begin, end);
 }
 
-inline i32 fill_fwd_check(const Args& a) { return is_slice(a.t[0]) ? kOk : kBadShape; }
+inline i32 fill_fwd_check(const Args& a) { return is_slice(a.t[FillFwd::y]) ? kOk : kBadShape; }
 template <class T>
 inline void fill_tensor(const Tensor& y, i64 begin, i64 end, T value) {
   T* yp = static_cast<T*>(y.data);
@@ -162,16 +174,17 @@ inline void fill_tensor(const Tensor& y, i64 begin, i64 end, T value) {
   });
 }
 inline i32 fill_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = FillFwd;
   const f64 value = attrs<FillAttrs>(a).value;
-  switch (a.t[0].dtype) {
+  switch (a.t[T::y].dtype) {
     case kF32:
-      fill_tensor<f32>(a.t[0], begin, end, static_cast<f32>(value));
+      fill_tensor<f32>(a.t[T::y], begin, end, static_cast<f32>(value));
       break;
     case kF64:
-      fill_tensor<f64>(a.t[0], begin, end, value);
+      fill_tensor<f64>(a.t[T::y], begin, end, value);
       break;
     case kI32:
-      fill_tensor<i32>(a.t[0], begin, end, static_cast<i32>(value));
+      fill_tensor<i32>(a.t[T::y], begin, end, static_cast<i32>(value));
       break;
     default:
       return kBadDType;
@@ -180,25 +193,30 @@ inline i32 fill_fwd_run(const Args& a, i32, i64 begin, i64 end) {
 }
 
 inline i32 wsum_fwd_check(const Args& a) {
-  MACL_NEED(is_scalar64(a.t[0]) && is_scalar64(a.t[4]), kBadShape);
+  using T = WsumFwd;
+  MACL_NEED(is_scalar64(a.t[T::s0]) && is_scalar64(a.t[T::total]), kBadShape);
   for (int i = 1; i < 4; ++i) MACL_NEED(!given(a.t[i]) || is_scalar64(a.t[i]), kBadShape);
   return kOk;
 }
 inline i32 wsum_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = WsumFwd;
   if (begin >= end) return kOk;
   const WsumAttrs& w = attrs<WsumAttrs>(a);
   const f64 weights[4] = {w.w0, w.w1, w.w2, w.w3};
   f64 total = 0;
   for (int i = 0; i < 4; ++i)
     if (has(a, i)) total += weights[i] * *ptr<f64>(a, i);
-  *ptr<f64>(a, 4) = total;
+  *ptr<f64>(a, T::total) = total;
   return kOk;
 }
 
-inline i32 scale_fwd_check(const Args& a) { return is_scalar64(a.t[0]) && is_scalar64(a.t[1]) ? kOk : kBadShape; }
+inline i32 scale_fwd_check(const Args& a) {
+  return is_scalar64(a.t[ScaleFwd::x]) && is_scalar64(a.t[ScaleFwd::y]) ? kOk : kBadShape;
+}
 inline i32 scale_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = ScaleFwd;
   if (begin >= end) return kOk;
-  *ptr<f64>(a, 1) = attrs<ScaleAttrs>(a).factor * *ptr<f64>(a, 0);
+  *ptr<f64>(a, T::y) = attrs<ScaleAttrs>(a).factor * *ptr<f64>(a, T::x);
   return kOk;
 }
 

@@ -8,33 +8,40 @@ namespace macl {
 namespace {
 
 inline i32 linear_check_shapes(const Tensor& x, const Tensor& w, const Tensor& y) {
-  if (!is_activation(x) || !is_activation(y) || voxels(x) != voxels(y)) return kBadShape;
-  if (w.s[0] != y.s[4] || w.s[1] != x.s[4] || w.s[2] != 1 || w.s[3] != 1 || w.s[4] != 1) return kBadShape;
+  MACL_NEED(is_grid(x) && is_grid(y) && voxels(x) == voxels(y), kBadShape);
+  MACL_NEED(has_shape(w, y.s[4], x.s[4], 1, 1, 1), kBadShape);
   return kOk;
 }
 
 inline i32 linear_fwd_check(const Args& a) {
-  if (!all_real(a, 0, 3)) return kBadDType;
-  return has_size(a, 2, a.t[3].s[4]) ? linear_check_shapes(a.t[0], a.t[1], a.t[3]) : kBadShape;
+  using T = LinearFwd;
+  MACL_NEED(are_real(a, T::x, T::w, T::b, T::y), kBadDType);
+  MACL_NEED(is_channel_vector_or_absent(a.t[T::b], a.t[T::y].s[4]), kBadShape);
+  return linear_check_shapes(a.t[T::x], a.t[T::w], a.t[T::y]);
 }
 inline i32 linear_bwd_x_check(const Args& a) {
-  return all_real(a, 0, 2) ? linear_check_shapes(a.t[2], a.t[1], a.t[0]) : kBadDType;
+  using T = LinearBwdX;
+  MACL_NEED(are_real(a, T::dy, T::w, T::dx), kBadDType);
+  return linear_check_shapes(a.t[T::dx], a.t[T::w], a.t[T::dy]);
 }
 inline i32 linear_bwd_w_check(const Args& a) {
-  if (!all_real(a, 0, 3)) return kBadDType;
-  return has_size(a, 3, a.t[1].s[4]) ? linear_check_shapes(a.t[0], a.t[2], a.t[1]) : kBadShape;
+  using T = LinearBwdW;
+  MACL_NEED(are_real(a, T::x, T::dy, T::dw, T::db), kBadDType);
+  MACL_NEED(is_channel_vector_or_absent(a.t[T::db], a.t[T::dy].s[4]), kBadShape);
+  return linear_check_shapes(a.t[T::x], a.t[T::dw], a.t[T::dy]);
 }
 
 // linear_fwd: one task a row of y. Writes. Four sums side by side, so that the additions need not wait for each other.
-inline i64 linear_fwd_tasks(const Args& a, i32) { return voxels(a.t[3]); }
+inline i64 linear_fwd_tasks(const Args& a, i32) { return voxels(a.t[LinearFwd::y]); }
 
 inline i32 linear_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor &tx = a.t[0], &ty = a.t[3];
+  using T = LinearFwd;
+  const Tensor &tx = a.t[T::x], &ty = a.t[T::y];
   const i64 I = tx.s[4], O = ty.s[4];
-  const real *w = ptr<const real>(a, 1), *b = optional_ptr<const real>(a, 2);
+  const real *w = ptr<const real>(a, T::w), *b = optional_ptr<const real>(a, T::b);
   for (i64 n = begin; n < end; ++n) {
-    const real* x = ptr<const real>(a, 0) + n * tx.ld;
-    real* y = ptr<real>(a, 3) + n * ty.ld;
+    const real* x = ptr<const real>(a, T::x) + n * tx.ld;
+    real* y = ptr<real>(a, T::y) + n * ty.ld;
     for (i64 o = 0; o < O; ++o) {
       const real* wo = w + o * I;
       f64 sum[4] = {b ? f64(b[o]) : 0, 0, 0, 0};
@@ -49,15 +56,16 @@ inline i32 linear_fwd_run(const Args& a, i32, i64 begin, i64 end) {
 }
 
 // linear_bwd_x: one task a row of dx; writes, or adds where accumulate = 1.
-inline i64 linear_bwd_x_tasks(const Args& a, i32) { return voxels(a.t[2]); }
+inline i64 linear_bwd_x_tasks(const Args& a, i32) { return voxels(a.t[LinearBwdX::dx]); }
 
 inline i32 linear_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor &tdy = a.t[0], &tdx = a.t[2];
+  using T = LinearBwdX;
+  const Tensor &tdy = a.t[T::dy], &tdx = a.t[T::dx];
   const i64 I = tdx.s[4], O = tdy.s[4];
-  const real* w = ptr<const real>(a, 1);
+  const real* w = ptr<const real>(a, T::w);
   for (i64 n = begin; n < end; ++n) {
-    const real* dy = ptr<const real>(a, 0) + n * tdy.ld;
-    real* dx = ptr<real>(a, 2) + n * tdx.ld;
+    const real* dy = ptr<const real>(a, T::dy) + n * tdy.ld;
+    real* dx = ptr<real>(a, T::dx) + n * tdx.ld;
     for (i64 i0 = 0; i0 < I; i0 += 16) {
       const i64 lanes = imin(16, I - i0);
       f64 sum[16] = {};
@@ -71,13 +79,14 @@ inline i32 linear_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
 }
 
 // linear_bwd_w: one task an output channel: its row of dw and its element of db; writes, or adds where accumulate = 1.
-inline i64 linear_bwd_w_tasks(const Args& a, i32) { return a.t[1].s[4]; }
+inline i64 linear_bwd_w_tasks(const Args& a, i32) { return a.t[LinearBwdW::dy].s[4]; }
 
 inline i32 linear_bwd_w_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor &tx = a.t[0], &tdy = a.t[1];
+  using T = LinearBwdW;
+  const Tensor &tx = a.t[T::x], &tdy = a.t[T::dy];
   const i64 I = tx.s[4], count = voxels(tx);
-  const real *x = ptr<const real>(a, 0), *dy = ptr<const real>(a, 1);
-  real *dw = ptr<real>(a, 2), *db = optional_ptr<real>(a, 3);
+  const real *x = ptr<const real>(a, T::x), *dy = ptr<const real>(a, T::dy);
+  real *dw = ptr<real>(a, T::dw), *db = optional_ptr<real>(a, T::db);
   const bool add = attrs<LinearAttrs>(a).accumulate != 0;
   for (i64 o = begin; o < end; ++o) {
     for (i64 i0 = 0; i0 < I; i0 += 16) {

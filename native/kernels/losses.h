@@ -18,7 +18,8 @@ constexpr L1Places kL1Bwd = {-1, 2, -1, 3, 4, 5, -1};
 constexpr L1Places kL1FwdBwd = {3, 4, 5, 2, 6, 7, 8};
 
 inline i32 l1_check(const Args& a, const L1Places& p) {
-  MACL_NEED(is_voxels(a.t[0]) && is_voxels(a.t[1]) && same_shape(a.t[0], a.t[1]), kBadShape);
+  using T = L1Fwd;
+  MACL_NEED(is_voxels(a.t[T::a]) && is_voxels(a.t[T::b]) && same_shape(a.t[T::a], a.t[T::b]), kBadShape);
   MACL_NEED(is_flat(a.t[p.sums], 2, kF64), kBadShape);
   if (p.loss >= 0) {
     MACL_NEED(is_scalar64(a.t[p.loss]) && given(a.t[p.ws]), kBadShape);
@@ -26,20 +27,21 @@ inline i32 l1_check(const Args& a, const L1Places& p) {
   }
   if (p.da >= 0) {
     MACL_NEED(is_scalar64(a.t[p.dloss]) && is_voxels(a.t[p.da]) && is_voxels(a.t[p.db]), kBadShape);
-    MACL_NEED(same_shape(a.t[0], a.t[p.da]) && same_shape(a.t[0], a.t[p.db]), kBadShape);
+    MACL_NEED(same_shape(a.t[T::a], a.t[p.da]) && same_shape(a.t[T::a], a.t[p.db]), kBadShape);
   }
   return kOk;
 }
-inline i64 l1_bytes(const Args& a, i32) { return voxel_chunks(a.t[0]) * 24; }
+inline i64 l1_bytes(const Args& a, i32) { return voxel_chunks(a.t[L1Fwd::a]) * 24; }
 
 template <class V>
 MACL_INLINE V vabs(V x) {
   return x < splat<V>(real(0)) ? -x : x;
 }
 inline void l1_chunk(const Args& a, i64 task, f64* out) {
-  const Tensor &p = a.t[0], &q = a.t[1];
+  using T = L1Fwd;
+  const Tensor &p = a.t[T::a], &q = a.t[T::b];
   const i64 v0 = task * voxel_chunk(p.s[4]), rows = imin(voxel_chunk(p.s[4]), voxels(p) - v0);
-  const real *x = ptr<real>(a, 0) + v0 * p.ld, *y = ptr<real>(a, 1) + v0 * q.ld;
+  const real *x = ptr<real>(a, T::a) + v0 * p.ld, *y = ptr<real>(a, T::b) + v0 * q.ld;
   f64 diff = 0, size = 0, square = 0;
   lanes(p.s[4], [&]<class V>(i64 c) {
     V d = splat<V>(real(0)), s = d, m = d;
@@ -60,11 +62,12 @@ inline void l1_chunk(const Args& a, i64 task, f64* out) {
   out[2] = square;
 }
 inline void l1_combine(const Args& a, const L1Places& p) {
+  using T = L1Fwd;
   f64 sum[3] = {0, 0, 0};
   const f64* ws = ptr<f64>(a, p.ws);
-  for (i64 k = 0; k < voxel_chunks(a.t[0]); ++k)
+  for (i64 k = 0; k < voxel_chunks(a.t[T::a]); ++k)
     for (int i = 0; i < 3; ++i) sum[i] += ws[3 * k + i];
-  const f64 n = static_cast<f64>(elements(a.t[0]));
+  const f64 n = static_cast<f64>(elements(a.t[T::a]));
   ptr<f64>(a, p.sums)[0] = sum[0];
   ptr<f64>(a, p.sums)[1] = sum[1];
   *ptr<f64>(a, p.loss) = attrs<L1Attrs>(a).relative ? sum[0] / (sum[1] + 1e-12) : sum[0] / n;
@@ -77,8 +80,9 @@ MACL_INLINE V signed_as(V x, V c) {
   return x > zero ? c : negative;
 }
 inline void l1_gradient(const Args& a, const L1Places& p, i64 task) {
+  using T = L1Fwd;
   const L1Attrs& at = attrs<L1Attrs>(a);
-  const Tensor &ta = a.t[0], &tb = a.t[1], &da = a.t[p.da], &db = a.t[p.db];
+  const Tensor &ta = a.t[T::a], &tb = a.t[T::b], &da = a.t[p.da], &db = a.t[p.db];
   const f64 dloss = *ptr<f64>(a, p.dloss), diff = ptr<f64>(a, p.sums)[0], size = ptr<f64>(a, p.sums)[1] + 1e-12;
   const f64 to_diff = at.relative ? dloss / size : dloss / static_cast<f64>(elements(ta));
   const f64 to_size = at.relative ? dloss * diff / size / size * 0.5 : 0;
@@ -86,7 +90,7 @@ inline void l1_gradient(const Args& a, const L1Places& p, i64 task) {
   for (i64 v = v0; v < v1; ++v)
     lanes(ta.s[4], [&]<class V>(i64 c) {
       const V g1 = splat<V>(to_diff), g2 = splat<V>(to_size);
-      const V x = load<V>(ptr<real>(a, 0) + v * ta.ld + c), y = load<V>(ptr<real>(a, 1) + v * tb.ld + c);
+      const V x = load<V>(ptr<real>(a, T::a) + v * ta.ld + c), y = load<V>(ptr<real>(a, T::b) + v * tb.ld + c);
       const V d = signed_as(x - y, g1), gx = d - signed_as(x, g2), gy = -d - signed_as(y, g2);
       real *ox = ptr<real>(a, p.da) + v * da.ld + c, *oy = ptr<real>(a, p.db) + v * db.ld + c;
       store(ox, at.accumulate ? load<V>(ox) + gx : gx);
@@ -107,7 +111,7 @@ inline i32 l1_run(const Args& a, const L1Places& p, int step, i64 begin, i64 end
   }
   return kOk;
 }
-inline i64 l1_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : voxel_chunks(a.t[0]); }
+inline i64 l1_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : voxel_chunks(a.t[L1Fwd::a]); }
 inline i32 l1_fwd_check(const Args& a) { return l1_check(a, kL1Fwd); }
 inline i32 l1_bwd_check(const Args& a) { return l1_check(a, kL1Bwd); }
 inline i32 l1_fwdbwd_check(const Args& a) { return l1_check(a, kL1FwdBwd); }

@@ -92,9 +92,10 @@ constexpr CePlaces kCeBwd = {-1, 3, 4, 5, -1};
 constexpr CePlaces kCeFwdBwd = {4, 5, 3, 6, 7};
 
 inline i32 softmaxce_check(const Args& a, const CePlaces& p) {
-  const Tensor& x = a.t[0];
-  MACL_NEED(is_logits(x) && is_labels(a.t[1], x), kBadShape);
-  MACL_NEED(!given(a.t[2]) || is_flat(a.t[2], x.s[4], kF64), kBadShape);
+  using T = SoftmaxceFwd;
+  const Tensor& x = a.t[T::x];
+  MACL_NEED(is_logits(x) && is_labels(a.t[T::y], x), kBadShape);
+  MACL_NEED(!given(a.t[T::cw]) || is_flat(a.t[T::cw], x.s[4], kF64), kBadShape);
   MACL_NEED(is_scalar64(a.t[p.count]), kBadShape);
   MACL_NEED(p.loss < 0 || (is_scalar64(a.t[p.loss]) && given(a.t[p.ws])), kBadShape);
   if (p.dx >= 0) {
@@ -103,15 +104,16 @@ inline i32 softmaxce_check(const Args& a, const CePlaces& p) {
   return kOk;
 }
 inline i64 loss_chunks(const Tensor& x) { return cdiv(voxels(x), kLossChunk); }
-inline i64 softmaxce_bytes(const Args& a, i32) { return loss_chunks(a.t[0]) * 16; }
-inline i64 softmaxce_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : loss_chunks(a.t[0]); }
+inline i64 softmaxce_bytes(const Args& a, i32) { return loss_chunks(a.t[SoftmaxceFwd::x]) * 16; }
+inline i64 softmaxce_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : loss_chunks(a.t[SoftmaxceFwd::x]); }
 
 // One chunk: step 0 sums weighted losses and weights into out[2]; step 2 writes the gradient.
 inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task, f64* out) {
+  using T = SoftmaxceFwd;
   const SoftmaxceAttrs& at = attrs<SoftmaxceAttrs>(a);
-  const Tensor &x = a.t[0], &y = a.t[1];
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const i64 classes = x.s[4], v1 = imin((task + 1) * kLossChunk, voxels(x));
-  const f64* cw = ptr<f64>(a, 2);
+  const f64* cw = ptr<f64>(a, T::cw);
   f64 factor = 0;
   if (step == 2) {
     const f64 count = *ptr<f64>(a, p.count);
@@ -122,7 +124,7 @@ inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task,
   SoftmaxGroup g;
   for (i64 v = task * kLossChunk; v < v1; v += kWide) {
     const i64 rows = imin(kWide, v1 - v);
-    if (!read_group(g, ptr<real>(a, 0) + v * x.ld, x.ld, ptr<i32>(a, 1) + v * y.ld, y.ld, rows, classes, at.ignore))
+    if (!read_group(g, ptr<real>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes, at.ignore))
       return kBadLabel;
     vr w = g.where_counted(splat<vr>(real(1)));
     if (cw) {
@@ -151,11 +153,12 @@ inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task,
   return kOk;
 }
 inline i32 softmaxce_run(const Args& a, const CePlaces& p, int step, i64 begin, i64 end) {
+  using T = SoftmaxceFwd;
   if (begin >= end) return kOk;
   if (step == 1) {
     f64 loss = 0, count = 0;
     const f64* ws = ptr<f64>(a, p.ws);
-    for (i64 k = 0; k < loss_chunks(a.t[0]); ++k) {
+    for (i64 k = 0; k < loss_chunks(a.t[T::x]); ++k) {
       loss += ws[2 * k];
       count += ws[2 * k + 1];
     }
@@ -188,11 +191,12 @@ constexpr DicePlaces kDiceFwdBwd = {3, 4, 2, 5, 6};
 
 // The classes that count are first … K − 1.
 inline i64 dice_first(const Args& a) { return attrs<DiceAttrs>(a).background ? 0 : 1; }
-inline i64 dice_samples(const Args& a) { return attrs<DiceAttrs>(a).perSample ? a.t[0].s[0] : 1; }
+inline i64 dice_samples(const Args& a) { return attrs<DiceAttrs>(a).perSample ? a.t[DiceFwd::x].s[0] : 1; }
 inline i64 dice_chunks(const Tensor& x) { return cdiv(x.s[1] * x.s[2] * x.s[3], kLossChunk); }  // of one sample
 inline i32 dice_check(const Args& a, const DicePlaces& p) {
-  const Tensor& x = a.t[0];
-  MACL_NEED(is_logits(x) && x.s[4] >= 2 && is_labels(a.t[1], x), kBadShape);
+  using T = DiceFwd;
+  const Tensor& x = a.t[T::x];
+  MACL_NEED(is_logits(x) && x.s[4] >= 2 && is_labels(a.t[T::y], x), kBadShape);
   MACL_NEED(is_flat(a.t[p.sums], dice_samples(a) * x.s[4] * 3, kF64), kBadShape);
   MACL_NEED(p.loss < 0 || (is_scalar64(a.t[p.loss]) && given(a.t[p.ws])), kBadShape);
   if (p.dx >= 0) {
@@ -201,14 +205,16 @@ inline i32 dice_check(const Args& a, const DicePlaces& p) {
   return kOk;
 }
 inline i64 dice_bytes(const Args& a, i32) {
-  const Tensor& x = a.t[0];
+  using T = DiceFwd;
+  const Tensor& x = a.t[T::x];
   return x.s[0] * dice_chunks(x) * x.s[4] * 24;
 }
-inline i64 dice_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : a.t[0].s[0] * dice_chunks(a.t[0]); }
+inline i64 dice_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : a.t[DiceFwd::x].s[0] * dice_chunks(a.t[DiceFwd::x]); }
 
 // Σ p·y, Σ p, Σ y of a chunk, a class after the other.
 inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
-  const Tensor &x = a.t[0], &y = a.t[1];
+  using T = DiceFwd;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const i64 classes = x.s[4], per = x.s[1] * x.s[2] * x.s[3], n = task / dice_chunks(x);
   const i64 v0 = n * per + task % dice_chunks(x) * kLossChunk, v1 = imin(v0 + kLossChunk, (n + 1) * per);
   alignas(64) real sums[3][kMaxClasses * kWide];
@@ -221,7 +227,7 @@ inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
   SoftmaxGroup g;
   for (i64 v = v0; v < v1; v += kWide) {
     const i64 rows = imin(kWide, v1 - v);
-    if (!read_group(g, ptr<real>(a, 0) + v * x.ld, x.ld, ptr<i32>(a, 1) + v * y.ld, y.ld, rows, classes,
+    if (!read_group(g, ptr<real>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes,
                     attrs<DiceAttrs>(a).ignore))
       return kBadLabel;
     probabilities(g, classes);
@@ -236,7 +242,8 @@ inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
   return kOk;
 }
 inline void dice_combine(const Args& a, const DicePlaces& p) {
-  const i64 samples = dice_samples(a), classes = a.t[0].s[4], all = a.t[0].s[0] * dice_chunks(a.t[0]);
+  using T = DiceFwd;
+  const i64 samples = dice_samples(a), classes = a.t[T::x].s[4], all = a.t[T::x].s[0] * dice_chunks(a.t[T::x]);
   const i64 first = dice_first(a);
   const f64 smooth = attrs<DiceAttrs>(a).smooth;
   f64* sums = ptr<f64>(a, p.sums);
@@ -252,8 +259,9 @@ inline void dice_combine(const Args& a, const DicePlaces& p) {
   *ptr<f64>(a, p.loss) = 1 - mean / static_cast<f64>(samples * (classes - first));
 }
 inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
+  using T = DiceFwd;
   const DiceAttrs& at = attrs<DiceAttrs>(a);
-  const Tensor &x = a.t[0], &y = a.t[1], &dx = a.t[p.dx];
+  const Tensor &x = a.t[T::x], &y = a.t[T::y], &dx = a.t[p.dx];
   const i64 classes = x.s[4], per = x.s[1] * x.s[2] * x.s[3], n = task / dice_chunks(x);
   const i64 v0 = n * per + task % dice_chunks(x) * kLossChunk, v1 = imin(v0 + kLossChunk, (n + 1) * per);
   // d loss / d p_k = other[k], and extra[k] more where k is the label.
@@ -269,7 +277,7 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
   SoftmaxGroup g;
   for (i64 v = v0; v < v1; v += kWide) {
     const i64 rows = imin(kWide, v1 - v);
-    if (!read_group(g, ptr<real>(a, 0) + v * x.ld, x.ld, ptr<i32>(a, 1) + v * y.ld, y.ld, rows, classes, at.ignore))
+    if (!read_group(g, ptr<real>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes, at.ignore))
       return kBadLabel;
     probabilities(g, classes);
     // Through the softmax: dx_k = p_k (g_k − Σ_j g_j p_j) with g_k = other_k, plus extra_k where the label is k.
@@ -284,6 +292,7 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
   return kOk;
 }
 inline i32 dice_run(const Args& a, const DicePlaces& p, int step, i64 begin, i64 end) {
+  using T = DiceFwd;
   if (begin >= end) return kOk;
   if (step == 1) {
     dice_combine(a, p);
@@ -291,7 +300,7 @@ inline i32 dice_run(const Args& a, const DicePlaces& p, int step, i64 begin, i64
   }
   for (i64 task = begin; task < end; ++task) {
     const i32 s =
-        step == 0 ? dice_chunk(a, task, ptr<f64>(a, p.ws) + task * a.t[0].s[4] * 3) : dice_gradient(a, p, task);
+        step == 0 ? dice_chunk(a, task, ptr<f64>(a, p.ws) + task * a.t[T::x].s[4] * 3) : dice_gradient(a, p, task);
     if (s) return s;
   }
   return kOk;

@@ -1,9 +1,9 @@
 // Helpers of the kernels that are not convolutions: vectors of 16, 8, 4 or 1 numbers under one name, so that a kernel's
-// body is written once; exp and log; shape checks. Not an operation.
+// body is written once; exp and log. Not an operation.
 //
 // Plain builds (fp32 or float64) use one-number "vectors" alone; that instantiation is the reference of the others.
 #pragma once
-#include "vec.h"
+#include "checks.h"
 
 namespace macl {
 namespace {
@@ -229,30 +229,6 @@ MACL_INLINE V pool_max(V best, V v) {
 
 inline f64 fabs64(f64 x) { return x < 0 ? -x : x; }
 inline bool finite64(f64 x) { return x - x == 0; }
-
-// ---- checks ----
-
-inline bool given(const Tensor& t) { return t.segment >= 0 && t.s[4] > 0; }
-inline bool has(const Args& a, int i) { return a.t[i].data != nullptr; }
-
-// An activation of the element type, perhaps a slice of a wider tensor's channels.
-inline bool is_voxels(const Tensor& t) {
-  return given(t) && t.dtype == kReal && t.s[0] > 0 && t.s[1] > 0 && t.s[2] > 0 && t.s[3] > 0 && t.ld >= t.s[4];
-}
-inline bool same_grid(const Tensor& a, const Tensor& b) {
-  return a.s[0] == b.s[0] && a.s[1] == b.s[1] && a.s[2] == b.s[2] && a.s[3] == b.s[3];
-}
-inline bool same_shape(const Tensor& a, const Tensor& b) { return same_grid(a, b) && a.s[4] == b.s[4]; }
-// n dense numbers of one dtype.
-inline bool is_flat(const Tensor& t, i64 n, i32 dtype) {
-  return given(t) && t.dtype == dtype && elements(t) == n && t.ld == t.s[4];
-}
-inline bool is_scalar64(const Tensor& t) { return is_flat(t, 1, kF64); }
-
-#define MACL_NEED(condition, status) \
-  do {                               \
-    if (!(condition)) return status; \
-  } while (0)
 
 // Voxels in one task of a kernel that walks over them: 16 KiB of fp32, so that a second pass finds them in cache, and
 // at most 512, so that fp32 sums of a chunk stay good.

@@ -64,8 +64,6 @@ MACL_INLINE V leaky(V v, V slope) {
   return v > splat<V>(real(0)) ? v : v * slope;
 }
 
-inline bool is_channel_vector(const Tensor& t, i64 c) { return is_flat(t, c, kReal); }
-
 // ---- statistics: mean, var (population) ----
 // Phase 0: a chunk's mean and M2 (two passes over it, from its first voxel's value) into ws, float64 [groups · chunks, C, 2].
 // Phase 1: combined in order, 16 channels of one group a task.
@@ -160,8 +158,7 @@ inline i32 norm_params_check(const Args& a, const NormPlaces& t, const Tensor& x
     return kOk;
   }
   MACL_NEED(is_statistic(mean, x) && is_channel_vector(var, elements(mean)), kBadShape);
-  MACL_NEED(!given(gamma) || is_channel_vector(gamma, x.s[4]), kBadShape);
-  MACL_NEED(!given(beta) || is_channel_vector(beta, x.s[4]), kBadShape);
+  MACL_NEED(is_channel_vector_or_absent(gamma, x.s[4]) && is_channel_vector_or_absent(beta, x.s[4]), kBadShape);
   return kOk;
 }
 constexpr NormPlaces kFwdPlaces = {NormactFwd::mean, NormactFwd::var, NormactFwd::gamma, NormactFwd::beta};
@@ -170,7 +167,7 @@ inline i32 normact_fwd_check(const Args& a) {
   const NormactFwdAttrs& p = attrs<NormactFwdAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y], &pooled = a.t[T::pooled];
   MACL_NEED(is_voxels(x) && is_voxels(y) && same_shape(x, y), kBadShape);
-  if (const i32 s = norm_params_check(a, kFwdPlaces, x, p.norm)) return s;
+  MACL_NEED_OK(norm_params_check(a, kFwdPlaces, x, p.norm));
   if (given(pooled)) {
     MACL_NEED(pool_stride(p.sd) && pool_stride(p.sh) && pool_stride(p.sw), kBadAttr);
     MACL_NEED(is_voxels(pooled) && pool_shapes(x, pooled, p.sd, p.sh, p.sw), kBadShape);
@@ -264,10 +261,9 @@ inline i32 normact_sums_check(const Args& a) {
   using T = NormactSums;
   const Tensor &dy = a.t[T::dy], &x = a.t[T::x], &dgamma = a.t[T::dgamma], &dbeta = a.t[T::dbeta];
   MACL_NEED(is_voxels(dy) && is_voxels(x) && same_shape(x, dy), kBadShape);
-  if (const i32 s = norm_params_check(a, kSumsPlaces, x, kOwnNorm)) return s;
+  MACL_NEED_OK(norm_params_check(a, kSumsPlaces, x, kOwnNorm));
   MACL_NEED(is_flat(a.t[T::sums], 2 * elements(a.t[T::mean]), kF64), kBadShape);
-  MACL_NEED(!given(dgamma) || is_channel_vector(dgamma, x.s[4]), kBadShape);
-  MACL_NEED(!given(dbeta) || is_channel_vector(dbeta, x.s[4]), kBadShape);
+  MACL_NEED(is_channel_vector_or_absent(dgamma, x.s[4]) && is_channel_vector_or_absent(dbeta, x.s[4]), kBadShape);
   MACL_NEED(given(a.t[T::ws]), kBadShape);
   return kOk;
 }
@@ -371,7 +367,7 @@ inline i32 normact_bwd_check(const Args& a) {
   const Tensor &dy = a.t[T::dy], &x = a.t[T::x], &dx = a.t[T::dx];
   MACL_NEED(is_voxels(dy) && is_voxels(x) && is_voxels(dx), kBadShape);
   MACL_NEED(same_shape(x, dy) && same_shape(x, dx), kBadShape);
-  if (const i32 s = norm_params_check(a, kBwdPlaces, x, p.norm)) return s;
+  MACL_NEED_OK(norm_params_check(a, kBwdPlaces, x, p.norm));
   if (p.norm != kOwnNorm) return kOk;
   MACL_NEED(is_flat(a.t[T::sums], 2 * elements(a.t[T::mean]), kF64), kBadShape);
   MACL_NEED(p.count >= 1, kBadAttr);
@@ -459,6 +455,7 @@ inline i32 running_step_run(const Args& a, i32, i64 begin, i64 end) {
       if (!running_row(table, r, row)) return kBadShape;
       real *rm = ptr<real>(a, T::running) + row.running, *rv = rm + row.channels;
       const real *mean = ptr<real>(a, T::batch) + row.batch, *var = mean + row.channels;
+      MACL_NUMBER_BY_NUMBER
       for (i64 c = 0; c < row.channels; ++c) {
         const f64 m = mean[c], v = static_cast<f64>(var[c]) * row.unbiased;
         rm[c] = static_cast<real>((1 - p.momentum) * static_cast<f64>(rm[c]) + p.momentum * m);

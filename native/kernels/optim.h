@@ -14,18 +14,21 @@ inline bool is_range(const Tensor& t, const Tensor& g) { return is_flat(t, eleme
 
 // ---- gradnorm: phase 0 sums squares of chunks into ws (float64), phase 1 adds them in order ----
 inline i32 gradnorm_fwd_check(const Args& a) {
-  MACL_NEED(is_range(a.t[0], a.t[0]) && is_scalar64(a.t[1]) && is_scalar64(a.t[2]) && is_scalar64(a.t[3]), kBadShape);
-  MACL_NEED(is_flat(a.t[4], 1, kI32) && given(a.t[5]), kBadShape);
+  using T = GradnormFwd;
+  MACL_NEED(is_range(a.t[T::g], a.t[T::g]) && is_scalar64(a.t[T::loss]), kBadShape);
+  MACL_NEED(is_scalar64(a.t[T::norm]) && is_scalar64(a.t[T::clip]), kBadShape);
+  MACL_NEED(is_flat(a.t[T::guard], 1, kI32) && given(a.t[T::ws]), kBadShape);
   return kOk;
 }
-inline i64 gradnorm_fwd_bytes(const Args& a, i32) { return optim_chunks(a.t[0]) * 8; }
-inline i64 gradnorm_fwd_tasks(const Args& a, i32 phase) { return phase == 0 ? optim_chunks(a.t[0]) : 1; }
+inline i64 gradnorm_fwd_bytes(const Args& a, i32) { return optim_chunks(a.t[GradnormFwd::g]) * 8; }
+inline i64 gradnorm_fwd_tasks(const Args& a, i32 phase) { return phase == 0 ? optim_chunks(a.t[GradnormFwd::g]) : 1; }
 inline i32 gradnorm_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  const i64 n = elements(a.t[0]);
-  f64* ws = ptr<f64>(a, 5);
+  using T = GradnormFwd;
+  const i64 n = elements(a.t[T::g]);
+  f64* ws = ptr<f64>(a, T::ws);
   if (phase == 0) {
     for (i64 task = begin; task < end; ++task) {
-      const real* g = ptr<real>(a, 0) + task * kOptimChunk;
+      const real* g = ptr<real>(a, T::g) + task * kOptimChunk;
       const i64 count = imin(kOptimChunk, n - task * kOptimChunk);
       // Eight float64 sums side by side: fp32 squares would overflow where the gradient does not.
       f64 s[8] = {0, 0, 0, 0, 0, 0, 0, 0};
@@ -39,30 +42,32 @@ inline i32 gradnorm_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
   }
   if (begin >= end) return kOk;
   f64 sum = 0;
-  for (i64 k = 0; k < optim_chunks(a.t[0]); ++k) sum += ws[k];
+  for (i64 k = 0; k < optim_chunks(a.t[T::g]); ++k) sum += ws[k];
   const f64 norm = __builtin_sqrt(sum), limit = attrs<GradnormAttrs>(a).maxNorm;
-  const bool bad = !finite64(norm) || !finite64(*ptr<f64>(a, 1));
+  const bool bad = !finite64(norm) || !finite64(*ptr<f64>(a, T::loss));
   const f64 ratio = limit / (norm + 1e-6);
-  *ptr<f64>(a, 2) = norm;
-  *ptr<f64>(a, 3) = limit > 0 && ratio < 1 ? ratio : 1.0;
-  *ptr<i32>(a, 4) = bad ? 1 : 0;
+  *ptr<f64>(a, T::norm) = norm;
+  *ptr<f64>(a, T::clip) = limit > 0 && ratio < 1 ? ratio : 1.0;
+  *ptr<i32>(a, T::guard) = bad ? 1 : 0;
   return kOk;
 }
 
 // ---- sgd: w and m updated in place ----
 inline i32 sgd_step_check(const Args& a) {
-  MACL_NEED(is_range(a.t[0], a.t[0]) && is_scalar64(a.t[1]) && is_scalar64(a.t[2]), kBadShape);
-  MACL_NEED(is_range(a.t[3], a.t[0]) && is_range(a.t[4], a.t[0]), kBadShape);
+  using T = SgdStep;
+  MACL_NEED(is_range(a.t[T::g], a.t[T::g]) && is_scalar64(a.t[T::lr]) && is_scalar64(a.t[T::clip]), kBadShape);
+  MACL_NEED(is_range(a.t[T::w], a.t[T::g]) && is_range(a.t[T::m], a.t[T::g]), kBadShape);
   return kOk;
 }
-inline i64 optim_tasks(const Args& a, i32) { return optim_chunks(a.t[0]); }
+inline i64 optim_tasks(const Args& a, i32) { return optim_chunks(a.t[SgdStep::g]); }
 inline i32 sgd_step_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = SgdStep;
   const SgdAttrs& p = attrs<SgdAttrs>(a);
-  const f64 lr = *ptr<f64>(a, 1), clip = *ptr<f64>(a, 2);
+  const f64 lr = *ptr<f64>(a, T::lr), clip = *ptr<f64>(a, T::clip);
   if (begin >= end) return kOk;
-  const i64 first = begin * kOptimChunk, count = imin(end * kOptimChunk, elements(a.t[0])) - first;
-  const real* g = ptr<real>(a, 0) + first;
-  real *w = ptr<real>(a, 3) + first, *m = ptr<real>(a, 4) + first;
+  const i64 first = begin * kOptimChunk, count = imin(end * kOptimChunk, elements(a.t[T::g])) - first;
+  const real* g = ptr<real>(a, T::g) + first;
+  real *w = ptr<real>(a, T::w) + first, *m = ptr<real>(a, T::m) + first;
 #if MACL_PLAIN
   for (i64 i = 0; i < count; ++i) {
     const f64 step =
@@ -84,12 +89,13 @@ inline i32 sgd_step_run(const Args& a, i32, i64 begin, i64 end) {
 
 // ---- adam: w, m, v updated in place; phase 1 counts the step in t ----
 inline i32 adam_step_check(const Args& a) {
-  MACL_NEED(is_range(a.t[0], a.t[0]) && is_scalar64(a.t[1]) && is_scalar64(a.t[2]), kBadShape);
-  for (int i = 3; i < 6; ++i) MACL_NEED(is_range(a.t[i], a.t[0]), kBadShape);
-  MACL_NEED(is_scalar64(a.t[6]), kBadShape);
+  using T = AdamStep;
+  MACL_NEED(is_range(a.t[T::g], a.t[T::g]) && is_scalar64(a.t[T::lr]) && is_scalar64(a.t[T::clip]), kBadShape);
+  for (int i = 3; i < 6; ++i) MACL_NEED(is_range(a.t[i], a.t[T::g]), kBadShape);
+  MACL_NEED(is_scalar64(a.t[T::t]), kBadShape);
   return kOk;
 }
-inline i64 adam_step_tasks(const Args& a, i32 phase) { return phase == 0 ? optim_chunks(a.t[0]) : 1; }
+inline i64 adam_step_tasks(const Args& a, i32 phase) { return phase == 0 ? optim_chunks(a.t[AdamStep::g]) : 1; }
 
 #if !MACL_PLAIN
 template <class V>
@@ -125,19 +131,20 @@ MACL_INLINE V vsqrt(V x) {
 #endif
 
 inline i32 adam_step_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  using T = AdamStep;
   const AdamAttrs& p = attrs<AdamAttrs>(a);
-  f64& steps = *ptr<f64>(a, 6);
+  f64& steps = *ptr<f64>(a, T::t);
   if (begin >= end) return kOk;
   if (phase == 1) {
     steps += 1;
     return kOk;
   }
-  const f64 lr = *ptr<f64>(a, 1), clip = *ptr<f64>(a, 2), t = steps + 1;
+  const f64 lr = *ptr<f64>(a, T::lr), clip = *ptr<f64>(a, T::clip), t = steps + 1;
   const f64 correct1 = 1 - __builtin_pow(p.beta1, t), correct2 = 1 - __builtin_pow(p.beta2, t);
   const f64 keep = p.decoupled ? 1 - lr * p.weightDecay : 1.0, decay = p.decoupled ? 0.0 : p.weightDecay;
-  const i64 first = begin * kOptimChunk, count = imin(end * kOptimChunk, elements(a.t[0])) - first;
-  const real* gp = ptr<real>(a, 0) + first;
-  real *w = ptr<real>(a, 3) + first, *m = ptr<real>(a, 4) + first, *v = ptr<real>(a, 5) + first;
+  const i64 first = begin * kOptimChunk, count = imin(end * kOptimChunk, elements(a.t[T::g])) - first;
+  const real* gp = ptr<real>(a, T::g) + first;
+  real *w = ptr<real>(a, T::w) + first, *m = ptr<real>(a, T::m) + first, *v = ptr<real>(a, T::v) + first;
 #if MACL_PLAIN
   for (i64 i = 0; i < count; ++i) {
     const f64 x = static_cast<f64>(w[i]) * keep, g = clip * static_cast<f64>(gp[i]) + decay * static_cast<f64>(w[i]);

@@ -43,26 +43,31 @@ inline i32 maxpool3d_check_of(const Args& a) {
   MACL_NEED(pool_shapes(a.t[X], a.t[Y], p.sd, p.sh, p.sw), kBadShape);
   return kOk;
 }
-inline i32 maxpool3d_fwd_check(const Args& a) { return maxpool3d_check_of<0, 1>(a); }
+inline i32 maxpool3d_fwd_check(const Args& a) { return maxpool3d_check_of<Maxpool3dFwd::x, Maxpool3dFwd::y>(a); }
 inline i32 maxpool3d_bwd_check(const Args& a) {
-  MACL_NEED(is_voxels(a.t[2]) && same_shape(a.t[0], a.t[2]), kBadShape);
-  return maxpool3d_check_of<0, 1>(a);
+  using T = Maxpool3dBwd;
+  MACL_NEED(is_voxels(a.t[T::dx]) && same_shape(a.t[T::x], a.t[T::dx]), kBadShape);
+  return maxpool3d_check_of<T::x, T::dy>(a);
 }
 
-inline i64 maxpool3d_fwd_tasks(const Args& a, i32) { return a.t[1].s[0] * a.t[1].s[1] * a.t[1].s[2]; }
+inline i64 maxpool3d_fwd_tasks(const Args& a, i32) {
+  using T = Maxpool3dFwd;
+  return a.t[T::y].s[0] * a.t[T::y].s[1] * a.t[T::y].s[2];
+}
 inline i32 maxpool3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = Maxpool3dFwd;
   const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
-  const Tensor &x = a.t[0], &y = a.t[1];
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const i64 rows = y.s[2], slices = y.s[1];
   for (i64 task = begin; task < end; ++task) {
     const i64 h = task % rows, d = task / rows % slices, n = task / rows / slices;
-    real* out = ptr<real>(a, 1) + task * y.s[3] * y.ld;
+    real* out = ptr<real>(a, T::y) + task * y.s[3] * y.ld;
     lanes(y.s[4], [&]<class V>(i64 c) {
       for (i64 w = 0; w < y.s[3]; ++w) {
         V best = splat<V>(real(0));
         for (i64 i = 0; i < p.sd; ++i)
           for (i64 j = 0; j < p.sh; ++j) {
-            const real* in = ptr<real>(a, 0) + (voxel_at(x, n, d * p.sd + i, h * p.sh + j) + w * p.sw) * x.ld + c;
+            const real* in = ptr<real>(a, T::x) + (voxel_at(x, n, d * p.sd + i, h * p.sh + j) + w * p.sw) * x.ld + c;
             for (i64 k = 0; k < p.sw; ++k) {
               const V v = load<V>(in + k * x.ld);
               best = (i | j | k) == 0 ? v : pool_max(best, v);
@@ -77,12 +82,14 @@ inline i32 maxpool3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
 
 // dx [N, D, H, W, C] from x (the forward input) and dy; writes, or adds where accumulate = 1.
 inline i64 maxpool3d_bwd_tasks(const Args& a, i32) {
+  using T = Maxpool3dBwd;
   const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
-  return window_rows(a.t[0], p.sd, p.sh);
+  return window_rows(a.t[T::x], p.sd, p.sh);
 }
 inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = Maxpool3dBwd;
   const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
-  const Tensor &x = a.t[0], &dy = a.t[1], &dx = a.t[2];
+  const Tensor &x = a.t[T::x], &dy = a.t[T::dy], &dx = a.t[T::dx];
   const bool add = p.accumulate != 0;
   for (i64 task = begin; task < end; ++task) {
     const WindowRow r = window_row(x, p.sd, p.sh, task);
@@ -92,10 +99,10 @@ inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
     int lines = 0;
     for (i64 d = r.d0; d < r.d1; ++d)
       for (i64 h = r.h0; h < r.h1; ++h, ++lines) {
-        in[lines] = ptr<real>(a, 0) + voxel_at(x, r.n, d, h) * x.ld;
-        out[lines] = ptr<real>(a, 2) + voxel_at(x, r.n, d, h) * dx.ld;
+        in[lines] = ptr<real>(a, T::x) + voxel_at(x, r.n, d, h) * x.ld;
+        out[lines] = ptr<real>(a, T::dx) + voxel_at(x, r.n, d, h) * dx.ld;
       }
-    const real* grad = r.whole ? ptr<real>(a, 1) + voxel_at(dy, r.n, r.d, r.h) * dy.ld : nullptr;
+    const real* grad = r.whole ? ptr<real>(a, T::dy) + voxel_at(dy, r.n, r.d, r.h) * dy.ld : nullptr;
     const i64 sw = p.sw;
     lanes(x.s[4], [&]<class V>(i64 c) {
       const V zero = splat<V>(real(0));
@@ -128,26 +135,30 @@ inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
 inline i64 sample_voxels(const Tensor& x) { return x.s[1] * x.s[2] * x.s[3]; }
 inline i64 sample_chunks(const Tensor& x) { return cdiv(sample_voxels(x), voxel_chunk(x.s[4])); }
 inline i32 avgpool_fwd_check(const Args& a) {
-  const Tensor &x = a.t[0], &y = a.t[1];
+  using T = AvgpoolFwd;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   MACL_NEED(is_voxels(x) && is_voxels(y), kBadShape);
-  MACL_NEED(y.s[0] == x.s[0] && sample_voxels(y) == 1 && y.s[4] == x.s[4] && given(a.t[2]), kBadShape);
+  MACL_NEED(y.s[0] == x.s[0] && sample_voxels(y) == 1 && y.s[4] == x.s[4] && given(a.t[T::ws]), kBadShape);
   return kOk;
 }
 inline i64 avgpool_fwd_bytes(const Args& a, i32) {
-  const Tensor& x = a.t[0];
+  using T = AvgpoolFwd;
+  const Tensor& x = a.t[T::x];
   return x.s[0] * sample_chunks(x) * x.s[4] * 8;
 }
 inline i64 avgpool_fwd_tasks(const Args& a, i32 phase) {
-  return phase == 0 ? a.t[0].s[0] * sample_chunks(a.t[0]) : a.t[0].s[0];
+  using T = AvgpoolFwd;
+  return phase == 0 ? a.t[T::x].s[0] * sample_chunks(a.t[T::x]) : a.t[T::x].s[0];
 }
 inline i32 avgpool_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  const Tensor &x = a.t[0], &y = a.t[1];
+  using T = AvgpoolFwd;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const i64 channels = x.s[4], per = sample_voxels(x), chunk = voxel_chunk(channels), chunks = sample_chunks(x);
-  f64* ws = ptr<f64>(a, 2);
+  f64* ws = ptr<f64>(a, T::ws);
   for (i64 task = begin; task < end; ++task) {
     if (phase == 0) {
       const i64 n = task / chunks, v0 = task % chunks * chunk, rows = imin(chunk, per - v0);
-      const real* in = ptr<real>(a, 0) + (n * per + v0) * x.ld;
+      const real* in = ptr<real>(a, T::x) + (n * per + v0) * x.ld;
       lanes(channels, [&]<class V>(i64 c) {
         V s0 = splat<V>(real(0)), s1 = s0;
         i64 v = 0;
@@ -162,7 +173,7 @@ inline i32 avgpool_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
       for (i64 c = 0; c < channels; ++c) {
         f64 sum = 0;
         for (i64 k = 0; k < chunks; ++k) sum += ws[(task * chunks + k) * channels + c];
-        ptr<real>(a, 1)[task * y.ld + c] = static_cast<real>(sum / static_cast<f64>(per));
+        ptr<real>(a, T::y)[task * y.ld + c] = static_cast<real>(sum / static_cast<f64>(per));
       }
     }
   }
@@ -170,20 +181,22 @@ inline i32 avgpool_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
 }
 
 inline i32 avgpool_bwd_check(const Args& a) {
-  const Tensor &dy = a.t[0], &dx = a.t[1];
+  using T = AvgpoolBwd;
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   MACL_NEED(is_voxels(dx) && is_voxels(dy), kBadShape);
   MACL_NEED(dy.s[0] == dx.s[0] && sample_voxels(dy) == 1 && dy.s[4] == dx.s[4], kBadShape);
   return kOk;
 }
-inline i64 avgpool_bwd_tasks(const Args& a, i32) { return a.t[1].s[0] * sample_chunks(a.t[1]); }
+inline i64 avgpool_bwd_tasks(const Args& a, i32) { return a.t[AvgpoolBwd::dx].s[0] * sample_chunks(a.t[AvgpoolBwd::dx]); }
 inline i32 avgpool_bwd_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor &dy = a.t[0], &dx = a.t[1];
+  using T = AvgpoolBwd;
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   const bool add = attrs<AvgpoolAttrs>(a).accumulate != 0;
   const i64 per = sample_voxels(dx), chunk = voxel_chunk(dx.s[4]), chunks = sample_chunks(dx);
   for (i64 task = begin; task < end; ++task) {
     const i64 n = task / chunks, v0 = task % chunks * chunk, rows = imin(chunk, per - v0);
-    const real* in = ptr<real>(a, 0) + n * dy.ld;
-    real* out = ptr<real>(a, 1) + (n * per + v0) * dx.ld;
+    const real* in = ptr<real>(a, T::dy) + n * dy.ld;
+    real* out = ptr<real>(a, T::dx) + (n * per + v0) * dx.ld;
     lanes(dx.s[4], [&]<class V>(i64 c) {
       const V g = load<V>(in + c) / splat<V>(static_cast<real>(per));
       for (i64 v = 0; v < rows; ++v) {

@@ -35,16 +35,23 @@ inline AxisRange axis_range(i64 i, i64 in, i64 out) {
   return {imax(0, (i - 1) * (out - 1) / (in - 1)), imin(out - 1, cdiv((i + 1) * (out - 1), in - 1))};
 }
 
+// Both directions read tensor 0 and write tensor 1.
+constexpr int kResizeFrom = 0, kResizeTo = 1;
+static_assert(Resize3dFwd::x == kResizeFrom && Resize3dFwd::y == kResizeTo);
+static_assert(Resize3dBwd::dy == kResizeFrom && Resize3dBwd::dx == kResizeTo);
 inline i32 resize3d_check(const Args& a) {
-  const Tensor &x = a.t[0], &y = a.t[1];
+  const Tensor &x = a.t[kResizeFrom], &y = a.t[kResizeTo];
   MACL_NEED(is_voxels(x) && is_voxels(y) && x.s[0] == y.s[0] && x.s[4] == y.s[4], kBadShape);
   return kOk;
 }
-// Both directions write tensor 1.
-inline i64 resize3d_tasks(const Args& a, i32) { return a.t[1].s[0] * a.t[1].s[1] * a.t[1].s[2]; }
+inline i64 resize3d_tasks(const Args& a, i32) {
+  const Tensor& to = a.t[kResizeTo];
+  return to.s[0] * to.s[1] * to.s[2];
+}
 
 inline i32 resize3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor &x = a.t[0], &y = a.t[1];
+  using T = Resize3dFwd;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const bool add = attrs<Resize3dAttrs>(a).accumulate != 0;
   for (i64 task = begin; task < end; ++task) {
     const i64 h = task % y.s[2], d = task / y.s[2] % y.s[1], n = task / y.s[2] / y.s[1];
@@ -54,10 +61,10 @@ inline i32 resize3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
     int count = 0;
     for (int i = 0; i < (td.f != 0 ? 2 : 1); ++i)
       for (int j = 0; j < (th.f != 0 ? 2 : 1); ++j, ++count) {
-        rows[count] = ptr<real>(a, 0) + voxel_at(x, n, td.i + i, th.i + j) * x.ld;
+        rows[count] = ptr<real>(a, T::x) + voxel_at(x, n, td.i + i, th.i + j) * x.ld;
         row_weight[count] = (i ? td.f : 1 - td.f) * (j ? th.f : 1 - th.f);
       }
-    real* out = ptr<real>(a, 1) + task * y.s[3] * y.ld;
+    real* out = ptr<real>(a, T::y) + task * y.s[3] * y.ld;
     for (i64 w = 0; w < y.s[3]; ++w) {
       const AxisTap tw = axis_tap(w, x.s[3], y.s[3]);
       const real* tap[8];
@@ -82,12 +89,13 @@ inline i32 resize3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
 // A task's row of dx takes from the rows of dy that touch it, in their order; along W each voxel of dy gives to its two
 // taps.
 inline i32 resize3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor &dy = a.t[0], &dx = a.t[1];
+  using T = Resize3dBwd;
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   const bool add = attrs<Resize3dAttrs>(a).accumulate != 0;
   for (i64 task = begin; task < end; ++task) {
     const i64 h = task % dx.s[2], d = task / dx.s[2] % dx.s[1], n = task / dx.s[2] / dx.s[1];
     const AxisRange rd = axis_range(d, dx.s[1], dy.s[1]), rh = axis_range(h, dx.s[2], dy.s[2]);
-    real* out = ptr<real>(a, 1) + task * dx.s[3] * dx.ld;
+    real* out = ptr<real>(a, T::dx) + task * dx.s[3] * dx.ld;
     for (i64 w = 0; w < dx.s[3] && !add; ++w)
       lanes(dx.s[4], [&]<class V>(i64 c) { store(out + w * dx.ld + c, splat<V>(real(0))); });
     for (i64 i = rd.first; i <= rd.last; ++i) {
@@ -96,7 +104,7 @@ inline i32 resize3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
       for (i64 j = rh.first; j <= rh.last; ++j) {
         const f64 wh = wd * axis_weight(j, h, dx.s[2], dy.s[2]);
         if (wh == 0) continue;
-        const real* row = ptr<real>(a, 0) + voxel_at(dy, n, i, j) * dy.ld;
+        const real* row = ptr<real>(a, T::dy) + voxel_at(dy, n, i, j) * dy.ld;
         for (i64 k = 0; k < dy.s[3]; ++k) {
           const AxisTap tap = axis_tap(k, dx.s[3], dy.s[3]);
           const real near = static_cast<real>(wh * (1 - tap.f)), far = static_cast<real>(wh * tap.f);

@@ -57,13 +57,15 @@ inline SupconSizes supcon_sizes(const Tensor& z) {
 }
 inline i64 supcon_head(const SupconSizes& s) { return cdiv(s.positions * 16, 64) * 64; }
 inline i64 supcon_bytes(const Args& a, i32) {
-  const SupconSizes s = supcon_sizes(a.t[0]);
+  using T = SupconFwd;
+  const SupconSizes s = supcon_sizes(a.t[T::z1]);
   return supcon_head(s) + times(s.tasks, s.bytes);
 }
 inline i32 supcon_check(const Args& a, const SupconPlaces& p) {
+  using T = SupconFwd;
   const SupconAttrs& at = attrs<SupconAttrs>(a);
-  const Tensor &z = a.t[0], &pos = a.t[2];
-  MACL_NEED(is_voxels(z) && is_voxels(a.t[1]) && same_shape(z, a.t[1]), kBadShape);
+  const Tensor &z = a.t[T::z1], &pos = a.t[T::pos];
+  MACL_NEED(is_voxels(z) && is_voxels(a.t[T::z2]) && same_shape(z, a.t[T::z2]), kBadShape);
   MACL_NEED(2 * z.s[0] <= kMaxVectors && given(a.t[p.ws]), kBadShape);
   MACL_NEED(pos.s[0] == z.s[0] && pos.s[1] >= 1 && pos.s[1] <= 3, kBadShape);
   MACL_NEED(is_flat(pos, pos.s[0] * pos.s[1], kF64), kBadShape);
@@ -79,10 +81,11 @@ inline i32 supcon_check(const Args& a, const SupconPlaces& p) {
 
 // Row b: 1 for the vectors whose sample is a positive of sample b (both views, and b's own), else 0; filled up with 0.
 inline void supcon_positives(const Args& a, const SupconSizes& s, real* positives) {
+  using T = SupconFwd;
   const SupconAttrs& at = attrs<SupconAttrs>(a);
-  const i64 axes = a.t[2].s[1];
+  const i64 axes = a.t[T::pos].s[1];
   const f64 threshold[3] = {at.threshold0, at.threshold1, at.threshold2};
-  const f64* pos = ptr<f64>(a, 2);
+  const f64* pos = ptr<f64>(a, T::pos);
   for (i64 i = 0; i < s.batch; ++i) {
     real* row = positives + i * s.mp;
     for (i64 j = 0; j < s.mp; ++j) row[j] = real(0);
@@ -220,8 +223,9 @@ struct SupconTask {
 };
 
 inline i32 supcon_run(const Args& a, const SupconPlaces& p, i32 phase, i64 begin, i64 end) {
+  using T = SupconFwd;
   if (begin >= end) return kOk;
-  const SupconSizes s = supcon_sizes(a.t[0]);
+  const SupconSizes s = supcon_sizes(a.t[T::z1]);
   f64* partial = ptr<f64>(a, p.ws);
   if (phase == 1) {
     f64 loss = 0, cosine = 0;
@@ -245,7 +249,7 @@ inline i32 supcon_run(const Args& a, const SupconPlaces& p, i32 phase, i64 begin
   }
   return kOk;
 }
-inline i64 supcon_tasks(const Args& a, i32 phase) { return phase == 0 ? supcon_sizes(a.t[0]).tasks : 1; }
+inline i64 supcon_tasks(const Args& a, i32 phase) { return phase == 0 ? supcon_sizes(a.t[SupconFwd::z1]).tasks : 1; }
 inline i32 supcon_fwd_check(const Args& a) { return supcon_check(a, kSupconFwd); }
 inline i32 supcon_bwd_check(const Args& a) { return supcon_check(a, kSupconBwd); }
 inline i32 supcon_fwdbwd_check(const Args& a) { return supcon_check(a, kSupconFwdBwd); }

@@ -28,69 +28,72 @@ inline UpShape upconv3d_shape(const Tensor& x, const Tensor& y, const Upconv3dAt
 
 inline i32 upconv3d_check(const Tensor& x, const Tensor& y, const Upconv3dAttrs& a) {
   const i64 s[3] = {a.sd, a.sh, a.sw};
-  for (i64 v : s)
-    if (v != 1 && v != 2) return kBadAttr;
-  if (!is_activation(x) || !is_activation(y) || x.s[0] != y.s[0]) return kBadShape;
-  for (int i = 0; i < 3; ++i)
-    if (y.s[i + 1] % s[i] != 0 || y.s[i + 1] / s[i] != x.s[i + 1]) return kBadShape;
+  for (i64 v : s) MACL_NEED(v == 1 || v == 2, kBadAttr);
+  MACL_NEED(is_grid(x) && is_grid(y) && x.s[0] == y.s[0], kBadShape);
+  for (int i = 0; i < 3; ++i) MACL_NEED(y.s[i + 1] % s[i] == 0 && y.s[i + 1] / s[i] == x.s[i + 1], kBadShape);
   return kOk;
 }
 
 inline i32 upconv3d_fwd_check(const Args& a) {
+  using T = Upconv3dFwd;
   const auto& at = attrs<Upconv3dAttrs>(a);
-  if (!all_real(a, 0, 0) || !all_real(a, 2, 3)) return kBadDType;
-  const Tensor &x = a.t[0], &y = a.t[3];
-  if (const i32 status = upconv3d_check(x, y, at)) return status;
-  if (!is_opaque(a, 1, conv3d_pack_count(y.s[4], x.s[4], at.sd * at.sh * at.sw) * i64(sizeof(real)))) return kBadShape;
-  return has_size(a, 2, y.s[4]) ? kOk : kBadShape;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
+  MACL_NEED(are_real(a, T::x, T::b, T::y), kBadDType);
+  MACL_NEED_OK(upconv3d_check(x, y, at));
+  MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(y.s[4], x.s[4], at.sd * at.sh * at.sw) * i64(sizeof(real))), kBadShape);
+  MACL_NEED(is_channel_vector_or_absent(a.t[T::b], y.s[4]), kBadShape);
+  return kOk;
 }
 
 inline i32 upconv3d_bwd_x_check(const Args& a) {
+  using T = Upconv3dBwdX;
   const auto& at = attrs<Upconv3dAttrs>(a);
-  if (!all_real(a, 0, 0) || !all_real(a, 2, 2)) return kBadDType;
-  const Tensor &dy = a.t[0], &dx = a.t[2];
-  if (const i32 status = upconv3d_check(dx, dy, at)) return status;
-  const i64 packed = conv3d_pack_count(dx.s[4], dy.s[4], at.sd * at.sh * at.sw);
-  return is_opaque(a, 1, packed * i64(sizeof(real))) ? kOk : kBadShape;
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
+  MACL_NEED(are_real(a, T::dy, T::dx), kBadDType);
+  MACL_NEED_OK(upconv3d_check(dx, dy, at));
+  MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(dx.s[4], dy.s[4], at.sd * at.sh * at.sw) * i64(sizeof(real))), kBadShape);
+  return kOk;
 }
 
 inline i32 upconv3d_bwd_w_check(const Args& a) {
+  using T = Upconv3dBwdW;
   const auto& at = attrs<Upconv3dAttrs>(a);
-  if (!all_real(a, 0, 3)) return kBadDType;
-  const Tensor &x = a.t[0], &dy = a.t[1], &dw = a.t[2];
-  if (dw.s[0] != x.s[4] || dw.s[1] != dy.s[4] || dw.s[2] != at.sd || dw.s[3] != at.sh || dw.s[4] != at.sw)
-    return kBadShape;
-  if (!has_size(a, 3, dy.s[4])) return kBadShape;
+  const Tensor &x = a.t[T::x], &dy = a.t[T::dy];
+  MACL_NEED(are_real(a, T::x, T::dy, T::dw, T::db), kBadDType);
+  MACL_NEED(has_shape(a.t[T::dw], x.s[4], dy.s[4], at.sd, at.sh, at.sw), kBadShape);
+  MACL_NEED(is_channel_vector_or_absent(a.t[T::db], dy.s[4]), kBadShape);
   return upconv3d_check(x, dy, at);
 }
 
 // upconv3d_pack: w [I, O, sD, sH, sW] → wp. One task a block of 16 outputs of the reader. Writes.
-inline i64 upconv3d_pack_out(const Args& a) { return a.t[0].s[attrs<Upconv3dPackAttrs>(a).mode == 0 ? 1 : 0]; }
+inline i64 upconv3d_pack_out(const Args& a) { return a.t[Upconv3dPack::w].s[attrs<Upconv3dPackAttrs>(a).mode == 0 ? 1 : 0]; }
 
 inline i64 upconv3d_pack_tasks(const Args& a, i32) { return cdiv(upconv3d_pack_out(a), kPackLanes); }
 
 inline i64 upconv3d_pack_bytes(const Args& a, i32) {
-  return cdiv(upconv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[0]) / upconv3d_pack_out(a)) *
+  using T = Upconv3dPack;
+  return cdiv(upconv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[T::w]) / upconv3d_pack_out(a)) *
          i64(sizeof(real));
 }
 
 inline i32 upconv3d_pack_check(const Args& a) {
-  if (attrs<Upconv3dPackAttrs>(a).variant != 0) return kBadAttr;
-  if (a.t[0].dtype != kReal) return kBadDType;
-  for (i64 s : a.t[0].s)
-    if (s <= 0) return kBadShape;
-  return is_opaque(a, 1, upconv3d_pack_bytes(a, 1)) ? kOk : kBadShape;
+  using T = Upconv3dPack;
+  MACL_NEED(attrs<Upconv3dPackAttrs>(a).variant == 0, kBadAttr);
+  MACL_NEED(are_real(a, T::w), kBadDType);
+  MACL_NEED(is_grid(a.t[T::w]) && holds(a.t[T::wp], upconv3d_pack_bytes(a, T::wp)), kBadShape);
+  return kOk;
 }
 
 inline i32 upconv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor& tw = a.t[0];
+  using T = Upconv3dPack;
+  const Tensor& tw = a.t[T::w];
   const i64 I = tw.s[0], O = tw.s[1], taps = tw.s[2] * tw.s[3] * tw.s[4];
   const bool fwd = attrs<Upconv3dPackAttrs>(a).mode == 0;
   const i64 out = fwd ? O : I, in = fwd ? I : O, blocks = cdiv(out, kPackLanes);
-  const real* w = ptr<const real>(a, 0);
+  const real* w = ptr<const real>(a, T::w);
   for (i64 b = begin; b < end; ++b)
     for (i64 t = 0; t < taps; ++t) {
-      real* wp = ptr<real>(a, 1) + (fwd ? t * blocks + b : b * taps + t) * in * kPackLanes;
+      real* wp = ptr<real>(a, T::wp) + (fwd ? t * blocks + b : b * taps + t) * in * kPackLanes;
       for (i64 c = 0; c < in; ++c)
         for (i64 l = 0; l < kPackLanes; ++l, ++wp) {
           const i64 k = b * kPackLanes + l, i = fwd ? c : k, o = fwd ? k : c;

@@ -18,6 +18,14 @@
 #define MACL_UNROLL _Pragma("GCC unroll 64")
 #endif
 
+// Before a loop of float64 sums that stays number by number: WebAssembly fuses multiplications and additions of vectors alone
+// (relaxed SIMD), and with the loop's form its bits would change.
+#if defined(__clang__)
+#define MACL_NUMBER_BY_NUMBER _Pragma("clang loop vectorize(disable) interleave(disable)")
+#else
+#define MACL_NUMBER_BY_NUMBER
+#endif
+
 namespace macl {
 namespace {
 

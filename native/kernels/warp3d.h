@@ -73,7 +73,8 @@ inline i64 warp_rows(const Tensor& y) { return imax(1, 1024 / y.s[3]); }
 inline i64 warp_tasks_of_sample(const Tensor& y) { return cdiv(y.s[1] * y.s[2], warp_rows(y)); }
 
 inline i32 warp3d_fwd_check(const Args& a) {
-  const Tensor &desc = a.t[0], &y = a.t[1];
+  using T = Warp3dFwd;
+  const Tensor &desc = a.t[T::desc], &y = a.t[T::y];
   const i64 interp = attrs<Warp3dAttrs>(a).interp;
   MACL_NEED(interp >= 0 && interp <= 2, kBadAttr);
   MACL_NEED(given(y) && (y.dtype == kReal || (y.dtype == kI32 && interp == 0)), kBadDType);
@@ -83,7 +84,7 @@ inline i32 warp3d_fwd_check(const Args& a) {
             kBadShape);
   return kOk;
 }
-inline i64 warp3d_fwd_tasks(const Args& a, i32) { return a.t[1].s[0] * warp_tasks_of_sample(a.t[1]); }
+inline i64 warp3d_fwd_tasks(const Args& a, i32) { return a.t[Warp3dFwd::y].s[0] * warp_tasks_of_sample(a.t[Warp3dFwd::y]); }
 
 // value → gain · value + bias + noise → y.
 inline void warp_finish(const Tensor& y, const WarpSource& s, const f64* values, i64 voxel, i64 c, i64 n) {
@@ -104,13 +105,14 @@ inline void warp_finish(const Tensor& y, const WarpSource& s, const f64* values,
 }
 
 inline i32 warp3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  const Tensor& y = a.t[1];
+  using T = Warp3dFwd;
+  const Tensor& y = a.t[T::y];
   const i64 interp = attrs<Warp3dAttrs>(a).interp, per = warp_tasks_of_sample(y);
   for (i64 task = begin; task < end; ++task) {
     const i64 n = task / per, r0 = task % per * warp_rows(y), r1 = imin(r0 + warp_rows(y), y.s[1] * y.s[2]);
     for (i64 c = 0; c < y.s[4]; ++c) {
       WarpSource s;
-      if (!read_descriptor(ptr<f64>(a, 0) + (n * y.s[4] + c) * kWarpWords, a.segments[kStore], s)) return kBadVolume;
+      if (!read_descriptor(ptr<f64>(a, T::desc) + (n * y.s[4] + c) * kWarpWords, a.segments[kStore], s)) return kBadVolume;
       for (i64 r = r0; r < r1; ++r) {
         const f64 d = static_cast<f64>(r / y.s[2]), h = static_cast<f64>(r % y.s[2]);
         for (i64 w0 = 0; w0 < y.s[3]; w0 += kWarpRow) {

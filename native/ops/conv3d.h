@@ -12,7 +12,8 @@ namespace macl {
 
 #define CONV3D_PACK_ATTRS(X) X(i64, mode) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, variant)
 MACL_ATTRS(Conv3dPackAttrs, CONV3D_PACK_ATTRS)
-constexpr const char conv3d_pack_tensors[] = "w > wp";
+#define CONV3D_PACK_TENSORS(T, O, TO) T(w) TO T(wp)
+MACL_TENSORS(Conv3dPack, conv3d_pack, CONV3D_PACK_TENSORS)
 
 // stats = 1: also the mean and population variance of y over N, D, H, W (per-tile mean and M2 combined in a fixed
 // order, or float64 sums), for the BatchNorm that follows. act: 0 none, 1 leaky ReLU with `slope` applied to y
@@ -22,10 +23,13 @@ constexpr const char conv3d_pack_tensors[] = "w > wp";
   X(i64, kd) X(i64, kh) X(i64, kw) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, stats) X(i64, act) X(f64, slope) \
   X(i64, accumulate)
 MACL_ATTRS(Conv3dAttrs, CONV3D_ATTRS)
-constexpr const char conv3d_fwd_tensors[] = "x wp b? > y mean? var? ws?";
+#define CONV3D_FWD_TENSORS(T, O, TO) T(x) T(wp) O(b) TO T(y) O(mean) O(var) O(ws)
+MACL_TENSORS(Conv3dFwd, conv3d_fwd, CONV3D_FWD_TENSORS)
 // dx's shape is the forward x's. ws? is for whoever needs it.
-constexpr const char conv3d_bwd_x_tensors[] = "dy wp > dx ws?";
+#define CONV3D_BWD_X_TENSORS(T, O, TO) T(dy) T(wp) TO T(dx) O(ws)
+MACL_TENSORS(Conv3dBwdX, conv3d_bwd_x, CONV3D_BWD_X_TENSORS)
 // db? [O] is the sum of dy. ws holds partial sums of fixed chunks.
-constexpr const char conv3d_bwd_w_tensors[] = "x dy > dw db? ws?";
+#define CONV3D_BWD_W_TENSORS(T, O, TO) T(x) T(dy) TO T(dw) O(db) O(ws)
+MACL_TENSORS(Conv3dBwdW, conv3d_bwd_w, CONV3D_BWD_W_TENSORS)
 
 }  // namespace macl

@@ -7,8 +7,11 @@ namespace macl {
 
 #define LINEAR_ATTRS(X) X(i64, accumulate)
 MACL_ATTRS(LinearAttrs, LINEAR_ATTRS)
-constexpr const char linear_fwd_tensors[] = "x w b? > y";
-constexpr const char linear_bwd_x_tensors[] = "dy w > dx";
-constexpr const char linear_bwd_w_tensors[] = "x dy > dw db?";
+#define LINEAR_FWD_TENSORS(T, O, TO) T(x) T(w) O(b) TO T(y)
+MACL_TENSORS(LinearFwd, linear_fwd, LINEAR_FWD_TENSORS)
+#define LINEAR_BWD_X_TENSORS(T, O, TO) T(dy) T(w) TO T(dx)
+MACL_TENSORS(LinearBwdX, linear_bwd_x, LINEAR_BWD_X_TENSORS)
+#define LINEAR_BWD_W_TENSORS(T, O, TO) T(x) T(dy) TO T(dw) O(db)
+MACL_TENSORS(LinearBwdW, linear_bwd_w, LINEAR_BWD_W_TENSORS)
 
 }  // namespace macl

@@ -17,20 +17,30 @@ namespace macl {
 
 #define L1_ATTRS(X) X(i64, relative) X(i64, accumulate)
 MACL_ATTRS(L1Attrs, L1_ATTRS)
-constexpr const char l1_fwd_tensors[] = "a b > loss sums meansq? ws?";  // sums [2]: Σ|a−b|, ½Σ(|a|+|b|)
-constexpr const char l1_bwd_tensors[] = "a b sums dloss > da db";
-constexpr const char l1_fwdbwd_tensors[] = "a b dloss > loss sums meansq? da db ws?";
+// sums [2]: Σ|a−b|, ½Σ(|a|+|b|)
+#define L1_FWD_TENSORS(T, O, TO) T(a) T(b) TO T(loss) T(sums) O(meansq) O(ws)
+MACL_TENSORS(L1Fwd, l1_fwd, L1_FWD_TENSORS)
+#define L1_BWD_TENSORS(T, O, TO) T(a) T(b) T(sums) T(dloss) TO T(da) T(db)
+MACL_TENSORS(L1Bwd, l1_bwd, L1_BWD_TENSORS)
+#define L1_FWDBWD_TENSORS(T, O, TO) T(a) T(b) T(dloss) TO T(loss) T(sums) O(meansq) T(da) T(db) O(ws)
+MACL_TENSORS(L1Fwdbwd, l1_fwdbwd, L1_FWDBWD_TENSORS)
 
 #define SOFTMAXCE_ATTRS(X) X(i64, ignore) X(i64, accumulate)
 MACL_ATTRS(SoftmaxceAttrs, SOFTMAXCE_ATTRS)
-constexpr const char softmaxce_fwd_tensors[] = "x y cw? > loss count ws?";
-constexpr const char softmaxce_bwd_tensors[] = "x y cw? count dloss > dx";
-constexpr const char softmaxce_fwdbwd_tensors[] = "x y cw? dloss > loss count dx ws?";
+#define SOFTMAXCE_FWD_TENSORS(T, O, TO) T(x) T(y) O(cw) TO T(loss) T(count) O(ws)
+MACL_TENSORS(SoftmaxceFwd, softmaxce_fwd, SOFTMAXCE_FWD_TENSORS)
+#define SOFTMAXCE_BWD_TENSORS(T, O, TO) T(x) T(y) O(cw) T(count) T(dloss) TO T(dx)
+MACL_TENSORS(SoftmaxceBwd, softmaxce_bwd, SOFTMAXCE_BWD_TENSORS)
+#define SOFTMAXCE_FWDBWD_TENSORS(T, O, TO) T(x) T(y) O(cw) T(dloss) TO T(loss) T(count) T(dx) O(ws)
+MACL_TENSORS(SoftmaxceFwdbwd, softmaxce_fwdbwd, SOFTMAXCE_FWDBWD_TENSORS)
 
 #define DICE_ATTRS(X) X(i64, ignore) X(i64, perSample) X(i64, background) X(f64, smooth) X(i64, accumulate)
 MACL_ATTRS(DiceAttrs, DICE_ATTRS)
-constexpr const char dice_fwd_tensors[] = "x y > loss sums ws?";
-constexpr const char dice_bwd_tensors[] = "x y sums dloss > dx";
-constexpr const char dice_fwdbwd_tensors[] = "x y dloss > loss sums dx ws?";
+#define DICE_FWD_TENSORS(T, O, TO) T(x) T(y) TO T(loss) T(sums) O(ws)
+MACL_TENSORS(DiceFwd, dice_fwd, DICE_FWD_TENSORS)
+#define DICE_BWD_TENSORS(T, O, TO) T(x) T(y) T(sums) T(dloss) TO T(dx)
+MACL_TENSORS(DiceBwd, dice_bwd, DICE_BWD_TENSORS)
+#define DICE_FWDBWD_TENSORS(T, O, TO) T(x) T(y) T(dloss) TO T(loss) T(sums) T(dx) O(ws)
+MACL_TENSORS(DiceFwdbwd, dice_fwdbwd, DICE_FWDBWD_TENSORS)
 
 }  // namespace macl

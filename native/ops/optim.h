@@ -14,14 +14,17 @@ namespace macl {
 
 #define GRADNORM_ATTRS(X) X(f64, maxNorm)
 MACL_ATTRS(GradnormAttrs, GRADNORM_ATTRS)
-constexpr const char gradnorm_fwd_tensors[] = "g loss > norm clip guard ws?";
+#define GRADNORM_FWD_TENSORS(T, O, TO) T(g) T(loss) TO T(norm) T(clip) T(guard) O(ws)
+MACL_TENSORS(GradnormFwd, gradnorm_fwd, GRADNORM_FWD_TENSORS)
 
 #define SGD_ATTRS(X) X(f64, momentum) X(f64, weightDecay)
 MACL_ATTRS(SgdAttrs, SGD_ATTRS)
-constexpr const char sgd_step_tensors[] = "g lr clip > w m";
+#define SGD_STEP_TENSORS(T, O, TO) T(g) T(lr) T(clip) TO T(w) T(m)
+MACL_TENSORS(SgdStep, sgd_step, SGD_STEP_TENSORS)
 
 #define ADAM_ATTRS(X) X(f64, beta1) X(f64, beta2) X(f64, eps) X(f64, weightDecay) X(i64, decoupled)
 MACL_ATTRS(AdamAttrs, ADAM_ATTRS)
-constexpr const char adam_step_tensors[] = "g lr clip > w m v t";
+#define ADAM_STEP_TENSORS(T, O, TO) T(g) T(lr) T(clip) TO T(w) T(m) T(v) T(t)
+MACL_TENSORS(AdamStep, adam_step, ADAM_STEP_TENSORS)
 
 }  // namespace macl

@@ -8,12 +8,16 @@ namespace macl {
 
 #define MAXPOOL3D_ATTRS(X) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, accumulate)
 MACL_ATTRS(Maxpool3dAttrs, MAXPOOL3D_ATTRS)
-constexpr const char maxpool3d_fwd_tensors[] = "x > y";
-constexpr const char maxpool3d_bwd_tensors[] = "x dy > dx";
+#define MAXPOOL3D_FWD_TENSORS(T, O, TO) T(x) TO T(y)
+MACL_TENSORS(Maxpool3dFwd, maxpool3d_fwd, MAXPOOL3D_FWD_TENSORS)
+#define MAXPOOL3D_BWD_TENSORS(T, O, TO) T(x) T(dy) TO T(dx)
+MACL_TENSORS(Maxpool3dBwd, maxpool3d_bwd, MAXPOOL3D_BWD_TENSORS)
 
 #define AVGPOOL_ATTRS(X) X(i64, accumulate)
 MACL_ATTRS(AvgpoolAttrs, AVGPOOL_ATTRS)
-constexpr const char avgpool_fwd_tensors[] = "x > y ws?";
-constexpr const char avgpool_bwd_tensors[] = "dy > dx";
+#define AVGPOOL_FWD_TENSORS(T, O, TO) T(x) TO T(y) O(ws)
+MACL_TENSORS(AvgpoolFwd, avgpool_fwd, AVGPOOL_FWD_TENSORS)
+#define AVGPOOL_BWD_TENSORS(T, O, TO) T(dy) TO T(dx)
+MACL_TENSORS(AvgpoolBwd, avgpool_bwd, AVGPOOL_BWD_TENSORS)
 
 }  // namespace macl

@@ -7,7 +7,9 @@ namespace macl {
 
 #define RESIZE3D_ATTRS(X) X(i64, accumulate)
 MACL_ATTRS(Resize3dAttrs, RESIZE3D_ATTRS)
-constexpr const char resize3d_fwd_tensors[] = "x > y";
-constexpr const char resize3d_bwd_tensors[] = "dy > dx";
+#define RESIZE3D_FWD_TENSORS(T, O, TO) T(x) TO T(y)
+MACL_TENSORS(Resize3dFwd, resize3d_fwd, RESIZE3D_FWD_TENSORS)
+#define RESIZE3D_BWD_TENSORS(T, O, TO) T(dy) TO T(dx)
+MACL_TENSORS(Resize3dBwd, resize3d_bwd, RESIZE3D_BWD_TENSORS)
 
 }  // namespace macl

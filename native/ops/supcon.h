@@ -13,8 +13,11 @@ namespace macl {
 #define SUPCON_ATTRS(X) \
   X(f64, tau) X(f64, scale) X(f64, threshold0) X(f64, threshold1) X(f64, threshold2) X(i64, accumulate)
 MACL_ATTRS(SupconAttrs, SUPCON_ATTRS)
-constexpr const char supcon_fwd_tensors[] = "z1 z2 pos > loss cosine ws?";
-constexpr const char supcon_bwd_tensors[] = "z1 z2 pos dloss > dz1 dz2 ws?";
-constexpr const char supcon_fwdbwd_tensors[] = "z1 z2 pos dloss > loss cosine dz1 dz2 ws?";
+#define SUPCON_FWD_TENSORS(T, O, TO) T(z1) T(z2) T(pos) TO T(loss) T(cosine) O(ws)
+MACL_TENSORS(SupconFwd, supcon_fwd, SUPCON_FWD_TENSORS)
+#define SUPCON_BWD_TENSORS(T, O, TO) T(z1) T(z2) T(pos) T(dloss) TO T(dz1) T(dz2) O(ws)
+MACL_TENSORS(SupconBwd, supcon_bwd, SUPCON_BWD_TENSORS)
+#define SUPCON_FWDBWD_TENSORS(T, O, TO) T(z1) T(z2) T(pos) T(dloss) TO T(loss) T(cosine) T(dz1) T(dz2) O(ws)
+MACL_TENSORS(SupconFwdbwd, supcon_fwdbwd, SUPCON_FWDBWD_TENSORS)
 
 }  // namespace macl

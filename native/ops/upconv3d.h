@@ -8,12 +8,16 @@ namespace macl {
 
 #define UPCONV3D_PACK_ATTRS(X) X(i64, mode) X(i64, variant)
 MACL_ATTRS(Upconv3dPackAttrs, UPCONV3D_PACK_ATTRS)
-constexpr const char upconv3d_pack_tensors[] = "w > wp";
+#define UPCONV3D_PACK_TENSORS(T, O, TO) T(w) TO T(wp)
+MACL_TENSORS(Upconv3dPack, upconv3d_pack, UPCONV3D_PACK_TENSORS)
 
 #define UPCONV3D_ATTRS(X) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, accumulate)
 MACL_ATTRS(Upconv3dAttrs, UPCONV3D_ATTRS)
-constexpr const char upconv3d_fwd_tensors[] = "x wp b? > y ws?";
-constexpr const char upconv3d_bwd_x_tensors[] = "dy wp > dx ws?";
-constexpr const char upconv3d_bwd_w_tensors[] = "x dy > dw db? ws?";
+#define UPCONV3D_FWD_TENSORS(T, O, TO) T(x) T(wp) O(b) TO T(y) O(ws)
+MACL_TENSORS(Upconv3dFwd, upconv3d_fwd, UPCONV3D_FWD_TENSORS)
+#define UPCONV3D_BWD_X_TENSORS(T, O, TO) T(dy) T(wp) TO T(dx) O(ws)
+MACL_TENSORS(Upconv3dBwdX, upconv3d_bwd_x, UPCONV3D_BWD_X_TENSORS)
+#define UPCONV3D_BWD_W_TENSORS(T, O, TO) T(x) T(dy) TO T(dw) O(db) O(ws)
+MACL_TENSORS(Upconv3dBwdW, upconv3d_bwd_w, UPCONV3D_BWD_W_TENSORS)
 
 }  // namespace macl

@@ -19,6 +19,7 @@ constexpr int kWarpWords = 40;
 
 #define WARP3D_ATTRS(X) X(i64, interp)
 MACL_ATTRS(Warp3dAttrs, WARP3D_ATTRS)
-constexpr const char warp3d_fwd_tensors[] = "desc > y";
+#define WARP3D_FWD_TENSORS(T, O, TO) T(desc) TO T(y)
+MACL_TENSORS(Warp3dFwd, warp3d_fwd, WARP3D_FWD_TENSORS)
 
 }  // namespace macl
