@@ -24,8 +24,8 @@ import { violations, type Violation } from './validate.js';
 
 const axisList = (items: JsonSchema, description: string) => list(items, 3, 3, `${description}: a list of D, H, W`);
 const MOST_LEVELS = 8;
-/** They stand one after the other in a step's program. */
-const MOST_ACCUMULATED = 256;
+/** They stand one after the other in a step's program, which takes a tenth of a second of compiling each. */
+const MOST_ACCUMULATED = 64;
 
 const model = object('The network.', {
   backbone: oneOf('the network that is trained', ...BACKBONE_NAMES),
