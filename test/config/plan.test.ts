@@ -66,6 +66,26 @@ describe('fine-tuning small volumes', () => {
   });
 });
 
+describe('accumulation', () => {
+  const words = (...plan: Parameters<typeof finetune>) => describePlan(finetune(...plan)).join('\n');
+  const train = { accumulate: 4 };
+  it('takes as many steps as their samples have time for, at the batch and the memory of one', () => {
+    const [one, four] = [finetune(organ), finetune(organ, { train })];
+    expect(four.config.train).toMatchObject({ accumulate: 4, batch: one.config.train.batch });
+    expect(four.estimatedBytes).toBe(one.estimatedBytes);
+    expect(four.config.train.steps).toBeLessThan(one.config.train.steps);
+  });
+  it('is said with what couples the samples of a batch, and what does not', () => {
+    expect(words(small)).not.toMatch(/accumulation/);
+    expect(words(small, { train })).toMatch(
+      /a step is 4 batches of 2 .*; the norms' batch statistics, Dice see one batch at a time/,
+    );
+    const uncoupled = { model: { backbone: 'nnunet-plain' }, loss: { dicePer: 'sample' }, train } as const;
+    expect(words(small, uncoupled)).toMatch(/nothing couples the samples of a batch/);
+    expect(describePlan(pretrain(small, { train })).join('\n')).toMatch(/image and pixel contrast see one batch/);
+  });
+});
+
 describe('pre-training', () => {
   it('leaves small volumes room to move: at most a quarter of all pairs positive', () => {
     const plan = pretrain(small);
