@@ -87,7 +87,8 @@ export interface StateRange {
 
 /** Collects what a network declares. Order is the order of declaration, and is part of the format of `state`. */
 export class StateBuilder {
-  private readonly declared: { entry: Omit<StateEntry, 'tensor'>; tensor: Tensor }[] = [];
+  /** `follows` is the name without prefixes: of a twin, that of its parameter. */
+  private readonly declared: { entry: Omit<StateEntry, 'tensor'>; tensor: Tensor; follows: string }[] = [];
   private nextId = -1;
   private readonly prefixes: {
     readonly prefix: string;
@@ -135,7 +136,7 @@ export class StateBuilder {
     if (isFlat(role) && dtype !== this.real)
       throw new MaclError('program', `${name}: a ${role} is held in ${this.real}, found ${dtype}`);
     const tensor = this.tensor(name, shape5(shape), dtype);
-    this.declared.push({ entry: { name, shape, role, init }, tensor });
+    this.declared.push({ entry: { name, shape, role, init }, tensor, follows: given });
     return tensor;
   }
 
@@ -196,11 +197,15 @@ export class StateBuilder {
       if (size === 0) return undefined;
       const whole = place(this.tensor(name, [size, 1, 1, 1, 1], this.real));
       at = 0;
-      for (const { entry, tensor } of parts) {
+      // Twins lie as the parameters that they follow do.
+      const rangeOf = ({ entry, follows }: (typeof parts)[number]) =>
+        layout.rangeOf({ ...entry, name: follows, role: 'parameter' });
+      const placed = role === 'twin' ? [...parts].sort((a, b) => rangeOf(a) - rangeOf(b)) : parts;
+      for (const { tensor } of placed) {
         tensor.view = { of: whole, offset: at, dense: true };
-        entries.push({ ...entry, tensor });
         at += sizeOf(tensor.shape);
       }
+      for (const { entry, tensor } of parts) entries.push({ ...entry, tensor });
       return whole;
     };
     const running = sideBySide('running', 'statistic');
@@ -239,7 +244,7 @@ export interface StateTable {
   readonly weights: Tensor;
   /** All running statistics, flat, in the order of declaration: a norm's mean and behind it its variance. */
   readonly running: Tensor | undefined;
-  /** All twins, flat, in the order of declaration: that of the parameters they follow. */
+  /** All twins, flat, in the order of the parameters that they follow. */
   readonly twins: Tensor | undefined;
   readonly ranges: readonly StateRange[];
   readonly parameterCount: number;

@@ -32,6 +32,32 @@ describe('modules that are declared twice', () => {
     }
   });
 
+  it('follow it into ranges of parameters too', () => {
+    const b = new StateBuilder({ real: 'f32', alignment: 64 });
+    const first = declareBlock(b, 'encoder.blocks.0', 1, 4, [3, 3, 3]);
+    const second = b.under('target.', { parameter: 'twin' }, () =>
+      declareBlock(b, 'encoder.blocks.0', 1, 4, [3, 3, 3]),
+    );
+    const rangeOf = ({ name }: { name: string }) => (name.startsWith('encoder.') && name.endsWith('.bias') ? 0 : 1);
+    const { entries, ranges } = b.finish(['m'], true, { ranges: ['biases', ''], rangeOf });
+    expect(ranges.map(({ name, offset, parameterCount }) => [name, offset, parameterCount])).toEqual([
+      ['biases', 0, 16],
+      ['', 16, 4 * 27 + 16 * 27 + 8],
+    ]);
+    first.forEach(({ conv, norm }, i) => {
+      for (const [own, twin] of [
+        [conv.weight, second[i]!.conv.weight],
+        [conv.bias, second[i]!.conv.bias],
+        [norm.gamma!, second[i]!.norm.gamma!],
+      ] as const)
+        expect(twin.view!.offset, own.name).toBe(own.view!.offset);
+    });
+    // What a tensor begins with goes by its number: the order of declaration.
+    const names = (role: string) => entries.filter((e) => e.role === role).map((e) => e.name);
+    expect(names('twin')).toEqual(names('parameter').map((n) => `target.${n}`));
+    expect(names('parameter').slice(0, 2)).toEqual(['encoder.blocks.0.conv1.weight', 'encoder.blocks.0.conv1.bias']);
+  });
+
   it('entries have dtypes of their own, and none overlaps another', () => {
     expect(entry('queue.offset').tensor.dtype).toBe('i32');
     const ranges = table.entries
