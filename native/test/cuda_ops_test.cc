@@ -63,7 +63,7 @@ void test_skip(const KernelTable& device) {
 int main() {
   const KernelTable device = gpu_table("cuda", macl_kernels_plain,
                                        {gpu::normact_gpu, gpu::pool_gpu, gpu::resize3d_gpu, gpu::supcon_gpu, gpu::losses_gpu,
-                                        gpu::elementwise_gpu, gpu::warp3d_gpu, gpu::optim_gpu});
+                                        gpu::elementwise_gpu, gpu::warp3d_gpu, gpu::optim_gpu, gpu::boxmix_gpu});
   tables = {&macl_kernels_ref64, &device};
 #if !defined(__CUDACC__)
   using namespace macl::gpu::host;
