@@ -66,7 +66,7 @@ void conv(const KernelTable& table, const Case& c, const char* filter) {
   const Conv3dAttrs none{c.kd, c.kh, c.kw, 1, 1, 1, 0, 0, 0, 0};
   Call p0(table, "conv3d_pack", false), p1(table, "conv3d_pack", false);
   for (Call* p : {&p0, &p1}) {
-    p->attrs(Conv3dPackAttrs{p == &p1, 1, 1, 1, 0});
+    p->attrs(Conv3dPackAttrs{.mode = p == &p1, .sd = 1, .sh = 1, .sw = 1, .dtype = kF32});
     fill_random((*p)[p->add(c.o, c.i, c.kd, c.kh, c.kw)], 1);
     p->opaque();
     p->prepare();
@@ -99,7 +99,7 @@ void upconv(const KernelTable& table, const Case& c, const char* filter) {
   const Upconv3dAttrs at{2, 2, 2, 0};
   Call p0(table, "upconv3d_pack", false), p1(table, "upconv3d_pack", false);
   for (Call* p : {&p0, &p1}) {
-    p->attrs(Upconv3dPackAttrs{p == &p1, 0});
+    p->attrs(Upconv3dPackAttrs{.mode = p == &p1, .dtype = kF32});
     fill_random((*p)[p->add(c.i, c.o, 2, 2, 2)], 1);
     p->opaque();
     p->prepare();

@@ -144,7 +144,8 @@ void bench(const char* table, const GpuKernel* family, const GpuKernel* plain, c
   const Upconv3dAttrs up{2, 2, 2, 0};
   const auto pack = [&](const GpuKernel* f, i64 mode) {
     Call c{&find(f, (op + "_pack").c_str()), {}, {}};
-    c.attrs = s.up ? bytes_of(Upconv3dPackAttrs{mode, 0}) : bytes_of(Conv3dPackAttrs{mode, 1, 1, 1, 0});
+    c.attrs = s.up ? bytes_of(Upconv3dPackAttrs{.mode = mode, .dtype = kF32})
+                   : bytes_of(Conv3dPackAttrs{.mode = mode, .sd = 1, .sh = 1, .sw = 1, .dtype = kF32});
     c.t = {s.up ? tensor(w, s.i, s.o, 2, 2, 2) : tensor(w, s.o, s.i, s.kd, s.k, s.k), none()};
     c.t[1] = opaque(c.kernel->spec.bytes(c.args(), 1));
     owned.push_back(c.t[1].data);

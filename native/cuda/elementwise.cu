@@ -1,4 +1,4 @@
-// add, copy, concat, fill, wsum, scale. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may be a
+// add, copy, concat, fill, wsum, scale, round. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may be a
 // slice of channels; add, copy, concat and fill take fp32, float64 and int32; add, copy and fill may commit. 16 bytes a
 // thread where everything is aligned; dense tensors count as one row.
 #include "../ops/elementwise.h"
@@ -59,6 +59,16 @@ __global__ void fill_fwd_packs_kernel(View<T> y, Packs packs, T value, const i32
   for (int i = 0; i < N; ++i) u.v[i] = value;
   for (i64 id = thread_id(); id < packs.rows * packs.groups; id += grid_threads()) {
     const PackPlace at(id, packs, N);
+    store_pack<N>(y.data + at.row * y.ld + at.at, u);
+  }
+}
+template <class T, int N>
+__global__ void round_fwd_packs_kernel(View<T> x, View<T> y, Packs packs, const i32* skip) {
+  if (skipped(skip)) return;
+  for (i64 id = thread_id(); id < packs.rows * packs.groups; id += grid_threads()) {
+    const PackPlace at(id, packs, N);
+    Pack<T, N> u = load_pack<N>(x.data + at.row * x.ld + at.at);
+    for (int i = 0; i < N; ++i) u.v[i] = round_bf16(u.v[i]);
     store_pack<N>(y.data + at.row * y.ld + at.at, u);
   }
 }
@@ -129,6 +139,12 @@ void concat_of(const Args& a, const Launch& l, int p, int q, int whole, bool for
   launch(plan_.shape, plan_.wide ? concat_packs_kernel<T, kWidePack<T>> : concat_packs_kernel<T, 1>, view<T>(a, p),
          view<T>(a, q), view<T>(a, whole), plan_.packs, a.t[p].s[4], forward);
 }
+template <class T>
+void round_of(const Args& a, const Launch& l) {
+  const auto p = plan<T>(a, l, a.t[RoundFwd::x], true);
+  launch(p.shape, p.wide ? round_fwd_packs_kernel<T, kWidePack<T>> : round_fwd_packs_kernel<T, 1>,
+         view<T>(a, RoundFwd::x), view<T>(a, RoundFwd::y), p.packs, l.skip);
+}
 // Calls f with a null pointer of tensor 0's element type.
 template <class F>
 void by_dtype(const Args& a, F f) {
@@ -149,6 +165,9 @@ void launch_copy(const Args& a, const Launch& l) {
 }
 void launch_fill(const Args& a, const Launch& l) {
   by_dtype(a, [&](auto* t) { fill_of<std::remove_pointer_t<decltype(t)>>(a, l); });
+}
+void launch_round(const Args& a, const Launch& l) {
+  a.t[RoundFwd::x].dtype == kF64 ? round_of<f64>(a, l) : round_of<f32>(a, l);
 }
 void launch_concat_fwd(const Args& a, const Launch& l) {
   by_dtype(a, [&](auto* t) { concat_of<std::remove_pointer_t<decltype(t)>>(a, l, 0, 1, 2, true); });
@@ -187,6 +206,7 @@ extern const GpuKernel elementwise_gpu[] = {MACL_GPU_COMMIT_KERNEL(add_fwd, AddA
                                             MACL_GPU_COMMIT_KERNEL(fill_fwd, FillAttrs, launch_fill, nullptr),
                                             MACL_GPU_KERNEL(wsum_fwd, WsumAttrs, launch_wsum, nullptr),
                                             MACL_GPU_KERNEL(scale_fwd, ScaleAttrs, launch_scale, nullptr),
+                                            MACL_GPU_KERNEL(round_fwd, RoundAttrs, launch_round, nullptr),
                                             {}};
 
 }  // namespace gpu

@@ -120,7 +120,7 @@ inline i64 conv3d_pack_bytes(const Args& a, i32) {
 inline i32 conv3d_pack_check(const Args& a) {
   using T = Conv3dPack;
   MACL_NEED(attrs<Conv3dPackAttrs>(a).variant == 0, kBadAttr);
-  MACL_NEED(are_real(a, T::w), kBadDType);
+  MACL_NEED(are_real(a, T::w) && attrs<Conv3dPackAttrs>(a).dtype == kReal, kBadDType);
   MACL_NEED(is_grid(a.t[T::w]) && holds(a.t[T::wp], conv3d_pack_bytes(a, T::wp)), kBadShape);
   return kOk;
 }

@@ -1,4 +1,4 @@
-// add, copy, concat, fill, wsum, scale. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may
+// add, copy, concat, fill, wsum, scale, round. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may
 // be a slice of channels; add, copy and fill take fp32, float64 and int32.
 #pragma once
 #include "../ops/elementwise.h"
@@ -220,6 +220,32 @@ inline i32 scale_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   return kOk;
 }
 
+inline i32 round_fwd_check(const Args& a) {
+  using T = RoundFwd;
+  const Tensor &x = a.t[T::x], &y = a.t[T::y];
+  MACL_NEED(is_slice(x) && is_slice(y) && same_shape(x, y), kBadShape);
+  MACL_NEED(x.dtype == y.dtype && x.dtype != kI32, kBadDType);
+  MACL_NEED(attrs<RoundAttrs>(a).dtype == kBF16, kBadAttr);
+  return kOk;
+}
+template <class T>
+inline void round_tensor(const Tensor& x, const Tensor& y, i64 begin, i64 end) {
+  const T* xp = static_cast<const T*>(x.data);
+  T* yp = static_cast<T*>(y.data);
+  each_row(x, begin, end, is_dense(x) && is_dense(y), [&](i64 v, i64 n) {
+    for (i64 i = 0; i < n; ++i) yp[v * y.ld + i] = round_bf16(xp[v * x.ld + i]);
+  });
+}
+// Reads x, writes y.
+inline i32 round_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  const Tensor &x = a.t[RoundFwd::x], &y = a.t[RoundFwd::y];
+  if (x.dtype == kF64)
+    round_tensor<f64>(x, y, begin, end);
+  else
+    round_tensor<f32>(x, y, begin, end);
+  return kOk;
+}
+
 #define ELEMENTWISE_KERNELS                                                             \
   MACL_KERNEL(add_fwd, AddAttrs, 1, tasks_of_0, nullptr, add_fwd_check),                \
   MACL_KERNEL(copy_fwd, CopyAttrs, 1, tasks_of_0, nullptr, copy_fwd_check),             \
@@ -227,7 +253,8 @@ inline i32 scale_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   MACL_KERNEL(concat_bwd, ConcatAttrs, 1, tasks_of_0, nullptr, concat_bwd_check),       \
   MACL_KERNEL(fill_fwd, FillAttrs, 1, tasks_of_0, nullptr, fill_fwd_check),             \
   MACL_KERNEL(wsum_fwd, WsumAttrs, 1, tasks_one, nullptr, wsum_fwd_check),              \
-  MACL_KERNEL(scale_fwd, ScaleAttrs, 1, tasks_one, nullptr, scale_fwd_check)
+  MACL_KERNEL(scale_fwd, ScaleAttrs, 1, tasks_one, nullptr, scale_fwd_check),           \
+  MACL_KERNEL(round_fwd, RoundAttrs, 1, tasks_of_0, nullptr, round_fwd_check)
 
 }  // namespace
 }  // namespace macl

@@ -79,7 +79,7 @@ inline i64 upconv3d_pack_bytes(const Args& a, i32) {
 inline i32 upconv3d_pack_check(const Args& a) {
   using T = Upconv3dPack;
   MACL_NEED(attrs<Upconv3dPackAttrs>(a).variant == 0, kBadAttr);
-  MACL_NEED(are_real(a, T::w), kBadDType);
+  MACL_NEED(are_real(a, T::w) && attrs<Upconv3dPackAttrs>(a).dtype == kReal, kBadDType);
   MACL_NEED(is_grid(a.t[T::w]) && holds(a.t[T::wp], upconv3d_pack_bytes(a, T::wp)), kBadShape);
   return kOk;
 }

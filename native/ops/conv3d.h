@@ -4,13 +4,14 @@
 // w and dw are in PyTorch's layout [O, I, kD, kH, kW]. wp is an opaque packed copy made by conv3d_pack once a step:
 // mode 0 for conv3d_fwd, mode 1 (taps flipped, I and O exchanged) for conv3d_bwd_x. The kernels agree on its layout
 // among themselves (KernelSpec::bytes of conv3d_pack says its size). variant: the kind of kernel that it is for, 0 (direct);
-// others are refused.
+// others are refused. dtype: that of the activations which the weights are multiplied with; a backend packs them in it, rounded
+// to nearest even, and refuses one that it has no kernels for.
 #pragma once
 #include "types.h"
 
 namespace macl {
 
-#define CONV3D_PACK_ATTRS(X) X(i64, mode) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, variant)
+#define CONV3D_PACK_ATTRS(X) X(i64, mode) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, variant) X(i64, dtype)
 MACL_ATTRS(Conv3dPackAttrs, CONV3D_PACK_ATTRS)
 #define CONV3D_PACK_TENSORS(T, O, TO) T(w) TO T(wp)
 MACL_TENSORS(Conv3dPack, conv3d_pack, CONV3D_PACK_TENSORS)

@@ -1,12 +1,12 @@
 // upconv3d: transposed convolution with kernel = stride s (1 or 2 an axis):
 // y[n, d·sd+a, h·sh+b, w·sw+c, o] = bias[o] + Σ_i x[n,d,h,w,i] · w[i,o,a,b,c];  w in PyTorch's layout [I, O, sD, sH, sW].
-// wp as in conv3d.h: mode 0 for fwd, 1 for bwd_x. y may be a channel slice of a wider tensor (ld), and so may dy.
+// wp and dtype as in conv3d.h: mode 0 for fwd, 1 for bwd_x. y may be a channel slice of a wider tensor (ld), and so may dy.
 #pragma once
 #include "types.h"
 
 namespace macl {
 
-#define UPCONV3D_PACK_ATTRS(X) X(i64, mode) X(i64, variant)
+#define UPCONV3D_PACK_ATTRS(X) X(i64, mode) X(i64, variant) X(i64, dtype)
 MACL_ATTRS(Upconv3dPackAttrs, UPCONV3D_PACK_ATTRS)
 #define UPCONV3D_PACK_TENSORS(T, O, TO) T(w) TO T(wp)
 MACL_TENSORS(Upconv3dPack, upconv3d_pack, UPCONV3D_PACK_TENSORS)

@@ -115,7 +115,7 @@ void conv_case(const KernelTable& table, const Case& c) {
   Call pack0(table, "conv3d_pack", f64), pack1(table, "conv3d_pack", f64);
   int w0 = 0;
   for (Call* p : {&pack0, &pack1}) {
-    p->attrs(Conv3dPackAttrs{p == &pack1, c.sd, c.sh, c.sw, 0});
+    p->attrs(Conv3dPackAttrs{.mode = p == &pack1, .sd = c.sd, .sh = c.sh, .sw = c.sw, .dtype = f64 ? kF64 : kF32});
     w0 = p->add(c.o, c.i, c.kd, c.kh, c.kw);
     fill_random((*p)[w0], 1);
     p->opaque();
@@ -234,7 +234,7 @@ void upconv_case(const KernelTable& table, const Case& c) {
   };
   Call pack0(table, "upconv3d_pack", f64), pack1(table, "upconv3d_pack", f64);
   for (Call* p : {&pack0, &pack1}) {
-    p->attrs(Upconv3dPackAttrs{p == &pack1, 0});
+    p->attrs(Upconv3dPackAttrs{.mode = p == &pack1, .dtype = f64 ? kF64 : kF32});
     p->add(c.i, c.o, c.sd, c.sh, c.sw);
     fill_random((*p)[0], 1);
     p->opaque();

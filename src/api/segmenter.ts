@@ -5,6 +5,7 @@ import { isGzip } from '../data/inflate.js';
 import type { Volume } from '../volume.js';
 import { Breather } from '../breathe.js';
 import { MaclError } from '../errors.js';
+import { PRECISIONS, type Precision } from '../precision.js';
 import { checkOptions, showValue, type OptionKinds } from '../options.js';
 import { copyOf, isArrayOf, messageOf } from '../realm.js';
 import { labelValues, type LabelArray } from '../segment/label-values.js';
@@ -19,11 +20,18 @@ import { loadModels } from './predict.js';
 export interface SegmenterOptions extends MachineOptions {
   /** The most calls that may be pending at once; one more is rejected with MaclError `busy`. Default: no limit. */
   readonly maxQueue?: number | undefined;
+  /** What activations are held in, whatever the model was trained in; only `reference` has bf16. Default: fp32. */
+  readonly precision?: Precision | undefined;
   /** What is worth saying while the models are loaded. */
   readonly onNote?: ((message: string) => void) | undefined;
 }
 
-const SEGMENTER_OPTIONS: OptionKinds<SegmenterOptions> = { ...MACHINE_OPTIONS, maxQueue: 'count', onNote: 'function' };
+const SEGMENTER_OPTIONS: OptionKinds<SegmenterOptions> = {
+  ...MACHINE_OPTIONS,
+  maxQueue: 'count',
+  precision: PRECISIONS,
+  onNote: 'function',
+};
 
 export interface SegmentVolumeOptions extends SegmentOptions {
   /** Take the voxels' memory over instead of copying it: the caller's array is empty afterwards. */
@@ -73,7 +81,7 @@ export class Segmenter {
     await new Breather().breathe();
     const { maxQueue = Infinity } = options;
     try {
-      const predictor = await Predictor.open(models, backend, maxQueue);
+      const predictor = await Predictor.open(models, backend, maxQueue, options.precision);
       return new Segmenter(predictor, backend, predictor.classes, maxQueue);
     } catch (error) {
       await backend.close();

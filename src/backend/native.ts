@@ -81,6 +81,7 @@ export class NativeBackend implements Backend {
       name,
       ...(device === undefined ? {} : { device }),
       real: table.isa === 'ref64' ? 'f64' : 'f32',
+      precisions: table.isa === 'ref64' ? ['fp32', 'bf16'] : ['fp32'],
       isa: table.isa,
       threads,
       alignment: this.addon.describe().alignment,

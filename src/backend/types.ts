@@ -2,6 +2,7 @@
  * The interface between the compiler and a machine. A backend does five things: describe, allocate, write, read, run.
  * Nothing here knows about networks; nothing in a backend does either.
  */
+import type { Precision } from '../precision.js';
 import type { DType, SegmentName, SegmentSizes } from '../graph/types.js';
 
 /** `cuda-host`: the CUDA backend on the host executor, for tests. */
@@ -38,8 +39,10 @@ export interface BackendInfo {
   readonly name: BackendName;
   /** The card, in words, where a machine may have several. */
   readonly device?: string;
-  /** What activations, weights and gradients are held in: f32, or f64 on `reference`. */
+  /** What weights, their gradients and statistics are held in, and in `fp32` activations too: f32, or f64 on `reference`. */
   readonly real: 'f32' | 'f64';
+  /** Arithmetic that it has: `bf16` needs kernels of its own, or (`reference`) exact arithmetic to round. */
+  readonly precisions: readonly Precision[];
   /** Instruction set in use: avx512, avx2, baseline, plain, relaxed-simd, simd128, ref64; on CUDA fp32 or tf32. */
   readonly isa: string;
   readonly threads: number;

@@ -85,6 +85,7 @@ class WasmBackend implements Backend {
     this.info = {
       name,
       real: isa === 'ref64' ? 'f64' : 'f32',
+      precisions: isa === 'ref64' ? ['fp32', 'bf16'] : ['fp32'],
       isa,
       threads,
       alignment: ALIGNMENT,

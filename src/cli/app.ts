@@ -2,6 +2,7 @@
  * The command line without a process: arguments in, exit code out, so that tests run it as it is. Exit codes: 0 done,
  * 1 failed, 2 a flag that cannot be read; signals are `main.ts`'s.
  */
+import { PRECISION_FIELD } from '../precision.js';
 import yargs from 'yargs';
 import { MaclError } from '../errors.js';
 import { packageVersion } from '../paths.js';
@@ -95,7 +96,15 @@ async function parse(args: readonly string[], context: CommandContext): Promise<
   const asked = COMMANDS.find(({ name }) => args.includes(name));
   if (output !== '') return context.print(withKinds(output, asked?.flags ?? {}));
   if (!chosen) throw usage(`expected a command: ${COMMANDS.map((c) => c.name).join(', ')}; macl --help says more`);
-  await chosen();
+  try {
+    await chosen();
+  } catch (error) {
+    // A word that the flag knows, and the device does not: not built there yet.
+    const flag = args.some((arg) => /^--precision(=|$)/.test(arg));
+    if (flag && error instanceof MaclError && error.details.field === PRECISION_FIELD && error.code === 'device')
+      throw usage(error.message.replace(PRECISION_FIELD, '--precision'));
+    throw error;
+  }
 }
 
 /** How a run that was stopped says that it can go on. */

@@ -4,6 +4,7 @@
  */
 import type { Options } from 'yargs';
 import { MaclError } from '../errors.js';
+import { PRECISIONS } from '../precision.js';
 import { DEVICES } from '../backend/types.js';
 import type { Triple } from '../settings/types.js';
 import { ofKind } from './help.js';
@@ -113,6 +114,10 @@ export const deviceFlags = {
   threads: count('threads', 'threads'),
 } as const;
 
+const precision = choice('precision', 'what activations are held in; weights stay fp32', PRECISIONS);
+/** Of commands that run a network and are no training. */
+export const precisionFlag = { precision } as const;
+
 /** Flags of every command that opens a dataset. */
 export const dataFlags = {
   data: {
@@ -136,7 +141,7 @@ export const trainingFlags = {
   resume: toggle('go on with the run in --out'),
   steps: count('steps', 'training steps'),
   seed: count('seed', 'seed of all random numbers'),
-  precision: choice('precision', 'arithmetic', ['fp32']),
+  precision,
   batch: count('batch', 'samples a step'),
   patch: patch('patch', 'size of a patch in voxels: D,H,W'),
   'checkpoint-every': count('checkpoint-every', 'steps between checkpoints'),

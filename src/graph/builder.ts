@@ -3,7 +3,7 @@
  * written on top of it. Packed weights are made once a program however often they are used.
  */
 import { MaclError } from '../errors.js';
-import { kernelDef } from './kernel.js';
+import { checkDTypes, kernelDef } from './kernel.js';
 import type { DType, Graph, Node, SegmentName, Shape, Tensor, View } from './types.js';
 import { sameShape, showShape, sizeOf } from './shape.js';
 import { encode } from './codec.js';
@@ -29,8 +29,14 @@ export class GraphBuilder {
   private scopes: string[] = [];
   private forward: Node | undefined;
 
-  /** @param real what activations, weights and gradients are held in (the backend's `real`). */
-  constructor(readonly real: DType) {}
+  /**
+   * @param real what weights, their gradients and statistics are held in (the backend's `real`)
+   * @param activation what activations and their gradients are held in
+   */
+  constructor(
+    readonly real: DType,
+    readonly activation: DType = real,
+  ) {}
 
   get scope(): string {
     return this.scopes.join('.');
@@ -59,7 +65,8 @@ export class GraphBuilder {
     }
   }
 
-  tensor(name: string, shape: Shape, dtype: DType = this.real, options: TensorOptions = {}): Tensor {
+  /** @param dtype of activations unless given: what belongs to weights is in `real`, what comes from a tensor in its own */
+  tensor(name: string, shape: Shape, dtype: DType = this.activation, options: TensorOptions = {}): Tensor {
     if (!shape.every((s) => Number.isSafeInteger(s) && s >= 1))
       throw new MaclError('config', `${this.scope} ${name}: sizes must be at least 1, found [${shape.join(', ')}]`);
     const t: Mutable<Tensor> = {
@@ -87,7 +94,7 @@ export class GraphBuilder {
   }
 
   /** An input that the host writes before the program runs; asked for again, it is the same tensor. */
-  input(name: string, shape: Shape, dtype: DType = this.real): Tensor {
+  input(name: string, shape: Shape, dtype: DType = this.activation): Tensor {
     const known = this.given(name, shape, dtype);
     if (known?.given === 'input') return known;
     const t = this.tensor(name, shape, dtype, { segment: 'io' });
@@ -182,6 +189,7 @@ export class GraphBuilder {
       scope: this.scope,
       ...(this.forward ? { forward: this.forward } : {}),
     };
+    checkDTypes(node, this.real);
     this.nodes.push(node);
     for (const t of node.outputs) if (t && !this.producers.has(t)) this.producers.set(t, node);
     return node;

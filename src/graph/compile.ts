@@ -1,6 +1,6 @@
 /**
- * The whole pipeline from a finished graph to a program that a backend can load: copy → fuse → ask for the sizes of
- * opaque tensors → share in place → check → plan memory → check → encode. The given graph stays as it is.
+ * The whole pipeline from a finished graph to a program that a backend can load: copy → round (bf16 on a
+ * backend without it) → fuse → ask for the sizes of opaque tensors → share in place → check → plan memory → check → encode. The given graph stays as it is.
  */
 import type { Backend, Fusion, Session, TensorInfo } from '../backend/types.js';
 import { MaclError, memoryError } from '../errors.js';
@@ -10,6 +10,7 @@ import { fuse } from './fuse.js';
 import { encodeAttrs, kernelDef } from './kernel.js';
 import { planMemory, shareInPlace, type MemoryPlan, type Range } from './plan.js';
 import { costsOf, encodeProgram, programText, type KernelCost } from './program.js';
+import { roundNarrow } from './rounding.js';
 import { bytesOf, placeOf, showShape } from './shape.js';
 import type { DType, Graph, Node, SegmentSizes, Shape, Tensor } from './types.js';
 
@@ -59,7 +60,9 @@ export function compile(
   fusions: ReadonlySet<Fusion> = backend.info.fusions,
 ): CompiledProgram {
   checkSizes(graph, backend);
-  const fused = askSizes(fuse(withoutAliases(cloneGraph(graph)), fusions), backend);
+  const { real } = backend.info;
+  const copy = withoutAliases(cloneGraph(graph));
+  const fused = askSizes(fuse(real === 'f64' ? roundNarrow(copy, real) : copy, fusions), backend);
   shareInPlace(fused);
   mustBeSound('graph', checkGraph(fused));
   const plan = planMemory(fused, state.offsets, backend.info.alignment);

@@ -5,7 +5,7 @@
  */
 import { MaclError } from '../errors.js';
 import type { GraphBuilder } from './builder.js';
-import type { Node, Tensor } from './types.js';
+import { DTYPES, type DType, type Node, type Tensor } from './types.js';
 
 export interface Port {
   readonly name: string;
@@ -79,14 +79,29 @@ export interface KernelDef {
   readonly flops?: (node: Node) => number;
   /** Its results are kept where a scope is computed again: statistics, which others than the backward pass read. */
   readonly once?: boolean;
+  /** Tensors of one dtype, that of the activations (or labels, scalars) that the kernel is over. */
+  readonly alike?: readonly string[];
+  /** Tensors of the dtype that weights, their gradients and statistics are held in, whatever activations are. */
+  readonly real?: readonly string[];
+  /** Its results are numbers that it read: nothing is rounded where they are stored. */
+  readonly exact?: boolean;
+  /** An input that the kernel multiplies in a narrower dtype than it is held in, and rounds as it loads it. */
+  readonly narrows?: (node: Node) => { readonly input: string; readonly to: DType };
   /** No kernel at all: the output is a view of the input, and the compiler drops the node. */
   readonly alias?: boolean;
 }
 
 export type KernelOptions = Pick<KernelDef, 'gradient'> &
-  Partial<Pick<KernelDef, 'accumulates' | 'inPlace' | 'lossGrad' | 'flops' | 'once'>> & {
-    inout?: readonly string[];
-  };
+  Partial<
+    Pick<KernelDef, 'accumulates' | 'inPlace' | 'lossGrad' | 'flops' | 'once' | 'alike' | 'real' | 'exact' | 'narrows'>
+  > & { inout?: readonly string[] };
+
+/** `narrows` of weights that are packed for activations of the dtype in the attribute `dtype`. */
+export function packedTo(node: Node): { readonly input: string; readonly to: DType } {
+  const to = (Object.keys(DTYPES) as DType[]).find((name) => DTYPES[name] === node.attrs['dtype']);
+  if (!to) throw new MaclError('program', `${node.kernel} at ${node.scope}: there is no dtype ${node.attrs['dtype']}`);
+  return { input: 'w', to };
+}
 
 const registry = new Map<string, KernelDef>();
 
@@ -171,4 +186,23 @@ export function readsOutput(node: Node, outputName: string): boolean {
   const def = kernelDef(node.kernel);
   if (def.inout.has(outputName)) return true;
   return Object.entries(def.accumulates).some(([attr, names]) => node.attrs[attr] === 1 && names.includes(outputName));
+}
+
+/** Dtypes that do not fit a kernel, its names and those of the tensors. @param real of weights and statistics */
+export function checkDTypes(node: Node, real: DType): void {
+  const def = kernelDef(node.kernel);
+  const wrong = (name: string, t: Tensor, expected: string): never => {
+    const words = `${node.scope}: ${node.kernel} takes ${expected}, found ${name} (${t.name}) in ${t.dtype}`;
+    throw new MaclError('program', words, { field: t.name, expected, found: t.dtype });
+  };
+  const present = (names: readonly string[] = []) =>
+    names.flatMap((name) => {
+      const t = port(node, name);
+      return t ? [{ name, t }] : [];
+    });
+  const [first, ...others] = present(def.alike);
+  for (const { name, t } of others)
+    if (first && t.dtype !== first.t.dtype)
+      wrong(name, t, `${first.name} (${first.t.name}, ${first.t.dtype}) and ${name} in one dtype`);
+  for (const { name, t } of present(def.real)) if (t.dtype !== real) wrong(name, t, `${name} in ${real}`);
 }

@@ -5,7 +5,7 @@
  */
 import type { Fusion } from '../backend/types.js';
 import { MaclError } from '../errors.js';
-import { GraphBuilder } from '../graph/builder.js';
+import type { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram, type Describe } from '../graph/compile.js';
 import { recompute } from '../graph/recompute.js';
 import type { Graph, Shape, Tensor } from '../graph/types.js';
@@ -14,6 +14,7 @@ import { samplesOf, type ModelConfig } from '../settings/types.js';
 import type { Triple } from '../volume.js';
 import type { Network } from './network.js';
 import type { RunPart } from './groups.js';
+import { builderFor } from './precision.js';
 import type { Batch, BatchResult } from './types.js';
 import { addGradients, appendUpdate, frozenState, gradientsOf } from './update.js';
 
@@ -134,7 +135,7 @@ export interface CompileOptions {
 /** The program of a network's training step; the store's size only bounds descriptors, which kernels check themselves. */
 export function compileStep(net: Network, backend: Describe, options: CompileOptions = {}): CompiledProgram {
   const { source = 'volumes', sizes = sizesOf(net), fusions, part } = options;
-  const graph = buildStep(net, sizes, source, new GraphBuilder(backend.info.real), part);
+  const graph = buildStep(net, sizes, source, builderFor(net.config.train.precision, backend.info), part);
   const { recompute: wanted = net.config.model.recompute } = options;
   const scopes = wanted === 'blocks' ? blocksOf(net, graph) : wanted === 'none' ? [] : wanted;
   return compile(recompute(graph, scopes), backend, net.state, 0, fusions);
@@ -149,7 +150,7 @@ function makeInputs(b: GraphBuilder, net: Network, { batch, patch, rows }: StepS
     const { name, kind } = view;
     const channels = kind === 'labels' ? 1 : inChannels;
     if (source === 'given') {
-      const t = b.input(name, [batch, ...patch, channels], kind === 'labels' ? 'i32' : b.real);
+      const t = b.input(name, [batch, ...patch, channels], kind === 'labels' ? 'i32' : b.activation);
       views.set(name, { t, warped: false });
     } else if (kind !== 'same') views.set(name, { t: warpInput(b, name, batch, channels), warped: true });
   }
@@ -180,7 +181,7 @@ function takeBatch(
       const labels = kind === 'labels';
       const shape: Shape = [batch, ...patch, labels ? 1 : config.model.inChannels];
       out[name] = b.within('views', () =>
-        warp3d(b, name, shape, labels ? 'nearest' : config.augment.interpolation, labels ? 'i32' : b.real, ours(t)),
+        warp3d(b, name, shape, labels ? 'nearest' : config.augment.interpolation, labels ? 'i32' : b.activation, ours(t)),
       );
     }
   }

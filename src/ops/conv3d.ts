@@ -1,10 +1,10 @@
 /** conv3d: 3-D convolution, kernel 1 or 3 and stride 1 or 2 an axis, padding k/2. Equation: native/ops/conv3d.h. */
 import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
-import type { Node, Shape, Tensor } from '../graph/types.js';
+import { DTYPES, type DType, type Node, type Shape, type Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
 import { defineFusion } from '../graph/fuse.js';
-import { defineKernel, none, noSecond, port, required, type GradientContext } from '../graph/kernel.js';
+import { defineKernel, none, noSecond, packedTo, port, required, type GradientContext } from '../graph/kernel.js';
 import { withPorts } from '../graph/rewrite.js';
 
 /** `variant` of packed weights: for the kernels that sum over taps and channels as they stand, of which all are so far. */
@@ -17,26 +17,39 @@ export interface Conv3dOptions {
   activation?: { slope: number };
 }
 
-defineKernel('conv3d_pack', 'w > wp', 'i64 mode;i64 sd;i64 sh;i64 sw;i64 variant;', {
+defineKernel('conv3d_pack', 'w > wp', 'i64 mode;i64 sd;i64 sh;i64 sw;i64 variant;i64 dtype;', {
   gradient: none('the convolution differentiates through it'),
+  real: ['w'],
+  narrows: packedTo,
 });
 defineKernel(
   'conv3d_fwd',
   'x wp b? > y mean? var? ws?',
   'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
-  { gradient, flops: (n) => macs(n, 'y', 'x') * 2 },
+  { gradient, alike: ['x', 'y'], real: ['b', 'mean', 'var'], flops: (n) => macs(n, 'y', 'x') * 2 },
 );
 defineKernel(
   'conv3d_bwd_x',
   'dy wp > dx ws?',
   'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
-  { gradient: noSecond, accumulates: { accumulate: ['dx'] }, flops: (n) => macs(n, 'dy', 'dx') * 2 },
+  {
+    gradient: noSecond,
+    accumulates: { accumulate: ['dx'] },
+    alike: ['dy', 'dx'],
+    flops: (n) => macs(n, 'dy', 'dx') * 2,
+  },
 );
 defineKernel(
   'conv3d_bwd_w',
   'x dy > dw db? ws?',
   'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
-  { gradient: noSecond, accumulates: { accumulate: ['dw', 'db'] }, flops: (n) => macs(n, 'dy', 'x') * 2 },
+  {
+    gradient: noSecond,
+    accumulates: { accumulate: ['dw', 'db'] },
+    alike: ['x', 'dy'],
+    real: ['dw', 'db'],
+    flops: (n) => macs(n, 'dy', 'x') * 2,
+  },
 );
 
 /**
@@ -84,18 +97,24 @@ export function conv3d(
   if (x.shape[4] !== i) throw new MaclError('config', `conv3d: the weights take ${i} channels, x has ${x.shape[4]}`);
   const out = (n: number, s: number) => Math.floor((n - 1) / s) + 1;
   const shape: Shape = [x.shape[0], out(x.shape[1], sd), out(x.shape[2], sh), out(x.shape[3], sw), o];
-  const y = b.tensor(`${w.name}.y`, shape);
-  const wp = pack(b, w, 0, [sd, sh, sw]);
+  const y = b.tensor(`${w.name}.y`, shape, x.dtype);
+  const wp = pack(b, w, 0, [sd, sh, sw], x.dtype);
   const act = options.activation;
   const attrs = { kd, kh, kw, sd, sh, sw, stats: 0, act: act ? 1 : 0, slope: act?.slope ?? 0, accumulate: 0 };
   b.emit('conv3d_fwd', attrs, { x, wp, b: bias }, { y, ws: b.opaque('ws') });
   return y;
 }
 
-function pack(b: GraphBuilder, w: Tensor, mode: 0 | 1, [sd, sh, sw]: readonly [number, number, number]): Tensor {
-  return b.emitOnce('conv3d_pack', { mode, sd, sh, sw, variant: DIRECT }, { w }, 'wp', () =>
-    b.opaque(`${w.name}.wp${mode}`),
-  );
+/** @param dtype of the activations that the weights are multiplied with */
+function pack(
+  b: GraphBuilder,
+  w: Tensor,
+  mode: 0 | 1,
+  [sd, sh, sw]: readonly [number, number, number],
+  dtype: DType,
+): Tensor {
+  const attrs = { mode, sd, sh, sw, variant: DIRECT, dtype: DTYPES[dtype] };
+  return b.emitOnce('conv3d_pack', attrs, { w }, 'wp', () => b.opaque(`${w.name}.wp${mode}`));
 }
 
 function gradient(g: GradientContext): void {
@@ -114,7 +133,7 @@ function gradient(g: GradientContext): void {
   }
   if (g.needs(x)) {
     const sinks = g.sinks([x]);
-    const wp = pack(b, w, 1, [sd, sh, sw]);
+    const wp = pack(b, w, 1, [sd, sh, sw], dy.dtype);
     const dx = sinks.tensors[0];
     b.emit('conv3d_bwd_x', { ...node.attrs, accumulate: sinks.accumulate }, { dy, wp }, { dx, ws: b.opaque('ws') });
   }
@@ -126,8 +145,8 @@ function gradient(g: GradientContext): void {
  */
 export function channelProducts(b: GraphBuilder, x: Tensor): { products: Tensor; sums: Tensor } {
   const c = x.shape[4];
-  const products = b.tensor('products', [c, c, 1, 1, 1]);
-  const sums = b.tensor('sums', [c, 1, 1, 1, 1]);
+  const products = b.tensor('products', [c, c, 1, 1, 1], b.real);
+  const sums = b.tensor('sums', [c, 1, 1, 1, 1], b.real);
   const attrs = { kd: 1, kh: 1, kw: 1, sd: 1, sh: 1, sw: 1, stats: 0, act: 0, slope: 0, accumulate: 0 };
   b.emit('conv3d_bwd_w', attrs, { x, dy: x }, { dw: products, db: sums, ws: b.opaque('ws') });
   return { products, sums };

@@ -10,10 +10,15 @@ defineKernel('dice_fwd', 'x y > loss sums ws?', ATTRS, {
   gradient,
   lossGrad: { bwd: 'dice_bwd', fused: 'dice_fwdbwd' },
 });
-defineKernel('dice_bwd', 'x y sums dloss > dx', ATTRS, { gradient: noSecond, accumulates: { accumulate: ['dx'] } });
+defineKernel('dice_bwd', 'x y sums dloss > dx', ATTRS, {
+  gradient: noSecond,
+  accumulates: { accumulate: ['dx'] },
+  alike: ['x', 'dx'],
+});
 defineKernel('dice_fwdbwd', 'x y dloss > loss sums dx ws?', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
+  alike: ['x', 'dx'],
 });
 
 /**

@@ -1,4 +1,4 @@
-/** add, copy, concat, fill, wsum, scale: small pieces of arithmetic. Equations: native/ops/elementwise.h. */
+/** add, copy, concat, fill, wsum, scale, round: small pieces of arithmetic. Equations: native/ops/elementwise.h. */
 import { MaclError } from '../errors.js';
 import { withChannels, type GraphBuilder } from '../graph/builder.js';
 import type { Node, Tensor } from '../graph/types.js';
@@ -7,16 +7,34 @@ import { defineFusion } from '../graph/fuse.js';
 import { defineKernel, none, noSecond, required, type GradientContext } from '../graph/kernel.js';
 import { tensorsOverlap } from '../graph/regions.js';
 
-defineKernel('add_fwd', 'a b > y', 'i64 unused;', { gradient: addGradient, inPlace: ['y', 'a'] });
+defineKernel('add_fwd', 'a b > y', 'i64 unused;', {
+  gradient: addGradient,
+  inPlace: ['y', 'a'],
+  alike: ['a', 'b', 'y'],
+});
 defineKernel('copy_fwd', 'x > y', 'i64 accumulate;', {
   gradient: copyGradient,
   accumulates: { accumulate: ['y'] },
+  alike: ['x', 'y'],
 });
-defineKernel('concat_fwd', 'a b > y', 'i64 unused;', { gradient: concatGradient });
-defineKernel('concat_bwd', 'dy > da db', 'i64 unused;', { gradient: noSecond });
+defineKernel('concat_fwd', 'a b > y', 'i64 unused;', {
+  gradient: concatGradient,
+  alike: ['a', 'b', 'y'],
+  exact: true,
+});
+defineKernel('concat_bwd', 'dy > da db', 'i64 unused;', {
+  gradient: noSecond,
+  alike: ['dy', 'da', 'db'],
+  exact: true,
+});
 defineKernel('fill_fwd', '> y', 'f64 value;', { gradient: none('a constant depends on nothing') });
 defineKernel('wsum_fwd', 's0 s1? s2? s3? > total', 'f64 w0;f64 w1;f64 w2;f64 w3;', { gradient: wsumGradient });
 defineKernel('scale_fwd', 'x > y', 'f64 factor;', { gradient: scaleGradient });
+defineKernel('round_fwd', 'x > y', 'i64 dtype;', {
+  gradient: none('it stands for how a narrow dtype is stored, and comes after differentiation'),
+  alike: ['x', 'y'],
+  exact: true,
+});
 
 /**
  * concat_fwd(a, b) → y: a and b are written straight into their channels of y; concat_bwd: the gradients of a and b are
@@ -74,7 +92,7 @@ export function scale(b: GraphBuilder, x: Tensor, factor: number): Tensor {
 export function concat(b: GraphBuilder, x: Tensor, y: Tensor): Tensor {
   if (![0, 1, 2, 3].every((i) => x.shape[i] === y.shape[i]))
     throw new MaclError('config', `concat: grids differ: ${showShape(x.shape)} and ${showShape(y.shape)}`);
-  const out = b.tensor('concat', withChannels(x.shape, x.shape[4] + y.shape[4]));
+  const out = b.tensor('concat', withChannels(x.shape, x.shape[4] + y.shape[4]), x.dtype);
   b.emit('concat_fwd', { unused: 0 }, { a: x, b: y }, { y: out });
   return out;
 }

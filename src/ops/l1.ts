@@ -8,15 +8,18 @@ import { defineKernel, noSecond, type GradientContext } from '../graph/kernel.js
 const ATTRS = 'i64 relative;i64 accumulate;';
 defineKernel('l1_fwd', 'a b > loss sums meansq? ws?', ATTRS, {
   gradient,
+  alike: ['a', 'b'],
   lossGrad: { bwd: 'l1_bwd', fused: 'l1_fwdbwd' },
 });
 defineKernel('l1_bwd', 'a b sums dloss > da db', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['da', 'db'] },
+  alike: ['a', 'b', 'da', 'db'],
 });
 defineKernel('l1_fwdbwd', 'a b dloss > loss sums meansq? da db ws?', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['da', 'db'] },
+  alike: ['a', 'b', 'da', 'db'],
 });
 
 /** @param relative divides by the tensors' own size, so that shrinking both does not help @returns float64 scalars */

@@ -7,10 +7,16 @@ import { defineKernel, noSecond, port, required, type GradientContext } from '..
 import { withPorts } from '../graph/rewrite.js';
 
 const ATTRS = 'i64 sd;i64 sh;i64 sw;i64 accumulate;';
-defineKernel('maxpool3d_fwd', 'x > y', ATTRS, { gradient, flops: (n) => sizeOf(required(n, 'x').shape) });
+defineKernel('maxpool3d_fwd', 'x > y', ATTRS, {
+  gradient,
+  alike: ['x', 'y'],
+  exact: true,
+  flops: (n) => sizeOf(required(n, 'x').shape),
+});
 defineKernel('maxpool3d_bwd', 'x dy > dx', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
+  alike: ['x', 'dy', 'dx'],
   flops: (n) => sizeOf(required(n, 'x').shape),
 });
 
@@ -36,7 +42,7 @@ defineFusion('normact-pool', (nodes) => {
 export function maxpool3d(b: GraphBuilder, x: Tensor, stride: readonly [number, number, number]): Tensor {
   const [sd, sh, sw] = stride;
   const [n, d, h, w, c] = x.shape;
-  const y = b.tensor('pool', [n, Math.floor(d / sd), Math.floor(h / sh), Math.floor(w / sw), c]);
+  const y = b.tensor('pool', [n, Math.floor(d / sd), Math.floor(h / sh), Math.floor(w / sw), c], x.dtype);
   b.emit('maxpool3d_fwd', { sd, sh, sw, accumulate: 0 }, { x }, { y });
   return y;
 }

@@ -16,29 +16,50 @@ const sizeOfX = (factor: number) => (n: Parameters<typeof required>[0]) => facto
 defineKernel('normact_stats', 'x > mean var ws?', 'i64 unused;', {
   once: true,
   gradient: none('only the norm that they belong to differentiates through statistics'),
+  real: ['mean', 'var'],
   flops: sizeOfX(3),
 });
 defineKernel(
   'normact_fwd',
   'x mean? var? gamma? beta? > y pooled?',
   'i64 norm;f64 eps;f64 slope;i64 sd;i64 sh;i64 sw;',
-  { gradient, inPlace: ['y', 'x'], flops: sizeOfX(3) },
+  {
+    gradient,
+    inPlace: ['y', 'x'],
+    alike: ['x', 'y', 'pooled'],
+    real: ['mean', 'var', 'gamma', 'beta'],
+    flops: sizeOfX(3),
+  },
 );
 defineKernel(
   'normact_sums',
   'dy x mean var gamma? beta? > sums dgamma? dbeta? ws?',
   'f64 eps;f64 slope;i64 accumulate;',
-  { gradient: noSecond, accumulates: { accumulate: ['dgamma', 'dbeta'] }, flops: sizeOfX(5) },
+  {
+    gradient: noSecond,
+    accumulates: { accumulate: ['dgamma', 'dbeta'] },
+    alike: ['x', 'dy'],
+    real: ['mean', 'var', 'gamma', 'beta', 'dgamma', 'dbeta'],
+    flops: sizeOfX(5),
+  },
 );
 defineKernel(
   'normact_bwd',
   'dy x mean? var? gamma? beta? sums? > dx',
   'i64 norm;f64 eps;f64 slope;f64 count;i64 accumulateX;',
-  { gradient: noSecond, accumulates: { accumulateX: ['dx'] }, inPlace: ['dx', 'dy'], flops: sizeOfX(5) },
+  {
+    gradient: noSecond,
+    accumulates: { accumulateX: ['dx'] },
+    inPlace: ['dx', 'dy'],
+    alike: ['x', 'dy', 'dx'],
+    real: ['mean', 'var', 'gamma', 'beta'],
+    flops: sizeOfX(5),
+  },
 );
 defineKernel('running_step', 'batch table > running', 'f64 momentum;i64 norms;', {
   gradient: none('it updates the state'),
   inout: ['running'],
+  real: ['batch', 'running'],
 });
 
 /** Scale and shift [C] of a norm; null: 1 and 0. */
@@ -100,7 +121,7 @@ export function instanceNorm(b: GraphBuilder, x: Tensor, norm: Norm, slope: numb
 
 /** Leaky ReLU alone (slope 0: ReLU). */
 export function activation(b: GraphBuilder, x: Tensor, slope: number): Tensor {
-  const y = b.tensor('act', x.shape);
+  const y = b.tensor('act', x.shape, x.dtype);
   b.emit('normact_fwd', { norm: NORM.none, eps: 0, slope, sd: 1, sh: 1, sw: 1 }, { x }, { y });
   return y;
 }
@@ -152,8 +173,8 @@ function placeOfRunning(norm: BatchNorm, running: Tensor): number {
 
 /** @param shape one number a channel, or [N, 1, 1, 1, C] */
 function statistics(b: GraphBuilder, x: Tensor, shape: Shape): { mean: Tensor; variance: Tensor } {
-  const mean = b.tensor('mean', shape);
-  const variance = b.tensor('var', shape);
+  const mean = b.tensor('mean', shape, b.real);
+  const variance = b.tensor('var', shape, b.real);
   b.emit('normact_stats', { unused: 0 }, { x }, { mean, var: variance, ws: b.opaque('ws') });
   return { mean, variance };
 }
@@ -167,7 +188,7 @@ function apply(
   variance: Tensor,
   slope: number,
 ): Tensor {
-  const y = b.tensor('normact', x.shape);
+  const y = b.tensor('normact', x.shape, x.dtype);
   const attrs = { norm, eps: n.eps, slope, sd: 1, sh: 1, sw: 1 };
   b.emit('normact_fwd', attrs, { x, mean, var: variance, gamma: n.gamma, beta: n.beta }, { y });
   return y;

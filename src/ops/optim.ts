@@ -7,11 +7,17 @@ const update = none('it updates the state');
 
 defineKernel('gradnorm_fwd', 'g loss > norm clip guard ws?', 'f64 maxNorm;', {
   gradient: none('it judges gradients'),
+  real: ['g'],
 });
-defineKernel('sgd_step', 'g lr clip > w m', 'f64 momentum;f64 weightDecay;', { gradient: update, inout: ['w', 'm'] });
+defineKernel('sgd_step', 'g lr clip > w m', 'f64 momentum;f64 weightDecay;', {
+  gradient: update,
+  inout: ['w', 'm'],
+  real: ['g', 'w', 'm'],
+});
 defineKernel('adam_step', 'g lr clip > w m v t', 'f64 beta1;f64 beta2;f64 eps;f64 weightDecay;i64 decoupled;', {
   gradient: update,
   inout: ['w', 'm', 'v', 't'],
+  real: ['g', 'w', 'm', 'v'],
 });
 
 export interface GradNorm {

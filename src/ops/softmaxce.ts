@@ -13,10 +13,12 @@ defineKernel('softmaxce_fwd', 'x y cw? > loss count ws?', ATTRS, {
 defineKernel('softmaxce_bwd', 'x y cw? count dloss > dx', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
+  alike: ['x', 'dx'],
 });
 defineKernel('softmaxce_fwdbwd', 'x y cw? dloss > loss count dx ws?', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['dx'] },
+  alike: ['x', 'dx'],
 });
 
 /**

@@ -14,17 +14,20 @@ const ATTRS = 'f64 tau;f64 scale;f64 threshold0;f64 threshold1;f64 threshold2;i6
 const gram = (n: Node) => 2 * 4 * required(n, 'z1').shape[0] * sizeOf(required(n, 'z1').shape);
 defineKernel('supcon_fwd', 'z1 z2 pos > loss cosine ws?', ATTRS, {
   gradient,
+  alike: ['z1', 'z2'],
   lossGrad: { bwd: 'supcon_bwd', fused: 'supcon_fwdbwd' },
   flops: gram,
 });
 defineKernel('supcon_bwd', 'z1 z2 pos dloss > dz1 dz2 ws?', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['dz1', 'dz2'] },
+  alike: ['z1', 'z2', 'dz1', 'dz2'],
   flops: (n) => 2 * gram(n),
 });
 defineKernel('supcon_fwdbwd', 'z1 z2 pos dloss > loss cosine dz1 dz2 ws?', ATTRS, {
   gradient: noSecond,
   accumulates: { accumulate: ['dz1', 'dz2'] },
+  alike: ['z1', 'z2', 'dz1', 'dz2'],
   flops: (n) => 2 * gram(n),
 });
 

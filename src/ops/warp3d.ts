@@ -58,7 +58,7 @@ export function warp3d(
   name: string,
   shape: Shape,
   interp: Interpolation,
-  dtype: DType = b.real,
+  dtype: DType = b.activation,
   desc: Tensor = warpInput(b, name, shape[0], shape[4]),
 ): Tensor {
   const y = b.tensor(`${name}.y`, shape, dtype);

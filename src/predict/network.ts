@@ -5,13 +5,14 @@
 import type { Backend } from '../backend/types.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
+import type { Precision } from '../precision.js';
 import { axisOrder, permuteTriple, prepareVolume } from '../data/prepare/steps.js';
 import { resampledShape } from '../data/prepare/resample.js';
 import type { Triple, Volume } from '../volume.js';
 import { MaclError } from '../errors.js';
-import { GraphBuilder } from '../graph/builder.js';
 import { compile, type CompiledProgram } from '../graph/compile.js';
 import { declareSegmentation } from '../methods/network.js';
+import { builderFor } from '../methods/precision.js';
 import { buildInference } from '../methods/segmentation.js';
 import { predictVolume, predictVolumeBytes, spacingMap, type AxisMap } from '../segment/sliding.js';
 import { Executor } from '../model/executor.js';
@@ -37,13 +38,18 @@ export class Network {
     private readonly turns: Turns,
   ) {}
 
-  static async open(model: LoadedModel<FinetuneConfig>, backend: Backend, turns: Turns): Promise<Network> {
+  static async open(
+    model: LoadedModel<FinetuneConfig>,
+    backend: Backend,
+    turns: Turns,
+    precision: Precision,
+  ): Promise<Network> {
     const { config } = model;
     const { real } = backend.info;
     // Each of these is some milliseconds of one piece: the event loop has a turn between them.
     const breath = new Breather();
     const net = declareSegmentation(config, backend.info, 'inference');
-    const graph = buildInference(net, 1, config.data.patch, new GraphBuilder(real));
+    const graph = buildInference(net, 1, config.data.patch, builderFor(precision, backend.info));
     await breath.breathe();
     const program = compile(graph, backend, net.state, 0);
     await breath.breathe();

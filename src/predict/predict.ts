@@ -5,6 +5,8 @@ import { resolveCases } from '../data/lists.js';
 import { badCasesError } from '../data/prepare/dataset.js';
 import { writeNifti } from '../data/nifti/index.js';
 import { MaclError } from '../errors.js';
+import { checkPrecision } from '../methods/precision.js';
+import { PRECISIONS, type Precision } from '../precision.js';
 import type { OptionKinds } from '../options.js';
 import { mirrorAxesOf, type LoadedModel } from '../model/description.js';
 import { listCases, type PredictCase } from './cases.js';
@@ -30,6 +32,8 @@ export interface PredictFilesOptions {
   readonly continue?: boolean | undefined;
   /** Replace files that predict did not write. */
   readonly overwrite?: boolean | undefined;
+  /** What activations are held in, whatever the model was trained in; only `reference` has bf16. Default: fp32. */
+  readonly precision?: Precision | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onCase?:
     ((event: { id: string; index: number; total: number; done: number; tiles: number }) => void) | undefined;
@@ -46,6 +50,7 @@ export const PREDICT_FILES_OPTIONS: OptionKinds<PredictFilesOptions> = {
   nonFinite: ['refuse', 'zero'],
   continue: 'flag',
   overwrite: 'flag',
+  precision: PRECISIONS,
   signal: 'signal',
   onCase: 'function',
   onNote: 'function',
@@ -69,13 +74,15 @@ export async function predictFiles(
   options: PredictFilesOptions,
 ): Promise<PredictedFile[]> {
   const models = [model].flat() as readonly LoadedModel<FinetuneConfig>[];
-  const { mirror = false, largestComponent = false, probabilities = false, signal } = options;
+  const { mirror = false, largestComponent = false, probabilities = false, precision = 'fp32', signal } = options;
   const { channelNames, config } = models[0] as LoadedModel<FinetuneConfig>;
   const nonFinite = options.nonFinite ?? config.data.nonFinite;
   if (mirror) for (const one of models) mirrorAxesOf(one);
   const found = await listCases(options.input, channelNames.length, options.onNote ?? (() => undefined));
   const cases = options.cases === undefined ? found : await chosenCases(found, options.cases);
-  const seal = await sealOf(models, { mirror, largestComponent, nonFinite }, signal);
+  checkPrecision(precision, backend.info);
+  const settings = { mirror, largestComponent, nonFinite, ...(precision === 'fp32' ? {} : { precision }) };
+  const seal = await sealOf(models, settings, signal);
   const { todo, kept } = await planOutputs(cases, {
     out: options.out,
     probabilities,
@@ -87,7 +94,7 @@ export async function predictFiles(
   if (kept.length > 0) options.onNote?.(`${kept.length} of ${cases.length} results are there already and stay`);
   const written: PredictedFile[] = kept.map(({ id, labels: file }) => ({ id, file, kept: true }));
   if (todo.length === 0) return written;
-  const predictor = await Predictor.open(models, backend);
+  const predictor = await Predictor.open(models, backend, Infinity, precision);
   const bad: { id: string; error: MaclError }[] = [];
   try {
     for (const [index, item] of todo.entries()) {

@@ -3,7 +3,9 @@
  * (`ConfigInput`, nearly everything optional) and what a run works with (`ResolvedConfig`, everything there). Lists by
  * axis are D, H, W; in 2-D, D is the slice axis.
  */
+import type { Precision } from '../precision.js';
 import type { Triple } from '../volume.js';
+export type { Precision } from '../precision.js';
 export type { Triple } from '../volume.js';
 
 export type Task = 'pretrain' | 'finetune';
@@ -143,7 +145,8 @@ export interface TrainConfig {
   /** Batches whose gradients are averaged into one step. */
   readonly accumulate: number;
   readonly seed: number;
-  readonly precision: 'fp32';
+  /** What activations are held in; weights stay in float32. */
+  readonly precision: Precision;
   /** Steps between validations; 0: only at the end. */
   readonly valEvery: number;
   readonly checkpointEvery: number;

@@ -6,6 +6,8 @@ import { asFloat64 } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { readConfigFile } from '../model/config-file.js';
+import { withPrecision } from '../settings/precision.js';
+import { PRECISIONS, type Precision } from '../precision.js';
 import { runStep } from './step.js';
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
 
@@ -17,6 +19,8 @@ export interface StepOptions extends MachineOptions {
   readonly out: string;
   /** Repetitions on the same batch. Default 1. */
   readonly steps?: number | undefined;
+  /** Over the configuration's `train.precision`. */
+  readonly precision?: Precision | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -27,6 +31,7 @@ const OPTIONS: OptionKinds<StepOptions> = {
   batch: 'text',
   out: 'text',
   steps: 'number',
+  precision: PRECISIONS,
   signal: 'signal',
 };
 
@@ -37,7 +42,7 @@ export async function step(options: StepOptions): Promise<Record<string, number>
   if (!Number.isInteger(steps) || steps < 1)
     throw new MaclError('config', `steps: expected a whole number of at least 1, found ${steps}`);
   const source = typeof options.config === 'string' ? options.config : 'configuration';
-  const config = resolveConfig(await readConfigFile(options.config), { source });
+  const config = withPrecision(resolveConfig(await readConfigFile(options.config), { source }), options.precision);
   const [weights, batch] = await Promise.all([
     readSafetensorsFile(options.weights),
     readSafetensorsFile(options.batch),

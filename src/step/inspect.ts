@@ -6,6 +6,8 @@ import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import type { KernelCost } from '../graph/program.js';
 import { declareNetwork } from '../methods/network.js';
+import { withPrecision } from '../settings/precision.js';
+import { PRECISIONS, type Precision } from '../precision.js';
 import { compileStep, sizesOf } from '../methods/step.js';
 import { readConfigFile } from '../model/config-file.js';
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
@@ -59,19 +61,22 @@ export interface InspectProgramOptions extends MachineOptions {
   readonly config: string | object;
   /** Compile without the fusions that the backend asks for. */
   readonly unfused?: boolean | undefined;
+  /** Over the configuration's `train.precision`. */
+  readonly precision?: Precision | undefined;
 }
 
 const PROGRAM_OPTIONS: OptionKinds<InspectProgramOptions> = {
   ...MACHINE_OPTIONS,
   config: 'text or object',
   unfused: 'flag',
+  precision: PRECISIONS,
 };
 
 /** Compiles one training step and says what came out; nothing is run. */
 export async function inspectProgram(options: InspectProgramOptions): Promise<ProgramReport> {
   checkOptions('inspectProgram', options, PROGRAM_OPTIONS, ['config']);
   const source = typeof options.config === 'string' ? options.config : 'configuration';
-  const config = resolveConfig(await readConfigFile(options.config), { source });
+  const config = withPrecision(resolveConfig(await readConfigFile(options.config), { source }), options.precision);
   const backend = await openMachine(options);
   try {
     const fusions = options.unfused ? new Set<never>() : backend.info.fusions;

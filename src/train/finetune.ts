@@ -11,9 +11,9 @@ import { samplerFor } from '../data/sampling/sampler.js';
 import type { Triple } from '../volume.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
-import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
 import { declareNetwork, declareSegmentation } from '../methods/network.js';
+import { builderFor } from '../methods/precision.js';
 import { buildInference } from '../methods/segmentation.js';
 import { compileStep } from '../methods/step.js';
 import { labelArrayType } from '../segment/label-values.js';
@@ -182,7 +182,10 @@ async function assemble(
   const net = declareSegmentation(config, backend.info, 'training', record.loaded);
   const program = compileStep(net, backend);
   const first = config.optimizer.schedule === 'sawtooth' ? compileStep(net, backend, { part: 'first' }) : undefined;
-  const inference = held ? compile(buildInference(net, 1, patch, new GraphBuilder(real)), backend, net.state, 0) : null;
+  // As `predict` runs it, whatever the training's precision: its Dice is that of the model.
+  const inference = held
+    ? compile(buildInference(net, 1, patch, builderFor('fp32', backend.info)), backend, net.state, 0)
+    : null;
   const others = inference ? [inference] : [];
   checkMemory({ program, first, others }, backend);
   const { cases } = prepared;

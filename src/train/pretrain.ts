@@ -4,8 +4,8 @@ import { describePlan } from '../config/index.js';
 import type { Dataset } from '../data/dataset.js';
 import { samplerFor } from '../data/sampling/sampler.js';
 import { NO_INTENSITY, type View } from '../data/sampling/view.js';
-import { GraphBuilder } from '../graph/builder.js';
 import { compile } from '../graph/compile.js';
+import { builderFor } from '../methods/precision.js';
 import { declareNetwork } from '../methods/network.js';
 import { buildProbe } from '../methods/probe.js';
 import { compileStep } from '../methods/step.js';
@@ -129,7 +129,7 @@ function assemble(
   const { augment } = config;
   const net = declareNetwork(config, backend.info, 'training');
   const program = compileStep(net, backend);
-  const look = buildProbe(net, batch, patch, augment.interpolation, new GraphBuilder(real));
+  const look = buildProbe(net, batch, patch, augment.interpolation, builderFor(config.train.precision, backend.info));
   const probe = compile(look.graph, backend, net.state, 0);
   checkMemory({ program, others: [probe] }, backend);
   const { cases } = prepared;

@@ -13,6 +13,7 @@ import type { TensorStream } from '../data/safetensors.js';
 import { MaclError, memoryError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
+import { checkPrecision } from '../methods/precision.js';
 import type { Network } from '../methods/network.js';
 import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
@@ -125,12 +126,14 @@ export async function runTask<C extends ResolvedConfig>(
     try {
       const begun = options.resume ? await folder.readConfig() : null;
       if (!begun) {
+        checkPrecision(input.train?.precision ?? 'fp32', backend.info);
         const dataset = await openData(options);
         const record = await task.begin(dataset, backend);
         return await train(await task.prepare(record, dataset, backend), backend, folder, options);
       }
       const record = readRecord<C>(begun, input.task, folder.file('config.json'));
       checkResume(input, record.config);
+      checkPrecision(record.config.train.precision, backend.info);
       warnOtherDevice(record, backend, options.onEvent);
       if (await folder.isFinished()) return finished(record, folder, options);
       const dataset = await openData(options);

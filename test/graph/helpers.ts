@@ -20,6 +20,7 @@ export const stubBackend: Describe = {
   info: {
     name: 'cpu',
     real: 'f32',
+    precisions: ['fp32'],
     isa: 'stub',
     threads: 1,
     alignment: 64,

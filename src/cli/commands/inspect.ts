@@ -1,8 +1,9 @@
 /** macl inspect: devices and why they are or are not used; with --program, what a step compiles to. */
 import type { DeviceName } from '../../backend/types.js';
 import type { InspectReport, ProgramReport } from '../../step/inspect.js';
+import type { Precision } from '../../precision.js';
 import { printJson, type CommandContext } from '../context.js';
-import { deviceFlags, text, toggle } from '../flags.js';
+import { deviceFlags, precisionFlag, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 import { counted } from '../../words.js';
 
@@ -14,6 +15,7 @@ export const command: Command = {
   flags: {
     program: text('program', 'a configuration with data.patch and train.batch: print what its step compiles to'),
     ...deviceFlags,
+    ...precisionFlag,
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
@@ -21,8 +23,9 @@ export const command: Command = {
     const device = word(flags, 'device') as DeviceName | undefined;
     const threads = flags['threads'] as number | undefined;
     const config = word(flags, 'program');
+    const precision = word(flags, 'precision') as Precision | undefined;
     if (config !== undefined) {
-      const program = await inspectProgram({ config, device, threads });
+      const program = await inspectProgram({ config, device, threads, precision });
       if (isSet(flags, 'json')) printJson(context, program);
       else printProgram(context, program);
       return;

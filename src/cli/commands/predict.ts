@@ -1,8 +1,9 @@
 /** macl predict: volumes → label volumes on their own grids. */
 import type { DeviceName } from '../../backend/types.js';
+import type { Precision } from '../../precision.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
-import { choice, deviceFlags, text, texts, toggle } from '../flags.js';
+import { choice, deviceFlags, precisionFlag, text, texts, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 
 export const command: Command = {
@@ -23,6 +24,7 @@ export const command: Command = {
     continue: toggle('leave out cases whose results are there'),
     overwrite: toggle('replace files that predict did not write'),
     ...deviceFlags,
+    ...precisionFlag,
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
@@ -42,6 +44,7 @@ export const command: Command = {
         nonFinite: word(flags, 'nonFinite') as 'refuse' | 'zero' | undefined,
         device: word(flags, 'device') as DeviceName | undefined,
         threads: flags['threads'] as number | undefined,
+        precision: word(flags, 'precision') as Precision | undefined,
         signal: context.signal,
         onCase: (event) => progress.onEvent({ kind: 'predict', ...event }),
         onNote: (message) => progress.onEvent({ kind: 'note', message }),

@@ -1,7 +1,8 @@
 /** macl step: one training step on a given batch, by which other frameworks are held against this one. */
 import type { DeviceName } from '../../backend/types.js';
+import type { Precision } from '../../precision.js';
 import { printJson } from '../context.js';
-import { choice, count, deviceFlags, text, toggle } from '../flags.js';
+import { count, deviceFlags, precisionFlag, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 
 export const command: Command = {
@@ -14,7 +15,7 @@ export const command: Command = {
     out: { ...text('out', 'results (safetensors)'), demandOption: true },
     steps: count('steps', 'repetitions on the same batch'),
     ...deviceFlags,
-    precision: choice('precision', 'arithmetic', ['fp32']),
+    ...precisionFlag,
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
@@ -28,6 +29,7 @@ export const command: Command = {
       steps: flags['steps'] as number | undefined,
       device: word(flags, 'device') as DeviceName | undefined,
       threads: flags['threads'] as number | undefined,
+      precision: word(flags, 'precision') as Precision | undefined,
       signal: context.signal,
     });
     if (isSet(flags, 'json')) return printJson(context, { out, results });
