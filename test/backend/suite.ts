@@ -528,7 +528,7 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
       const huge = { shape: [2 ** 40, 2 ** 40, 1, 1, 1], ld: 1, dtype: 'f32' } as const;
       await expectCode(
         'program',
-        () => backend.opaqueBytes('conv3d_pack', [huge, huge], new Uint8Array(40), 1),
+        () => backend.opaqueBytes('conv3d_pack', [huge, huge], new Uint8Array(48), 1),
         /memory/,
       );
       await expectCode('program', () => backend.opaqueBytes('fill_fwd', [t], attrs, 0), /not opaque/);
