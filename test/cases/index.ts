@@ -13,6 +13,7 @@ import { maxpool3d } from './maxpool3d.js';
 import { normact } from './normact.js';
 import { optim } from './optim.js';
 import { resize3d } from './resize3d.js';
+import { round } from './round.js';
 import { scale } from './scale.js';
 import { softmaxce } from './softmaxce.js';
 import { supcon } from './supcon.js';
@@ -36,6 +37,7 @@ export const OPS: readonly OpCases[] = [
   normact,
   optim,
   resize3d,
+  round,
   scale,
   softmaxce,
   supcon,

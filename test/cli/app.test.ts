@@ -102,7 +102,12 @@ describe('flags that cannot be read: exit code 2', () => {
     ['infinity', [...train, '--foreground', '1e999'], /--foreground: expected a number/],
     ['half a step', [...train, '--steps', '1.5'], /--steps: expected a whole number, found 1.5/],
     ['a negative count', [...train, '--batch', '-2'], /--batch: expected a whole number, found -2/],
-    ['a precision that is not built', [...train, '--precision', 'bf16'], /--precision: expected fp32, found bf16/],
+    ['another precision', [...train, '--precision', 'fp16'], /--precision: expected fp32 or bf16, found fp16/],
+    [
+      'a precision that the device lacks',
+      [...train, '--precision', 'bf16', '--device', 'wasm'],
+      /--precision: expected fp32 on wasm, found bf16, which the device reference has/,
+    ],
     [
       'another device',
       [...train, '--device', 'tpu'],

@@ -254,6 +254,20 @@ def wsum(c, s):
     return terms | {"loss": loss} | backward(loss, torch.ones(1, dtype=torch.float64), **terms)
 
 
+def round_(c, s):
+    # By NumPy's frexp, not by the bits that kernels work on: a bf16 number is a whole one of at most 8 bits times 2^e.
+    if c["span"] == 0:
+        x = torch.randint(-2048, 2049, tuple(c["x"]), generator=s.gen).double() / 512
+    else:
+        x = s.normal(*c["x"]).detach() * 2.0 ** torch.round(c["span"] * (s.uniform(*c["x"]) - 0.5))
+        x = x.float().double()
+    part = x[..., c["from"] : c["from"] + c["channels"]].numpy()
+    exponent = np.maximum(np.frexp(part)[1], -125) - 8
+    y = x.clone()
+    y[..., c["from"] : c["from"] + c["channels"]] = torch.from_numpy(np.ldexp(np.rint(np.ldexp(part, -exponent)), exponent))
+    return {"x": x, "y": y}
+
+
 def scale(c, s):
     x = s.normal(1)
     loss = c["factor"] * x
@@ -295,6 +309,7 @@ OPS = {
     "normact": normact,
     "optim": optim,
     "resize3d": resize3d,
+    "round": round_,
     "scale": scale,
     "softmaxce": softmaxce,
     "supcon": supcon_case,
