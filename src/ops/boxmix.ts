@@ -8,6 +8,7 @@ import type { Tensor } from '../graph/types.js';
 
 defineKernel('boxmix_fwd', 'f b boxes > x labels', 'i64 levels;', {
   gradient: none('it makes an input and its labels out of other inputs'),
+  alike: ['f', 'b', 'x'],
   flops: (n) => 3 * n.inputs.slice(0, 1).reduce((sum, t) => sum + (t ? sizeOf(t.shape) : 0), 0),
 });
 

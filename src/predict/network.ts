@@ -45,7 +45,6 @@ export class Network {
     precision: Precision,
   ): Promise<Network> {
     const { config } = model;
-    const { real } = backend.info;
     // Each of these is some milliseconds of one piece: the event loop has a turn between them.
     const breath = new Breather();
     const net = declareSegmentation(config, backend.info, 'inference');

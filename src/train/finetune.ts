@@ -177,7 +177,6 @@ async function assemble(
   const { config } = record;
   const { patch } = config.data;
   const { seed } = config.train;
-  const { real } = backend.info;
   const { augment } = config;
   const net = declareSegmentation(config, backend.info, 'training', record.loaded);
   const program = compileStep(net, backend);

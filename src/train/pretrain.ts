@@ -125,7 +125,6 @@ function assemble(
   const { config } = record;
   const { patch } = config.data;
   const { batch, seed } = config.train;
-  const { real } = backend.info;
   const { augment } = config;
   const net = declareNetwork(config, backend.info, 'training');
   const program = compileStep(net, backend);

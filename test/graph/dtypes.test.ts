@@ -10,6 +10,8 @@ import { compile } from '../../src/graph/compile.js';
 import { differentiate } from '../../src/graph/differentiate.js';
 import { kernelDef } from '../../src/graph/kernel.js';
 import type { Graph, Node, Tensor } from '../../src/graph/types.js';
+import { BACKBONE_NAMES } from '../../src/backbones/index.js';
+import { METHOD_NAMES } from '../../src/methods/index.js';
 import { declareNetwork, type SegmentationNetwork } from '../../src/methods/network.js';
 import { builderFor } from '../../src/methods/precision.js';
 import { buildProbe } from '../../src/methods/probe.js';
@@ -21,23 +23,24 @@ import type { Triple } from '../../src/volume.js';
 
 const patch: Triple = [8, 8, 8];
 const model = { filters: 2, levels: 1, decoderBlocks: 1 };
-const configs = {
-  pretrain: resolveConfig({ task: 'pretrain', model, data: { patch }, train: { batch: 2 } }),
-  finetune: resolveConfig({ task: 'finetune', model: { ...model, classes: 3 }, data: { patch }, train: { batch: 2 } }),
-};
-const info = { name: 'reference', real: 'f32', precisions: ['fp32', 'bf16'] } as const;
+const info = { name: 'reference', real: 'f32', alignment: 64, precisions: ['fp32', 'bf16'] } as const;
+const common = { data: { patch }, train: { batch: 2 } };
 
 function graphs(precision: Precision): Record<string, Graph> {
   const b = () => builderFor(precision, info);
-  const [pre, fine] = [
-    declareNetwork(configs.pretrain, 'f32', 'training'),
-    declareNetwork(configs.finetune, 'f32', 'training'),
-  ];
+  const net = (config: object) => declareNetwork(resolveConfig({ ...common, ...config }), info, 'training');
+  const fine = net({ task: 'finetune', model: { ...model, classes: 3 } });
+  const pre = METHOD_NAMES.flatMap((method) =>
+    BACKBONE_NAMES.map(
+      (backbone) =>
+        [`${method} on ${backbone}`, net({ task: 'pretrain', method, model: { ...model, backbone } })] as const,
+    ),
+  );
   return {
-    'pretrain from volumes': buildStep(pre, sizesOf(pre), 'volumes', b()),
-    'pretrain, given': buildStep(pre, sizesOf(pre), 'given', b()),
-    'finetune from volumes': buildStep(fine, sizesOf(fine), 'volumes', b()),
-    probe: buildProbe(pre, 2, patch, 'linear', b()).graph,
+    ...Object.fromEntries(pre.map(([name, n]) => [name, buildStep(n, sizesOf(n), 'volumes', b())])),
+    'the first, given': buildStep(pre[0]![1], sizesOf(pre[0]![1]), 'given', b()),
+    finetune: buildStep(fine, sizesOf(fine), 'volumes', b()),
+    probe: buildProbe(pre[0]![1], 2, patch, 'linear', b()).graph,
     inference: buildInference(fine as SegmentationNetwork, 1, patch, b()),
   };
 }
@@ -47,6 +50,7 @@ const ACTIVATIONS: Readonly<Record<string, string>> = {
   add_fwd: 'a b y',
   avgpool_fwd: 'x y',
   avgpool_bwd: 'dy dx',
+  boxmix_fwd: 'f b x',
   concat_fwd: 'a b y',
   concat_bwd: 'dy da db',
   conv3d_fwd: 'x y',
@@ -164,7 +168,7 @@ describe('dtypes that do not fit', () => {
   });
 
   test('a precision that a backend lacks', () => {
-    const cpu = { name: 'cpu', real: 'f32', precisions: ['fp32'] } as const;
+    const cpu = { name: 'cpu', real: 'f32', alignment: 64, precisions: ['fp32'] } as const;
     expect(() => builderFor('bf16', cpu)).toThrow(
       expect.objectContaining({
         code: 'device',
@@ -179,7 +183,7 @@ describe('bf16 on a backend of float64', async () => {
   afterAll(() => backend.close());
   const net = declareNetwork(
     resolveConfig({ task: 'pretrain', model, data: { patch }, train: { batch: 2, precision: 'bf16' } }),
-    'f64',
+    backend.info,
     'training',
   );
   const declared = buildStep(net, sizesOf(net), 'given', builderFor('bf16', backend.info));
