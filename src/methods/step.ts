@@ -181,7 +181,14 @@ function takeBatch(
       const labels = kind === 'labels';
       const shape: Shape = [batch, ...patch, labels ? 1 : config.model.inChannels];
       out[name] = b.within('views', () =>
-        warp3d(b, name, shape, labels ? 'nearest' : config.augment.interpolation, labels ? 'i32' : b.activation, ours(t)),
+        warp3d(
+          b,
+          name,
+          shape,
+          labels ? 'nearest' : config.augment.interpolation,
+          labels ? 'i32' : b.activation,
+          ours(t),
+        ),
       );
     }
   }
