@@ -492,17 +492,17 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
             { shape: w.shape, ld: 1, dtype: real },
             { shape: [1, 1, 1, 1, 1], ld: 1, dtype: 'u8' },
           ],
-          new Uint8Array(8 * (attrs.length + 1)),
+          new Uint8Array(8 * (attrs.length + 2)),
           1,
         );
-        const load = (s: Session, variant: number) =>
+        const load = (s: Session, variant: number, dtype: number = type) =>
           s.load(
             encode({
               calls: [
                 {
                   kernel,
                   tensors: [w, tensor(SCRATCH, U8, 0, bytes, 1, 1, 1, 1)],
-                  attrs: [...attrs, variant],
+                  attrs: [...attrs, variant, dtype],
                   whole: true,
                 },
               ],
@@ -512,6 +512,9 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
           await s.run(load(s, 0));
           for (const variant of [1, -1, 2 ** 40])
             await expectCode('program', () => load(s, variant), /_pack\): has an attribute that it does not take/);
+          // For activations of a dtype that it has no kernels for: bf16, the other of fp32 and float64.
+          for (const dtype of [5, 1 - type])
+            await expectCode('program', () => load(s, 0, dtype), /_pack\): has a dtype that it does not take/);
         });
       }
     });
