@@ -50,6 +50,8 @@ inline void conv3d_plain_stats(const Tensor& y, i64 c, real* mean, real* var) {
   var[c] = real(m2 / f64(count));
 }
 
+inline i32 conv3d_pack_run(const Args& a, i32, i64 begin, i64 end) { return conv3d_pack_direct(a, begin, end); }
+
 // conv3d_fwd, phase 0: one task a row of y (writes); phase 1: one a channel's statistics (writes).
 inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
   using T = Conv3dFwd;

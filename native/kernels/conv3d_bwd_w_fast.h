@@ -1,7 +1,7 @@
 // conv3d_bwd_w, tuned fp32: dw and db from x and dy. Per chunk of rows, tiles of dw_tile.h over short blocks of rows;
 // then the chunks' partial sums are added in their order. The plain kernel is in conv3d.h.
 #pragma once
-#include "dw_tile.h"
+#include "conv3d_winograd_dw.h"
 
 namespace macl {
 namespace {
@@ -85,14 +85,35 @@ inline void conv3d_bwd_w_task(const DwConv& c, const DwTask& t, const f32* x, i6
   }
 }
 
+// How either algorithm cuts the work: the partial sums and their reduction are the same.
+inline DwPlan conv3d_bwd_w_cut(const Args& a) {
+  using T = Conv3dBwdW;
+  const auto& at = attrs<Conv3dAttrs>(a);
+  DwPlan plan;
+  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
+    plan = winograd_dw_plan<Tile>(conv3d_fwd_shape(a.t[T::x], a.t[T::dy], at)).dw;
+  });
+  return winograd ? plan : conv3d_bwd_w_plan(a).plan;
+}
+
 // Phase 0: partial sums (writes ws); phase 1: writes dw and db, or adds where accumulate = 1.
 inline i64 conv3d_bwd_w_tasks(const Args& a, i32 phase) {
-  const DwConv c = conv3d_bwd_w_plan(a);
-  return phase == 0 ? c.plan.tasks() : c.plan.reduce_tasks();
+  const DwPlan plan = conv3d_bwd_w_cut(a);
+  return phase == 0 ? plan.tasks() : plan.reduce_tasks();
 }
 
 inline i64 conv3d_bwd_w_bytes(const Args& a, i32) {
-  return conv3d_bwd_w_check(a) == kOk ? conv3d_bwd_w_plan(a).plan.bytes() : -1;
+  return conv3d_bwd_w_check(a) == kOk ? conv3d_bwd_w_cut(a).bytes() : -1;
+}
+
+inline i64 conv3d_bwd_w_scratch(const Args& a) {
+  using T = Conv3dBwdW;
+  const auto& at = attrs<Conv3dAttrs>(a);
+  i64 floats = 0;
+  winograd_of(at.variant, [&]<class Tile>(Tile) {
+    floats = WinogradDwBuffers<Tile>(winograd_dw_plan<Tile>(conv3d_fwd_shape(a.t[T::x], a.t[T::dy], at))).total;
+  });
+  return floats * i64(sizeof(f32));
 }
 
 inline i32 conv3d_bwd_w_fast_check(const Args& a) {
@@ -103,15 +124,26 @@ inline i32 conv3d_bwd_w_fast_check(const Args& a) {
 
 inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Conv3dBwdW;
-  const DwConv c = conv3d_bwd_w_plan(a);
+  const auto& at = attrs<Conv3dAttrs>(a);
+  const Tensor &x = a.t[T::x], &dy = a.t[T::dy];
   void* ws = a.t[T::ws].data;
-  for (i64 t = begin; t < end; ++t) {
-    if (phase == 0)
-      conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const f32>(a, T::x), a.t[T::x].ld, ptr<const f32>(a, T::dy), a.t[T::dy].ld);
-    else
-      dw_reduce(c.plan, ws, t, ptr<f32>(a, T::dw), c.s.i * c.s.taps(), c.s.taps(), optional_ptr<f32>(a, T::db),
-                attrs<Conv3dAttrs>(a).accumulate != 0);
+  if (phase == 1) {
+    const DwPlan plan = conv3d_bwd_w_cut(a);
+    for (i64 t = begin; t < end; ++t)
+      dw_reduce(plan, ws, t, ptr<f32>(a, T::dw), plan.in * plan.taps, plan.taps, optional_ptr<f32>(a, T::db),
+                at.accumulate != 0);
+    return kOk;
   }
+  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
+    const WinogradDwPlan p = winograd_dw_plan<Tile>(conv3d_fwd_shape(x, dy, at));
+    for (i64 t = begin; t < end; ++t)
+      winograd_dw_task<Tile>(p, dw_task(p.dw, ws, t), ptr<const f32>(a, T::x), x.ld, ptr<const f32>(a, T::dy), dy.ld,
+                             static_cast<f32*>(a.scratch));
+  });
+  if (winograd) return kOk;
+  const DwConv c = conv3d_bwd_w_plan(a);
+  for (i64 t = begin; t < end; ++t)
+    conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const f32>(a, T::x), x.ld, ptr<const f32>(a, T::dy), dy.ld);
   return kOk;
 }
 

@@ -1,8 +1,9 @@
 // conv3d, tuned fp32: forward and dx over strips (conv3d_tile.h), dw in conv3d_bwd_w_fast.h. The plain kernels, which
-// say the same more simply, are in conv3d.h.
+// say the same more simply, are in conv3d.h. A variant other than 0 goes to conv3d_winograd.h.
 #pragma once
-#include "conv3d_tile.h"
 #include "conv3d_bwd_w_fast.h"
+#include "conv3d_stats.h"
+#include "conv3d_winograd_dw.h"
 
 namespace macl {
 namespace {
@@ -25,16 +26,6 @@ inline ConvRows conv3d_rows(ConvShape s) {
   const i64 last = conv3d_flatten(s);
   return {s, last, cdiv(s.rows(), kConvTasks)};
 }
-
-struct ConvCall {
-  const f32 *x, *wp, *b;
-  i64 ldx;
-  f32* y;
-  i64 ldy;
-  bool accumulate, act;
-  f32 slope;
-  f64* stats;  // of all tasks; null: none
-};
 
 // Rows of the input, and their weights, that output row (n, d, h) is made of, from
 // position w0 on.
@@ -74,62 +65,6 @@ inline void conv3d_activate(f32* y, i64 step, i64 n, i64 on, f32 slope) {
   }
 }
 
-// A task's statistics in ws: per channel Σ (y − shift) and Σ (y − shift)² in float64, and what is not yet added to
-// them, in fp32: of a few strips at a time. The shift is the task's first value, so that nothing is lost to cancellation.
-constexpr i64 kStatsFlush = 8;  // strips
-
-struct ConvStats {
-  f64 *sum, *square;
-  f32 *shift, *s, *q;
-};
-
-inline i64 conv3d_stats_size(i64 channels) { return 4 * channels; }  // float64 elements
-
-inline ConvStats conv3d_stats_of(f64* ws, i64 task, i64 channels) {
-  f64* p = ws + task * conv3d_stats_size(channels);
-  f32* f = reinterpret_cast<f32*>(p + 2 * channels);
-  return {p, p + channels, f, f + channels, f + 2 * channels};
-}
-
-inline void conv3d_strip_stats(const f32* y, i64 step, i64 n, i64 on, const ConvStats& t, i64 o0, bool first) {
-  if (first)
-    for (i64 o = 0; o < on; ++o) {
-      t.shift[o0 + o] = y[o];
-      t.s[o0 + o] = t.q[o0 + o] = 0;
-      t.sum[o0 + o] = t.square[o0 + o] = 0;
-    }
-  i64 o = 0;
-  for (; o + kLanes <= on; o += kLanes) {
-    const vf k = vload(t.shift + o0 + o);
-    vf s = vload(t.s + o0 + o), q = vload(t.q + o0 + o);
-    for (i64 p = 0; p < n; ++p) {
-      const vf v = vload(y + p * step + o) - k;
-      s += v;
-      q += v * v;
-    }
-    vstore(t.s + o0 + o, s);
-    vstore(t.q + o0 + o, q);
-  }
-  for (; o < on; ++o) {
-    f32 s = t.s[o0 + o], q = t.q[o0 + o];
-    for (i64 p = 0; p < n; ++p) {
-      const f32 v = y[p * step + o] - t.shift[o0 + o];
-      s += v;
-      q += v * v;
-    }
-    t.s[o0 + o] = s;
-    t.q[o0 + o] = q;
-  }
-}
-
-inline void conv3d_flush_stats(const ConvStats& t, i64 channels) {
-  for (i64 o = 0; o < channels; ++o) {
-    t.sum[o] += t.s[o];
-    t.square[o] += t.q[o];
-    t.s[o] = t.q[o] = 0;
-  }
-}
-
 inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
   const ConvShape& s = r.s;
   Strip t;
@@ -158,12 +93,27 @@ inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
   if (c.stats) conv3d_flush_stats(stats, s.o);
 }
 
-// conv3d_fwd, phase 0: y and each task's sums in ws (writes); phase 1: mean and var of 16 channels a task (writes).
+inline i32 conv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
+  using T = Conv3dPack;
+  const auto& at = attrs<Conv3dPackAttrs>(a);
+  const Tensor& w = a.t[T::w];
+  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
+    for (i64 ob = begin; ob < end; ++ob)
+      winograd_pack<Tile>(ptr<const f32>(a, T::w), ptr<f32>(a, T::wp), w.s[0], w.s[1], at.mode, ob);
+  });
+  return winograd ? kOk : conv3d_pack_direct(a, begin, end);
+}
+
+// conv3d_fwd, phase 0: y and each task's (Winograd: unit's) sums in ws (writes); phase 1: mean and var of 16 channels a task
+// (writes).
 inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
   using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
   if (phase == 1) return at.stats != 0 ? cdiv(a.t[T::y].s[4], kPackLanes) : 0;
-  return conv3d_rows(conv3d_fwd_shape(a.t[T::x], a.t[T::y], at)).tasks();
+  const ConvShape s = conv3d_fwd_shape(a.t[T::x], a.t[T::y], at);
+  i64 tasks = 0;
+  if (winograd_of(at.variant, [&]<class Tile>(Tile) { tasks = winograd_fwd_plan<Tile>(s).tasks(); })) return tasks;
+  return conv3d_rows(s).tasks();
 }
 
 // −1, here and below, where the shapes do not fit: sizes are asked before anything is checked.
@@ -171,7 +121,23 @@ inline i64 conv3d_fwd_bytes(const Args& a, i32) {
   using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
   if (conv3d_check(a.t[T::x], a.t[T::y], at) != kOk) return -1;
-  return at.stats != 0 ? conv3d_fwd_tasks(a, 0) * conv3d_stats_size(a.t[T::y].s[4]) * i64(sizeof(f64)) : 0;
+  if (at.stats == 0) return 0;
+  const ConvShape s = conv3d_fwd_shape(a.t[T::x], a.t[T::y], at);
+  i64 sums = 0;
+  if (!winograd_of(at.variant, [&]<class Tile>(Tile) { sums = winograd_fwd_plan<Tile>(s).units(); }))
+    sums = conv3d_rows(s).tasks();
+  return sums * conv3d_stats_size(s.o) * i64(sizeof(f64));
+}
+
+inline i64 conv3d_scratch(const ConvShape& s, i64 variant) {
+  i64 floats = 0;
+  winograd_of(variant, [&]<class Tile>(Tile) { floats = WinogradBuffers<Tile>(winograd_fwd_plan<Tile>(s)).total; });
+  return floats * i64(sizeof(f32));
+}
+
+inline i64 conv3d_fwd_scratch(const Args& a) {
+  const auto& at = attrs<Conv3dAttrs>(a);
+  return conv3d_scratch(conv3d_fwd_shape(a.t[Conv3dFwd::x], a.t[Conv3dFwd::y], at), at.variant);
 }
 
 inline i32 conv3d_fwd_fast_check(const Args& a) {
@@ -180,63 +146,74 @@ inline i32 conv3d_fwd_fast_check(const Args& a) {
   return attrs<Conv3dAttrs>(a).stats != 0 && !holds(a.t[T::ws], conv3d_fwd_bytes(a, T::ws)) ? kBadShape : kOk;
 }
 
-// Means and squares of the tasks, combined in their order.
-inline void conv3d_stats(const ConvRows& r, f64* ws, i64 c, f32* mean, f32* var) {
-  f64 count = 0, m = 0, m2 = 0;
-  for (i64 t = 0; t < r.tasks(); ++t) {
-    const ConvStats p = conv3d_stats_of(ws, t, r.s.o);
-    const f64 n = f64(r.voxels(t)), mt = p.shift[c] + p.sum[c] / n, delta = mt - m;
-    m2 += p.square[c] - p.sum[c] * p.sum[c] / n + delta * delta * (count * n / (count + n));
-    count += n;
-    m += delta * (n / count);
-  }
-  mean[c] = f32(m);
-  var[c] = f32(m2 > 0 ? m2 / count : 0);
-}
-
 inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
-  const ConvRows rows = conv3d_rows(conv3d_fwd_shape(x, y, at));
-  for (i64 t = begin; t < end; ++t) {
-    if (phase == 0) {
-      f64* stats = at.stats != 0 ? ptr<f64>(a, T::ws) : nullptr;
-      const ConvCall call{ptr<const f32>(a, T::x), ptr<const f32>(a, T::wp), optional_ptr<const f32>(a, T::b), x.ld,
-                          ptr<f32>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats};
-      conv3d_task(rows, call, t);
-    } else {
-      for (i64 c = t * kPackLanes; c < imin((t + 1) * kPackLanes, y.s[4]); ++c)
-        conv3d_stats(rows, ptr<f64>(a, T::ws), c, ptr<f32>(a, T::mean), ptr<f32>(a, T::var));
-    }
-  }
+  const ConvShape s = conv3d_fwd_shape(x, y, at);
+  f64* stats = at.stats != 0 ? ptr<f64>(a, T::ws) : nullptr;
+  const ConvCall call{ptr<const f32>(a, T::x), ptr<const f32>(a, T::wp), optional_ptr<const f32>(a, T::b), x.ld,
+                      ptr<f32>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats};
+  const auto combine = [&](i64 sums, auto voxels) {
+    for (i64 c = begin * kPackLanes; c < imin(end * kPackLanes, y.s[4]); ++c)
+      conv3d_stats(sums, y.s[4], voxels, stats, c, ptr<f32>(a, T::mean), ptr<f32>(a, T::var));
+  };
+  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
+    const WinogradPlan p = winograd_fwd_plan<Tile>(s);
+    if (phase == 0)
+      winograd_run<Tile>(p, call, static_cast<f32*>(a.scratch), begin, end);
+    else
+      combine(p.units(), [&](i64 unit) { return winograd_voxels(p, unit); });
+  });
+  if (winograd) return kOk;
+  const ConvRows rows = conv3d_rows(s);
+  if (phase == 0)
+    for (i64 t = begin; t < end; ++t) conv3d_task(rows, call, t);
+  else
+    combine(rows.tasks(), [&](i64 t) { return rows.voxels(t); });
   return kOk;
 }
 
 // conv3d_bwd_x: writes dx, or adds where accumulate = 1.
-inline i64 conv3d_bwd_x_tasks(const Args& a, i32) {
+inline ConvShape conv3d_bwd_x_shape(const Args& a) {
   using T = Conv3dBwdX;
-  return conv3d_rows(conv3d_bwd_x_shape(a.t[T::dy], a.t[T::dx], attrs<Conv3dAttrs>(a))).tasks();
+  return conv3d_bwd_x_shape(a.t[T::dy], a.t[T::dx], attrs<Conv3dAttrs>(a));
+}
+
+inline i64 conv3d_bwd_x_tasks(const Args& a, i32) {
+  const ConvShape s = conv3d_bwd_x_shape(a);
+  i64 tasks = 0;
+  const auto of = [&]<class Tile>(Tile) { tasks = winograd_fwd_plan<Tile>(s).tasks(); };
+  return winograd_of(attrs<Conv3dAttrs>(a).variant, of) ? tasks : conv3d_rows(s).tasks();
 }
 
 inline i64 conv3d_bwd_x_bytes(const Args&, i32) { return 0; }
 
+inline i64 conv3d_bwd_x_scratch(const Args& a) { return conv3d_scratch(conv3d_bwd_x_shape(a), attrs<Conv3dAttrs>(a).variant); }
+
 inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
   using T = Conv3dBwdX;
   const auto& at = attrs<Conv3dAttrs>(a);
-  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
-  const ConvRows rows = conv3d_rows(conv3d_bwd_x_shape(dy, dx, at));
-  for (i64 t = begin; t < end; ++t)
-    conv3d_task(rows, {ptr<const f32>(a, T::dy), ptr<const f32>(a, T::wp), nullptr, dy.ld, ptr<f32>(a, T::dx), dx.ld,
-                       at.accumulate != 0, false, 0, nullptr}, t);
+  const ConvShape s = conv3d_bwd_x_shape(a);
+  const ConvCall call{ptr<const f32>(a, T::dy), ptr<const f32>(a, T::wp), nullptr, a.t[T::dy].ld, ptr<f32>(a, T::dx),
+                      a.t[T::dx].ld, at.accumulate != 0, false, 0, nullptr};
+  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
+    winograd_run<Tile>(winograd_fwd_plan<Tile>(s), call, static_cast<f32*>(a.scratch), begin, end);
+  });
+  if (winograd) return kOk;
+  const ConvRows rows = conv3d_rows(s);
+  for (i64 t = begin; t < end; ++t) conv3d_task(rows, call, t);
   return kOk;
 }
 
 }  // namespace
 }  // namespace macl
 
-#define CONV3D_KERNELS                                                                                        \
-  MACL_KERNEL(conv3d_pack, Conv3dPackAttrs, 1, conv3d_pack_tasks, conv3d_pack_bytes, conv3d_pack_check),      \
-  MACL_KERNEL(conv3d_fwd, Conv3dAttrs, 2, conv3d_fwd_tasks, conv3d_fwd_bytes, conv3d_fwd_fast_check),         \
-  MACL_KERNEL(conv3d_bwd_x, Conv3dAttrs, 1, conv3d_bwd_x_tasks, conv3d_bwd_x_bytes, conv3d_bwd_x_check),      \
-  MACL_KERNEL(conv3d_bwd_w, Conv3dAttrs, 2, conv3d_bwd_w_tasks, conv3d_bwd_w_bytes, conv3d_bwd_w_fast_check)
+#define CONV3D_KERNELS                                                                                               \
+  MACL_KERNEL(conv3d_pack, Conv3dPackAttrs, 1, conv3d_pack_tasks, conv3d_pack_bytes, conv3d_pack_check),             \
+  {MACL_SPEC(conv3d_fwd, Conv3dAttrs, conv3d_fwd_fast_check, conv3d_fwd_bytes, conv3d_fwd_scratch), 2,               \
+   conv3d_fwd_tasks, conv3d_fwd_run},                                                                                \
+  {MACL_SPEC(conv3d_bwd_x, Conv3dAttrs, conv3d_bwd_x_check, conv3d_bwd_x_bytes, conv3d_bwd_x_scratch), 1,            \
+   conv3d_bwd_x_tasks, conv3d_bwd_x_run},                                                                            \
+  {MACL_SPEC(conv3d_bwd_w, Conv3dAttrs, conv3d_bwd_w_fast_check, conv3d_bwd_w_bytes, conv3d_bwd_w_scratch), 2,       \
+   conv3d_bwd_w_tasks, conv3d_bwd_w_run}

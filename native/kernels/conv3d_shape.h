@@ -7,6 +7,7 @@
 #pragma once
 #include "../ops/conv3d.h"
 #include "checks.h"
+#include "winograd.h"
 
 namespace macl {
 namespace {
@@ -54,9 +55,21 @@ inline i64 conv3d_flatten(ConvShape& s) {
   return count - (s.oh - 1) * s.ow;
 }
 
-// Elements of packed weights; at least 2^62 / 8 where there is no such number. `taps`: 1 to 27.
+// Direct, or (where there are vectors) one of Winograd's variants for these kernels.
+inline bool conv3d_variant_fits(i64 variant, i64 kd, i64 kh, i64 kw, i64 sd, i64 sh, i64 sw) {
+  return variant == 0 || (!MACL_PLAIN && winograd_fits(variant, kd, kh, kw, sd, sh, sw));
+}
+
+// Elements of packed weights; at least 2^62 / 8 where there is no such number. `taps`: 1 to 216.
 inline i64 conv3d_pack_count(i64 out, i64 in, i64 taps) {
   return imin(times(times(cdiv(out, kPackLanes) * kPackLanes, in), taps), i64(1) << 59);
+}
+
+// The same for a variant: Winograd's have P numbers for each K of the taps.
+inline i64 conv3d_pack_count(i64 out, i64 in, i64 taps, i64 variant) {
+  i64 numbers = taps;
+  winograd_of(variant, [&]<class T>(T) { numbers = T::PPP; });
+  return conv3d_pack_count(out, in, numbers);
 }
 
 template <class T>
@@ -67,6 +80,7 @@ inline T* optional_ptr(const Args& a, int i) {
 inline i32 conv3d_check(const Tensor& x, const Tensor& y, const Conv3dAttrs& a) {
   const i64 k[3] = {a.kd, a.kh, a.kw}, s[3] = {a.sd, a.sh, a.sw};
   for (int i = 0; i < 3; ++i) MACL_NEED((k[i] == 1 || k[i] == 3) && (s[i] == 1 || s[i] == 2), kBadAttr);
+  MACL_NEED(conv3d_variant_fits(a.variant, a.kd, a.kh, a.kw, a.sd, a.sh, a.sw), kBadAttr);
   MACL_NEED(is_grid(x) && is_grid(y) && x.s[0] == y.s[0], kBadShape);
   for (int i = 0; i < 3; ++i) MACL_NEED(y.s[i + 1] == (x.s[i + 1] - 1) / s[i] + 1, kBadShape);
   return kOk;
@@ -79,7 +93,7 @@ inline i32 conv3d_fwd_check(const Args& a) {
   MACL_NEED(are_real(a, T::x, T::b, T::y, T::mean, T::var), kBadDType);
   MACL_NEED(at.act == 0 || at.stats == 0, kBadAttr);
   MACL_NEED_OK(conv3d_check(x, y, at));
-  MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(y.s[4], x.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real))), kBadShape);
+  MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(y.s[4], x.s[4], at.kd * at.kh * at.kw, at.variant) * i64(sizeof(real))), kBadShape);
   MACL_NEED(is_channel_vector_or_absent(a.t[T::b], y.s[4]), kBadShape);
   MACL_NEED(is_channel_vector_or_absent(mean, y.s[4]) && is_channel_vector_or_absent(var, y.s[4]), kBadShape);
   MACL_NEED(at.stats == 0 || (given(mean) && given(var)), kBadShape);
@@ -92,7 +106,7 @@ inline i32 conv3d_bwd_x_check(const Args& a) {
   const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   MACL_NEED(are_real(a, T::dy, T::dx), kBadDType);
   MACL_NEED_OK(conv3d_check(dx, dy, at));
-  MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw) * i64(sizeof(real))), kBadShape);
+  MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw, at.variant) * i64(sizeof(real))), kBadShape);
   return kOk;
 }
 
@@ -112,20 +126,22 @@ inline i64 conv3d_pack_out(const Args& a) { return a.t[Conv3dPack::w].s[attrs<Co
 inline i64 conv3d_pack_tasks(const Args& a, i32) { return cdiv(conv3d_pack_out(a), kPackLanes); }
 
 inline i64 conv3d_pack_bytes(const Args& a, i32) {
-  using T = Conv3dPack;
-  return cdiv(conv3d_pack_out(a), kPackLanes) * kPackLanes * (elements(a.t[T::w]) / conv3d_pack_out(a)) *
-         i64(sizeof(real));
+  const Tensor& w = a.t[Conv3dPack::w];
+  const i64 out = conv3d_pack_out(a), taps = w.s[2] * w.s[3] * w.s[4];
+  return conv3d_pack_count(out, w.s[0] * w.s[1] / out, taps, attrs<Conv3dPackAttrs>(a).variant) * i64(sizeof(real));
 }
 
 inline i32 conv3d_pack_check(const Args& a) {
   using T = Conv3dPack;
-  MACL_NEED(attrs<Conv3dPackAttrs>(a).variant == 0, kBadAttr);
-  MACL_NEED(are_real(a, T::w) && attrs<Conv3dPackAttrs>(a).dtype == kReal, kBadDType);
-  MACL_NEED(is_grid(a.t[T::w]) && holds(a.t[T::wp], conv3d_pack_bytes(a, T::wp)), kBadShape);
+  const auto& at = attrs<Conv3dPackAttrs>(a);
+  const Tensor& w = a.t[T::w];
+  MACL_NEED(conv3d_variant_fits(at.variant, w.s[2], w.s[3], w.s[4], at.sd, at.sh, at.sw), kBadAttr);
+  MACL_NEED(are_real(a, T::w) && at.dtype == kReal, kBadDType);
+  MACL_NEED(is_grid(w) && holds(a.t[T::wp], conv3d_pack_bytes(a, T::wp)), kBadShape);
   return kOk;
 }
 
-inline i32 conv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
+inline i32 conv3d_pack_direct(const Args& a, i64 begin, i64 end) {
   using T = Conv3dPack;
   const Tensor& tw = a.t[T::w];
   const i64 mode = attrs<Conv3dPackAttrs>(a).mode;

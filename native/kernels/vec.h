@@ -59,6 +59,18 @@ inline vf vsplat(f32 s) {
 #endif
 }
 
+// The first `lanes` numbers alone, zeros beyond them.
+inline vf vload_some(const f32* p, i64 lanes) {
+  if (lanes == kLanes) return vload(p);
+  vf v{};
+  for (i64 l = 0; l < lanes; ++l) v[l] = p[l];
+  return v;
+}
+inline void vstore_some(f32* p, vf v, i64 lanes) {
+  if (lanes == kLanes) return vstore(p, v);
+  for (i64 l = 0; l < lanes; ++l) p[l] = v[l];
+}
+
 inline i64 cdiv(i64 a, i64 b) { return (a + b - 1) / b; }
 inline i64 imin(i64 a, i64 b) { return a < b ? a : b; }
 inline i64 imax(i64 a, i64 b) { return a > b ? a : b; }

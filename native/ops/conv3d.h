@@ -3,7 +3,8 @@
 //
 // w and dw are in PyTorch's layout [O, I, kD, kH, kW]. wp is an opaque packed copy made by conv3d_pack once a step:
 // mode 0 for conv3d_fwd, mode 1 (taps flipped, I and O exchanged) for conv3d_bwd_x. The kernels agree on its layout
-// among themselves (KernelSpec::bytes of conv3d_pack says its size). variant: the kind of kernel that it is for, 0 (direct);
+// among themselves (KernelSpec::bytes of conv3d_pack says its size). variant: the algorithm of the kernel that it is for, and of the kernel:
+// 0 direct; 100·mD + 10·mH + mW Winograd's F(mD,3) × F(mH,3) × F(mW,3) (native/kernels/winograd.h), which not every backend has;
 // others are refused. dtype: that of the activations which the weights are multiplied with; a backend packs them in it, rounded
 // to nearest even, and refuses one that it has no kernels for.
 #pragma once
@@ -22,7 +23,7 @@ MACL_TENSORS(Conv3dPack, conv3d_pack, CONV3D_PACK_TENSORS)
 // accumulate (backward kernels): 0 writes, 1 adds into what dx, dw, db hold.
 #define CONV3D_ATTRS(X)                                                                                   \
   X(i64, kd) X(i64, kh) X(i64, kw) X(i64, sd) X(i64, sh) X(i64, sw) X(i64, stats) X(i64, act) X(f64, slope) \
-  X(i64, accumulate)
+  X(i64, accumulate) X(i64, variant)
 MACL_ATTRS(Conv3dAttrs, CONV3D_ATTRS)
 #define CONV3D_FWD_TENSORS(T, O, TO) T(x) T(wp) O(b) TO T(y) O(mean) O(var) O(ws)
 MACL_TENSORS(Conv3dFwd, conv3d_fwd, CONV3D_FWD_TENSORS)

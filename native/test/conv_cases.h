@@ -86,6 +86,7 @@ void run_all_ways(const std::string& what, Call& c, const std::vector<int>& outp
 
 struct Case {
   i64 n, d, h, w, i, o, kd, kh, kw, sd, sh, sw, pad;  // pad: channels beside the slices
+  i64 variant = 0;
 };
 
 // Calls f for every term of the convolution: y's voxel, x's voxel, tap.
@@ -106,16 +107,17 @@ void terms(const Case& c, const std::function<void(i64, i64, i64)>& f) {
 
 void conv_case(const KernelTable& table, const Case& c) {
   const bool f64 = !std::strcmp(table.isa, "ref64");
-  const double tol = f64 ? 1e-12 : tolerance;
+  const double tol = f64 ? 1e-12 : c.variant ? 3 * tolerance : tolerance;
   char name[160];
-  std::snprintf(name, sizeof name, "%s conv %lldx%lldx%lldx%lld %lld->%lld k%lld%lld%lld s%lld%lld%lld pad%lld",
-                table.isa, c.n, c.d, c.h, c.w, c.i, c.o, c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, c.pad);
+  std::snprintf(name, sizeof name, "%s conv %lldx%lldx%lldx%lld %lld->%lld k%lld%lld%lld s%lld%lld%lld pad%lld v%lld",
+                table.isa, c.n, c.d, c.h, c.w, c.i, c.o, c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, c.pad, c.variant);
   const std::string label = name;
   const i64 od = (c.d - 1) / c.sd + 1, oh = (c.h - 1) / c.sh + 1, ow = (c.w - 1) / c.sw + 1, taps = c.kd * c.kh * c.kw;
   Call pack0(table, "conv3d_pack", f64), pack1(table, "conv3d_pack", f64);
   int w0 = 0;
   for (Call* p : {&pack0, &pack1}) {
-    p->attrs(Conv3dPackAttrs{.mode = p == &pack1, .sd = c.sd, .sh = c.sh, .sw = c.sw, .dtype = f64 ? kF64 : kF32});
+    p->attrs(Conv3dPackAttrs{.mode = p == &pack1, .sd = c.sd, .sh = c.sh, 
+                           .sw = c.sw, .variant = c.variant, .dtype = f64 ? kF64 : kF32});
     w0 = p->add(c.o, c.i, c.kd, c.kh, c.kw);
     fill_random((*p)[w0], 1);
     p->opaque();
@@ -130,7 +132,7 @@ void conv_case(const KernelTable& table, const Case& c) {
   Values x, b;
   for (int mode = 0; mode < 3; ++mode) {  // plain, with statistics, with an activation and no bias
     Call f(table, "conv3d_fwd", f64);
-    f.attrs(Conv3dAttrs{c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, mode == 1, mode == 2, 0.1, 0});
+    f.attrs(Conv3dAttrs{c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, mode == 1, mode == 2, 0.1, 0, c.variant});
     const int ix = f.add(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
     f.opaque(&pack0[1]);
     const int ib = mode == 2 ? f.none() : f.add(c.o, 1, 1, 1, 1);
@@ -174,7 +176,7 @@ void conv_case(const KernelTable& table, const Case& c) {
   }
   for (int add = 0; add < 2; ++add) {
     Call g(table, "conv3d_bwd_x", f64), h(table, "conv3d_bwd_w", f64);
-    const Conv3dAttrs at{c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, 0, 0, 0, add};
+    const Conv3dAttrs at{c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, 0, 0, 0, add, c.variant};
     g.attrs(at), h.attrs(at);
     const int idy = g.add(c.n, od, oh, ow, c.o, c.o + c.pad, before);
     g.opaque(&pack1[1]);
@@ -340,6 +342,8 @@ void linear_case(const KernelTable& table, i64 N, i64 I, i64 O, i64 pad, int add
   expect(label + " db", difference(values(h, 3), db), tol);
 }
 
+inline bool has_winograd(const KernelTable& t) { return std::strcmp(t.isa, "plain") && std::strcmp(t.isa, "ref64"); }
+
 // What the checks must refuse.
 void refusals(const KernelTable& table) {
   const bool f64 = !std::strcmp(table.isa, "ref64");
@@ -353,7 +357,7 @@ void refusals(const KernelTable& table) {
     f.add(biases, 1, 1, 1, 1), f.add(1, 2, 3, width, channels), f.none(), f.none(), f.opaque();
     return f.prepare();
   };
-  const Conv3dAttrs good{3, 3, 3, 1, 1, 1, 0, 0, 0, 0};
+  const Conv3dAttrs good{3, 3, 3, 1, 1, 1, 0, 0, 0, 0, 0};
   const i64 packed = 16 * 5 * 27 * 8;
   const std::string label = std::string(table.isa) + " refuses ";
   expect(label + "nothing good", forward(good, 4, 6, 6, packed), kOk);
@@ -363,6 +367,15 @@ void refusals(const KernelTable& table) {
   bad = good;
   bad.sw = 3;
   expect(label + "a stride of 3", forward(bad, 4, 6, 6, packed) == kBadAttr ? 0 : 1, 0);
+  for (const i64 variant : {1, 22, 224, 122, 2222, -222}) {
+    bad = good;
+    bad.variant = variant;
+    expect(label + "a variant that is none for 3x3x3", forward(bad, 4, 6, 6, packed) == kBadAttr ? 0 : 1, 0);
+  }
+  bad = good;
+  bad.variant = 444;
+  expect(label + "weights packed for another variant",
+         forward(bad, 4, 6, 6, packed) == (has_winograd(table) ? kBadShape : kBadAttr) ? 0 : 1, 0);
   bad = good;
   bad.stats = 1;
   expect(label + "statistics without a place", forward(bad, 4, 6, 6, packed) == kBadShape ? 0 : 1, 0);
@@ -385,6 +398,18 @@ const Case conv_cases[] = {
     {1, 3, 4, 23, 1, 40, 1, 3, 3, 1, 1, 2, 0},  {1, 2, 3, 10, 40, 80, 3, 3, 3, 1, 1, 1, 0},
     {1, 1, 1, 21, 96, 20, 3, 3, 3, 1, 1, 2, 0}, {1, 1, 3, 3, 130, 66, 1, 3, 3, 1, 1, 1, 0},
     {1, 9, 9, 17, 18, 20, 3, 3, 3, 1, 1, 1, 0}, {2, 1, 17, 33, 17, 33, 1, 3, 3, 1, 1, 1, 4},
+};
+
+// Winograd's variants, for kernels of vectors: whole tiles and ragged ones, channels that fill blocks and that do not, volumes
+// smaller than a tile, rows in several strips, several groups of outputs.
+const i64 winograd_variants[] = {122, 142, 144, 222, 242, 422, 442, 444};
+const Case winograd_cases[] = {
+    {1, 8, 8, 8, 16, 16, 3, 3, 3, 1, 1, 1, 0},   {2, 5, 7, 13, 16, 32, 3, 3, 3, 1, 1, 1, 3},
+    {1, 1, 1, 1, 8, 8, 3, 3, 3, 1, 1, 1, 0},     {2, 3, 6, 9, 20, 17, 3, 3, 3, 1, 1, 1, 2},
+    {1, 6, 4, 70, 48, 40, 3, 3, 3, 1, 1, 1, 16}, {1, 4, 4, 4, 70, 100, 3, 3, 3, 1, 1, 1, 0},
+    {1, 2, 2, 3, 1, 7, 3, 3, 3, 1, 1, 1, 0},     {2, 12, 16, 12, 33, 64, 3, 3, 3, 1, 1, 1, 0},
+    {2, 1, 17, 33, 17, 33, 1, 3, 3, 1, 1, 1, 4}, {1, 3, 9, 200, 16, 16, 1, 3, 3, 1, 1, 1, 0},
+    {1, 1, 3, 3, 130, 66, 1, 3, 3, 1, 1, 1, 0},  {3, 1, 2, 1, 5, 4, 1, 3, 3, 1, 1, 1, 0},
 };
 
 const Case upconv_cases[] = {

@@ -21,6 +21,12 @@ int main(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) wanted |= !std::strcmp(argv[i], t->isa);
     if (!wanted) continue;
     for (const Case& c : conv_cases) conv_case(*t, c);
+    if (has_winograd(*t))
+      for (Case c : winograd_cases)
+        for (const i64 variant : winograd_variants) {
+          c.variant = variant;
+          if ((variant < 200) == (c.kd == 1)) conv_case(*t, c);
+        }
     for (const Case& c : upconv_cases) upconv_case(*t, c);
     refusals(*t);
     linear_case(*t, 3, 5, 7, 0, 0), linear_case(*t, 4, 33, 18, 2, 1);

@@ -102,27 +102,41 @@ class Call {
     for (i32 phase = 0; phase < kernel_->phases; ++phase) {
       const i64 tasks = kernel_->tasks(args(), phase);
       if (threads == 1) {
-        kernel_->run(args(), phase, 0, tasks);
+        kernel_->run(with_scratch(0), phase, 0, tasks);
         continue;
       }
       std::vector<std::thread> pool;
       for (int t = 0; t < threads; ++t)
-        pool.emplace_back([&, t] { kernel_->run(args(), phase, tasks * t / threads, tasks * (t + 1) / threads); });
+        pool.emplace_back([this, a = with_scratch(t), phase, tasks, t, threads] {
+          kernel_->run(a, phase, tasks * t / threads, tasks * (t + 1) / threads);
+        });
       for (auto& t : pool) t.join();
     }
   }
   // All phases, one task a call, last first.
   void run_backwards() {
     for (i32 phase = 0; phase < kernel_->phases; ++phase)
-      for (i64 t = kernel_->tasks(args(), phase); t-- > 0;) kernel_->run(args(), phase, t, t + 1);
+      for (i64 t = kernel_->tasks(args(), phase); t-- > 0;) kernel_->run(with_scratch(0), phase, t, t + 1);
   }
   // Share of the tasks of all phases that thread t of n has.
   void run_part(i32 phase, int t, int n) {
     const i64 tasks = kernel_->tasks(args(), phase);
-    kernel_->run(args(), phase, tasks * t / n, tasks * (t + 1) / n);
+    kernel_->run(with_scratch(t), phase, tasks * t / n, tasks * (t + 1) / n);
   }
   i32 phases() const { return kernel_->phases; }
   Args args() const { return {tensors_.data(), i32(tensors_.size()), attrs_.data(), nullptr}; }
+
+  // A thread's own scratch, NaN at first, never what another thread had.
+  Args with_scratch(int thread) {
+    Args a = args();
+    const i64 bytes = kernel_->spec.scratch ? kernel_->spec.scratch(a) : 0;
+    if (bytes == 0) return a;
+    if (scratch_.size() <= size_t(thread)) scratch_.resize(size_t(thread) + 1);
+    auto& own = scratch_[size_t(thread)];
+    if (own.size() < size_t(bytes) + 64) own.assign(size_t(bytes) + 64, 0xff);
+    a.scratch = reinterpret_cast<void*>((reinterpret_cast<unsigned long long>(own.data()) + 63) / 64 * 64);
+    return a;
+  }
 
  private:
   const Kernel* kernel_;
@@ -132,6 +146,7 @@ class Call {
   std::vector<Buffer> buffers_;
   std::vector<i64> offset_;
   std::vector<Tensor> tensors_;
+  std::vector<std::vector<unsigned char>> scratch_;
 };
 
 inline void fill_random(Buffer& b, unsigned seed) {

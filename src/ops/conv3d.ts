@@ -25,13 +25,13 @@ defineKernel('conv3d_pack', 'w > wp', 'i64 mode;i64 sd;i64 sh;i64 sw;i64 variant
 defineKernel(
   'conv3d_fwd',
   'x wp b? > y mean? var? ws?',
-  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
+  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;i64 variant;',
   { gradient, alike: ['x', 'y'], real: ['b', 'mean', 'var'], flops: (n) => macs(n, 'y', 'x') * 2 },
 );
 defineKernel(
   'conv3d_bwd_x',
   'dy wp > dx ws?',
-  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
+  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;i64 variant;',
   {
     gradient: noSecond,
     accumulates: { accumulate: ['dx'] },
@@ -42,7 +42,7 @@ defineKernel(
 defineKernel(
   'conv3d_bwd_w',
   'x dy > dw db? ws?',
-  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;',
+  'i64 kd;i64 kh;i64 kw;i64 sd;i64 sh;i64 sw;i64 stats;i64 act;f64 slope;i64 accumulate;i64 variant;',
   {
     gradient: noSecond,
     accumulates: { accumulate: ['dw', 'db'] },
@@ -100,7 +100,7 @@ export function conv3d(
   const y = b.tensor(`${w.name}.y`, shape, x.dtype);
   const wp = pack(b, w, 0, [sd, sh, sw], x.dtype);
   const act = options.activation;
-  const attrs = { kd, kh, kw, sd, sh, sw, stats: 0, act: act ? 1 : 0, slope: act?.slope ?? 0, accumulate: 0 };
+  const attrs = { kd, kh, kw, sd, sh, sw, stats: 0, act: act ? 1 : 0, slope: act?.slope ?? 0, accumulate: 0, variant: DIRECT };
   b.emit('conv3d_fwd', attrs, { x, wp, b: bias }, { y, ws: b.opaque('ws') });
   return y;
 }
@@ -147,7 +147,7 @@ export function channelProducts(b: GraphBuilder, x: Tensor): { products: Tensor;
   const c = x.shape[4];
   const products = b.tensor('products', [c, c, 1, 1, 1], b.real);
   const sums = b.tensor('sums', [c, 1, 1, 1, 1], b.real);
-  const attrs = { kd: 1, kh: 1, kw: 1, sd: 1, sh: 1, sw: 1, stats: 0, act: 0, slope: 0, accumulate: 0 };
+  const attrs = { kd: 1, kh: 1, kw: 1, sd: 1, sh: 1, sw: 1, stats: 0, act: 0, slope: 0, accumulate: 0, variant: DIRECT };
   b.emit('conv3d_bwd_w', attrs, { x, dy: x }, { dw: products, db: sums, ws: b.opaque('ws') });
   return { products, sums };
 }

@@ -1,0 +1,376 @@
+// conv3d forward and dx by Winograd's algorithm (winograd.h) in one pass: no transformed volume is ever in memory. For kernels
+// 3×3×3 and 1×3×3 of stride 1; the direct kernels, which say the same more simply, are in conv3d_fast.h.
+//
+// A unit is `rows` rows of tiles (along H) of one row of tiles along D, in a strip of W. For it:
+//   input    V[p] ← Bᵀ x Bᵀ over D and H, whole rows of positions at a time
+//   points   for each p: along W Bᵀ once more; then P sums over channels with the register tile of conv3d_tile.h; then Aᵀ
+//   output   y ← Aᵀ M Aᵀ, bias, activation, statistics
+// Tiles that reach beyond the volume read zeros there and write nothing. A task is a unit and a group of output channels;
+// where a thread's next task is of the same unit it finds V there.
+#pragma once
+#include "conv3d_stats.h"
+#include "conv3d_tile.h"
+#include "winograd.h"
+
+namespace macl {
+namespace {
+
+constexpr i64 kWinogradBytes = i64(192) << 10;  // of V, and of M, of a unit: both should stay in a core's L2
+constexpr i64 kWinogradTile = 12;               // tiles along W that a multiplication should have at least
+constexpr i64 kWinogradTasks = 64;              // so many at least, where outputs can be shared out
+
+inline i64 round_up(i64 a, i64 b) { return cdiv(a, b) * b; }
+
+struct WinogradPlan {
+  ConvShape s;
+  i64 mh, md, mw;
+  i64 td, th;        // rows of tiles along D and H
+  i64 rows;          // of a unit, along H
+  i64 strips, wide;  // strips along W; outputs of each, whole tiles
+  i64 group, groups; // output channels of a task, whole blocks of 16 but the last
+  i64 units() const { return s.n * td * cdiv(th, rows) * strips; }
+  i64 tasks() const { return units() * groups; }
+  i64 along() const { return wide / mw * rows; }  // tiles of a unit that are multiplied together
+};
+
+struct WinogradUnit {
+  i64 n, d0, h0, w0;  // first output
+  i64 rows, wn;       // rows of tiles, outputs along W
+};
+
+inline WinogradUnit winograd_unit(const WinogradPlan& p, i64 unit) {
+  const i64 strip = unit % p.strips, group = unit / p.strips % cdiv(p.th, p.rows);
+  const i64 rest = unit / p.strips / cdiv(p.th, p.rows), th = group * p.rows, w0 = strip * p.wide;
+  return {rest / p.td, rest % p.td * p.md, th * p.mh, w0, imin(p.rows, p.th - th), imin(p.wide, p.s.ow - w0)};
+}
+
+inline i64 winograd_voxels(const WinogradPlan& p, i64 unit) {
+  const WinogradUnit u = winograd_unit(p, unit);
+  return imin(p.md, p.s.od - u.d0) * imin(p.mh * u.rows, p.s.oh - u.h0) * u.wn;
+}
+
+// Where units lie, the same for forward, dx and dw; `channels`: of the larger transformed row.
+template <class T>
+inline WinogradPlan winograd_plan(const ConvShape& s, i64 channels) {
+  constexpr i64 md = T::D::M, mh = T::H::M, mw = T::W::M;
+  WinogradPlan p{s, mh, md, mw, cdiv(s.od, md), cdiv(s.oh, mh), 1, 1, 0, 0, 0};
+  const i64 position = T::PP * round_up(channels, 16) * i64(sizeof(f32));
+  const i64 most = imax(4 * mw, (kWinogradBytes / position - 2) / mw * mw);
+  p.strips = cdiv(s.ow, most);
+  p.wide = round_up(cdiv(s.ow, p.strips), mw);
+  p.strips = cdiv(s.ow, p.wide);
+  const i64 fit = imax(1, kWinogradBytes / (position * (p.wide + 2)));
+  const i64 rows = imin(imin(p.th, fit), cdiv(kWinogradTile, p.wide / mw));
+  p.rows = cdiv(p.th, cdiv(p.th, rows));
+  return p;
+}
+
+template <class T>
+inline WinogradPlan winograd_fwd_plan(const ConvShape& s) {
+  WinogradPlan p = winograd_plan<T>(s, s.i);
+  const i64 o = round_up(s.o, 16), column = T::PP * p.rows * p.wide * i64(sizeof(f32));
+  p.group = imin(o, imax(32, kWinogradBytes / column / 32 * 32));
+  while (p.group > 16 && p.units() * cdiv(s.o, p.group) < kWinogradTasks) p.group = round_up(p.group / 2, 16);
+  p.groups = cdiv(s.o, p.group);
+  return p;
+}
+
+// A thread's scratch, in floats.
+template <class T>
+struct WinogradBuffers {
+  i64 vw;      // positions of V's rows: wide + 2 for each row of tiles
+  i64 cover;   // tiles along W with the register tile's overshoot
+  i64 vp, mp;  // from point to point in V and M
+  i64 v, m, v3, m3, total;
+  explicit WinogradBuffers(const WinogradPlan& p) {
+    const i64 ip = round_up(p.s.i, 16);
+    vw = p.wide + 2;
+    cover = p.along() + tile_max(1);
+    vp = vw * p.rows * ip;
+    mp = p.wide * p.rows * p.group;
+    v = T::PP * vp;
+    m = T::PP * mp;
+    v3 = T::PW * cover * ip;
+    m3 = T::PW * cover * p.group;
+    total = v + m + v3 + m3;
+  }
+};
+
+// Transforms one vector of channels at one position of PD × PH rows, which load(a, b) reads.
+template <class T, class Load>
+inline void winograd_input_at(Load load, f32* v, i64 vp) {
+  vf t[T::PH][T::PD];
+  MACL_UNROLL for (int b = 0; b < T::PH; ++b) {
+    vf c[T::PD];
+    MACL_UNROLL for (int a = 0; a < T::PD; ++a) c[a] = load(a, b);
+    T::D::bt(c, t[b]);
+  }
+  MACL_UNROLL for (int a = 0; a < T::PD; ++a) {
+    vf c[T::PH], o[T::PH];
+    MACL_UNROLL for (int b = 0; b < T::PH; ++b) c[b] = t[b][a];
+    T::H::bt(c, o);
+    MACL_UNROLL for (int b = 0; b < T::PH; ++b) vstore(v + (a * T::PH + b) * vp, o[b]);
+  }
+}
+
+// PD × PH rows of x at (d, h), which may lie outside; those of x's sample n. Null: zeros.
+template <class T>
+struct WinogradRows {
+  const f32* row[T::PP];
+  bool whole = true;
+  i64 stepD, stepH;
+  WinogradRows(const f32* x, i64 ldx, const ConvShape& s, i64 n, i64 d, i64 h) {
+    stepH = s.iw * ldx;
+    stepD = s.ih * stepH;
+    for (int a = 0; a < T::PD; ++a)
+      for (int b = 0; b < T::PH; ++b) {
+        const bool in = d + a >= 0 && d + a < s.id && h + b >= 0 && h + b < s.ih;
+        row[a * T::PH + b] = in ? x + n * s.id * stepD + (d + a) * stepD + (h + b) * stepH : nullptr;
+        whole &= in;
+      }
+  }
+};
+
+// V of one row of tiles: positions first … first + count of the rows, 16 channels at a time.
+// V[p·vp + block·blockStep + position·positionStep]
+template <class T>
+inline void winograd_input(const WinogradRows<T>& r, i64 ldx, i64 iw, i64 channels, i64 first, i64 count, f32* v, i64 vp,
+                           i64 blockStep, i64 positionStep) {
+  alignas(64) static const f32 zeros[kLanes] = {};
+  for (i64 c0 = 0; c0 < channels; c0 += 16, v += blockStep)
+    for (i64 l = 0; l < 16; l += kLanes) {
+      const i64 c = c0 + l, lanes = imax(0, imin(kLanes, channels - c));
+      for (i64 k = 0; k < count; ++k) {
+        const i64 q = first + k;
+        f32* out = v + k * positionStep + l;
+        if (q < 0 || q >= iw || lanes == 0) {
+          for (int p = 0; p < T::PP; ++p) vstore(out + p * vp, vf{});
+          continue;
+        }
+        const i64 at = q * ldx + c;
+        if (lanes < kLanes) {
+          winograd_input_at<T>(
+              [&](int a, int b) {
+                vf x{};
+                const f32* from = r.row[a * T::PH + b];
+                for (i64 j = 0; from && j < lanes; ++j) x[j] = from[at + j];
+                return x;
+              },
+              out, vp);
+        } else if (r.whole) {
+          const f32* from = r.row[0] + at;
+          winograd_input_at<T>([&](int a, int b) { return vload(from + a * r.stepD + b * r.stepH); }, out, vp);
+        } else {
+          winograd_input_at<T>(
+              [&](int a, int b) {
+                const f32* from = r.row[a * T::PH + b];
+                return vload(from ? from + at : zeros);
+              },
+              out, vp);
+        }
+      }
+    }
+}
+
+// One register tile's width of the multiplications over `along` tiles, and what all of them cover.
+inline i64 winograd_cover(i64 vectors, i64 along) {
+  i64 cover = 0;
+  for (i64 v = 0, tc; v < vectors; v += tc) {
+    tc = tile_vectors(vectors - v);
+    const i64 tw = conv3d_tile_for(tc, along, 1, false).tw;
+    cover = imax(cover, cdiv(along, tw) * tw);
+  }
+  return cover;
+}
+
+// M[p] of output channels o0 … o0 + on from V, for every point.
+template <class T>
+inline void winograd_points(const WinogradPlan& p, const WinogradBuffers<T>& z, const f32* u, i64 o0, i64 on, i64 rows,
+                            const f32* V, f32* M, f32* V3, f32* M3) {
+  constexpr int PW = T::PW, MW = T::W::M;
+  alignas(64) static const f32 zeros[4 * kLanes] = {};
+  const i64 I = p.s.i, ip = round_up(I, 16), T1 = p.wide / MW, along = T1 * rows, blocks = cdiv(p.s.o, 16);
+  const i64 vectors = cdiv(on, kLanes), cover = winograd_cover(vectors, along);
+  const i64 vq = cover * ip, mq = cover * p.group;
+  TileArgs t;
+  t.rows = 1;
+  t.xoff = t.woff = 0;
+  t.ci = I;
+  t.xblock = cover * 16;
+  t.wblock = I * 16;
+  t.wci = 16;
+  t.init = zeros;
+  t.initLd = 0;
+  t.initVec = kLanes;
+  t.outLd = 16;
+  for (int point = 0; point < T::PP; ++point) {
+    for (i64 cb = 0; cb < ip; cb += 16) {
+      f32* o = V3 + cb * cover;
+      for (i64 r = 0; r < rows; ++r) {
+        const f32* v = V + point * z.vp + (cb * p.rows + r * 16) * z.vw;
+        for (i64 j = 0; j < T1; ++j, v += MW * 16, o += 16)
+          MACL_UNROLL for (int l = 0; l < 16; l += kLanes) {
+            vf d[PW], e[PW];
+            MACL_UNROLL for (int k = 0; k < PW; ++k) d[k] = vload(v + k * 16 + l);
+            T::W::bt(d, e);
+            MACL_UNROLL for (int k = 0; k < PW; ++k) vstore(o + k * vq + l, e[k]);
+          }
+      }
+      for (i64 j = along; j < cover; ++j, o += 16)
+        for (int k = 0; k < PW; ++k)
+          for (int l = 0; l < 16; l += kLanes) vstore(o + k * vq + l, vf{});
+    }
+    for (int k = 0; k < PW; ++k) {
+      const f32* w = u + ((point * PW + k) * blocks + o0 / 16) * I * 16;
+      for (i64 v = 0, tc; v < vectors; v += tc) {
+        tc = tile_vectors(vectors - v);
+        const TileChoice tile = conv3d_tile_for(tc, along, 1, false);
+        const i64 block = v * kLanes / 16, in = v * kLanes % 16;
+        t.w[0] = w + block * I * 16 + in;
+        t.outVec = kLanes == 16 ? cover * 16 : kLanes;
+        for (i64 j = 0; j < along; j += tile.tw) {
+          t.x[0] = V3 + k * vq + j * 16;
+          t.out = M3 + k * mq + (block * cover + j) * 16 + in;
+          tile.fn(t);
+        }
+      }
+    }
+    for (i64 v = 0; v < vectors; ++v) {
+      const i64 block = v * kLanes / 16, in = v * kLanes % 16;
+      const f32* m = M3 + block * cover * 16 + in;
+      f32* o = M + point * z.mp + block * p.wide * p.rows * 16 + in;
+      for (i64 j = 0; j < along; ++j, m += 16, o += MW * 16) {
+        vf d[PW], e[MW];
+        MACL_UNROLL for (int k = 0; k < PW; ++k) d[k] = vload(m + k * mq);
+        T::W::at(d, e);
+        MACL_UNROLL for (int k = 0; k < MW; ++k) vstore(o + k * 16, e[k]);
+      }
+    }
+  }
+}
+
+// y of one row of tiles from M (its first position), one vector of channels.
+template <class T>
+inline void winograd_output(const WinogradPlan& p, const WinogradUnit& u, i64 r, const ConvCall& c, i64 o, i64 lanes,
+                            const f32* m, i64 mp, const ConvStats& stats, bool first) {
+  constexpr int MD = T::D::M, MH = T::H::M;
+  const ConvShape& s = p.s;
+  const i64 h0 = u.h0 + r * MH, nd = imin(MD, s.od - u.d0), nh = imin(MH, s.oh - h0), stepH = s.ow * c.ldy;
+  f32* y0 = c.y + (((u.n * s.od + u.d0) * s.oh + h0) * s.ow + u.w0) * c.ldy + o;
+  const vf bias = c.b ? vload_some(c.b + o, lanes) : vf{};
+  vf shift{}, sum{}, square{};
+  i64 since = 0;
+  if (c.stats && !first) shift = vload_some(stats.shift + o, lanes);
+  for (i64 w = 0; w < u.wn; ++w, m += 16, y0 += c.ldy) {
+    vf t[T::PH][MD];
+    MACL_UNROLL for (int b = 0; b < T::PH; ++b) {
+      vf e[T::PD];
+      MACL_UNROLL for (int a = 0; a < T::PD; ++a) e[a] = vload(m + (a * T::PH + b) * mp);
+      T::D::at(e, t[b]);
+    }
+    MACL_UNROLL for (int a = 0; a < MD; ++a) {
+      if (a >= nd) break;
+      vf e[T::PH], v[MH];
+      MACL_UNROLL for (int b = 0; b < T::PH; ++b) e[b] = t[b][a];
+      T::H::at(e, v);
+      MACL_UNROLL for (int b = 0; b < MH; ++b) {
+        if (b >= nh) break;
+        f32* y = y0 + (a * s.oh + b) * stepH;
+        vf out = v[b] + bias;
+        if (c.accumulate) out += vload_some(y, lanes);
+        if (c.act) out = out < 0 ? out * c.slope : out;
+        vstore_some(y, out, lanes);
+        if (c.stats) {
+          if (first) {
+            shift = out;
+            vstore_some(stats.shift + o, shift, lanes);
+            first = false;
+          }
+          const vf k = out - shift;
+          sum += k;
+          square += k * k;
+        }
+      }
+    }
+    if (c.stats && (++since == kWinogradFlush || w + 1 == u.wn)) {
+      for (i64 l = 0; l < lanes; ++l) {
+        stats.sum[o + l] += sum[l];
+        stats.square[o + l] += square[l];
+      }
+      sum = square = vf{};
+      since = 0;
+    }
+  }
+}
+
+template <class T>
+inline void winograd_task(const WinogradPlan& p, const ConvCall& c, f32* scratch, i64 unit, i64 group, bool fresh) {
+  const ConvShape& s = p.s;
+  const WinogradBuffers<T> z(p);
+  f32 *V = scratch, *M = V + z.v, *V3 = M + z.m, *M3 = V3 + z.v3;
+  const WinogradUnit u = winograd_unit(p, unit);
+  if (fresh)
+    for (i64 r = 0; r < u.rows; ++r) {
+      const WinogradRows<T> rows(c.x, c.ldx, s, u.n, u.d0 - T::D::K / 2, u.h0 + r * p.mh - 1);
+      winograd_input<T>(rows, c.ldx, s.iw, s.i, u.w0 - 1, z.vw, V + r * 16 * z.vw, z.vp, p.rows * 16 * z.vw, 16);
+    }
+  const i64 o0 = group * p.group, on = imin(p.group, s.o - o0);
+  winograd_points<T>(p, z, c.wp, o0, on, u.rows, V, M, V3, M3);
+  const ConvStats stats = conv3d_stats_of(c.stats, c.stats ? unit : 0, s.o);
+  for (i64 o = 0; o < on; o += kLanes) {
+    const i64 lanes = imin(kLanes, on - o);
+    if (c.stats)
+      for (i64 l = 0; l < lanes; ++l) stats.sum[o0 + o + l] = stats.square[o0 + o + l] = 0;
+    for (i64 r = 0; r < u.rows; ++r)
+      winograd_output<T>(p, u, r, c, o0 + o, lanes, M + (o / 16 * p.rows + r) * p.wide * 16 + o % 16, z.mp, stats, r == 0);
+  }
+}
+
+template <class T>
+inline void winograd_run(const WinogradPlan& p, const ConvCall& c, f32* scratch, i64 begin, i64 end) {
+  for (i64 task = begin; task < end; ++task)
+    winograd_task<T>(p, c, scratch, task / p.groups, task % p.groups, task == begin || task % p.groups == 0);
+}
+
+// U [point][point along W][block of 16 outputs][input][16] of a block of outputs; see conv3d_pack for `mode`.
+template <class T>
+inline void winograd_pack(const f32* w, f32* u, i64 O, i64 I, i64 mode, i64 ob) {
+  constexpr int KD = T::D::K, KH = T::H::K, KW = T::W::K, taps = T::taps;
+  const i64 out = mode == 0 ? O : I, in = mode == 0 ? I : O, step = cdiv(out, 16) * in * 16;
+  for (i64 i = 0; i < in; ++i) {
+    f64 g[taps][16], gw[KD * KH][T::PW][16], gh[KD][T::PH][T::PW][16];
+    for (int k = 0; k < taps; ++k)
+      for (i64 l = 0; l < 16; ++l) {
+        const i64 o = ob * 16 + l;
+        g[k][l] = o >= out ? 0 : mode == 0 ? w[(o * I + i) * taps + k] : w[(i * I + o) * taps + taps - 1 - k];
+      }
+    for (int r = 0; r < KD * KH; ++r)
+      for (int c = 0; c < T::PW; ++c)
+        for (int l = 0; l < 16; ++l) {
+          f64 sum = 0;
+          MACL_UNROLL for (int k = 0; k < KW; ++k) sum += T::W::G[c][k] * g[r * KW + k][l];
+          gw[r][c][l] = sum;
+        }
+    for (int d = 0; d < KD; ++d)
+      for (int b = 0; b < T::PH; ++b)
+        for (int c = 0; c < T::PW; ++c)
+          for (int l = 0; l < 16; ++l) {
+            f64 sum = 0;
+            MACL_UNROLL for (int k = 0; k < KH; ++k) sum += T::H::G[b][k] * gw[d * KH + k][c][l];
+            gh[d][b][c][l] = sum;
+          }
+    for (int a = 0; a < T::PD; ++a)
+      for (int b = 0; b < T::PH; ++b)
+        for (int c = 0; c < T::PW; ++c) {
+          f32* q = u + ((a * T::PH + b) * T::PW + c) * step + (ob * in + i) * 16;
+          for (int l = 0; l < 16; ++l) {
+            f64 sum = 0;
+            MACL_UNROLL for (int k = 0; k < KD; ++k) sum += T::D::G[a][k] * gh[k][b][c][l];
+            q[l] = f32(sum);
+          }
+        }
+  }
+}
+
+}  // namespace
+}  // namespace macl
