@@ -1,5 +1,5 @@
 // GFLOP/s of the convolution kernels of one table against the fp32 ceiling measured in the same run (ceiling.h).
-// Usage: conv_bench isa [threads] [filter]. Random data; warm-up apart; best and median of several runs by the clock,
+// Usage: conv_bench isa [threads] [filter] [variant]. Random data; warm-up apart; best and median of several runs by the clock,
 // and the best by processor time (what a run would reach on a machine that nobody else uses).
 #include <time.h>
 
@@ -22,6 +22,7 @@ using namespace macl::bench;
 namespace {
 
 int threads = 2, runs = 7;
+i64 variant = 0;
 double peak = 0;
 
 double cpu_seconds() {
@@ -61,12 +62,13 @@ void conv(const KernelTable& table, const Case& c, const char* filter) {
   std::snprintf(shape, sizeof shape, "%lldx%lldx%lldx%lld %lld->%lld k%lld%lld%lld", c.n, c.d, c.h, c.w, c.i, c.o, c.kd,
                 c.kh, c.kw);
   if (!std::strstr(shape, filter)) return;
+  if (variant && ((variant < 200) != (c.kd == 1) || c.kh == 1)) return;
   const double flop = 2. * double(c.n * c.d * c.h * c.w * c.i * c.o * c.kd * c.kh * c.kw);
-  const Conv3dAttrs stats{c.kd, c.kh, c.kw, 1, 1, 1, c.kd * c.kh * c.kw > 1, 0, 0, 0};
-  const Conv3dAttrs none{c.kd, c.kh, c.kw, 1, 1, 1, 0, 0, 0, 0};
+  const Conv3dAttrs stats{c.kd, c.kh, c.kw, 1, 1, 1, c.kd * c.kh * c.kw > 1, 0, 0, 0, variant};
+  const Conv3dAttrs none{c.kd, c.kh, c.kw, 1, 1, 1, 0, 0, 0, 0, variant};
   Call p0(table, "conv3d_pack", false), p1(table, "conv3d_pack", false);
   for (Call* p : {&p0, &p1}) {
-    p->attrs(Conv3dPackAttrs{.mode = p == &p1, .sd = 1, .sh = 1, .sw = 1, .dtype = kF32});
+    p->attrs(Conv3dPackAttrs{.mode = p == &p1, .sd = 1, .sh = 1, .sw = 1, .variant = variant, .dtype = kF32});
     fill_random((*p)[p->add(c.o, c.i, c.kd, c.kh, c.kw)], 1);
     p->opaque();
     p->prepare();
@@ -140,11 +142,13 @@ int main(int argc, char** argv) {
   const std::string isa = argc > 1 ? argv[1] : "avx2";
   if (argc > 2) threads = std::atoi(argv[2]);
   const char* filter = argc > 3 ? argv[3] : "";
+  if (argc > 4) variant = std::atoi(argv[4]);
   peak = ceiling(isa == "avx512" ? 512 : isa == "avx2" ? 256 : 128);
   std::printf("%s, %d threads; fp32 multiply-add ceiling of a core: %.1f GFLOP/s\n", isa.c_str(), threads, peak);
   for (const KernelTable* t : tables) {
     if (!t || isa != t->isa) continue;
     for (const Case& c : cases) conv(*t, c, filter);
+    if (variant) continue;
     upconv(*t, {2, 24, 32, 24, 32, 16, 0, 0, 0}, filter);
     upconv(*t, {2, 12, 16, 12, 64, 32, 0, 0, 0}, filter);
   }

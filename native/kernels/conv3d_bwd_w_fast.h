@@ -89,11 +89,8 @@ inline void conv3d_bwd_w_task(const DwConv& c, const DwTask& t, const f32* x, i6
 inline DwPlan conv3d_bwd_w_cut(const Args& a) {
   using T = Conv3dBwdW;
   const auto& at = attrs<Conv3dAttrs>(a);
-  DwPlan plan;
-  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
-    plan = winograd_dw_plan<Tile>(conv3d_fwd_shape(a.t[T::x], a.t[T::dy], at)).dw;
-  });
-  return winograd ? plan : conv3d_bwd_w_plan(a).plan;
+  if (at.variant == 0) return conv3d_bwd_w_plan(a).plan;
+  return winograd_dw_plan(conv3d_fwd_shape(a.t[T::x], a.t[T::dy], at), at.variant).dw;
 }
 
 // Phase 0: partial sums (writes ws); phase 1: writes dw and db, or adds where accumulate = 1.
@@ -109,11 +106,9 @@ inline i64 conv3d_bwd_w_bytes(const Args& a, i32) {
 inline i64 conv3d_bwd_w_scratch(const Args& a) {
   using T = Conv3dBwdW;
   const auto& at = attrs<Conv3dAttrs>(a);
-  i64 floats = 0;
-  winograd_of(at.variant, [&]<class Tile>(Tile) {
-    floats = WinogradDwBuffers<Tile>(winograd_dw_plan<Tile>(conv3d_fwd_shape(a.t[T::x], a.t[T::dy], at))).total;
-  });
-  return floats * i64(sizeof(f32));
+  if (at.variant == 0) return 0;
+  const ConvShape s = conv3d_fwd_shape(a.t[T::x], a.t[T::dy], at);
+  return WinogradDwBuffers(winograd_dw_plan(s, at.variant)).total * i64(sizeof(f32));
 }
 
 inline i32 conv3d_bwd_w_fast_check(const Args& a) {
@@ -134,13 +129,13 @@ inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
                 at.accumulate != 0);
     return kOk;
   }
-  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
-    const WinogradDwPlan p = winograd_dw_plan<Tile>(conv3d_fwd_shape(x, dy, at));
+  if (at.variant != 0) {
+    const WinogradDwPlan p = winograd_dw_plan(conv3d_fwd_shape(x, dy, at), at.variant);
     for (i64 t = begin; t < end; ++t)
-      winograd_dw_task<Tile>(p, dw_task(p.dw, ws, t), ptr<const f32>(a, T::x), x.ld, ptr<const f32>(a, T::dy), dy.ld,
-                             static_cast<f32*>(a.scratch));
-  });
-  if (winograd) return kOk;
+      winograd_dw_task(p, dw_task(p.dw, ws, t), ptr<const f32>(a, T::x), x.ld, ptr<const f32>(a, T::dy), dy.ld,
+                       static_cast<f32*>(a.scratch));
+    return kOk;
+  }
   const DwConv c = conv3d_bwd_w_plan(a);
   for (i64 t = begin; t < end; ++t)
     conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const f32>(a, T::x), x.ld, ptr<const f32>(a, T::dy), dy.ld);

@@ -97,11 +97,11 @@ inline i32 conv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
   using T = Conv3dPack;
   const auto& at = attrs<Conv3dPackAttrs>(a);
   const Tensor& w = a.t[T::w];
-  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
-    for (i64 ob = begin; ob < end; ++ob)
-      winograd_pack<Tile>(ptr<const f32>(a, T::w), ptr<f32>(a, T::wp), w.s[0], w.s[1], at.mode, ob);
-  });
-  return winograd ? kOk : conv3d_pack_direct(a, begin, end);
+  if (at.variant == 0) return conv3d_pack_direct(a, begin, end);
+  const WinogradForm form = winograd_form(at.variant);
+  for (i64 ob = begin; ob < end; ++ob)
+    winograd_pack(form, ptr<const f32>(a, T::w), ptr<f32>(a, T::wp), w.s[0], w.s[1], at.mode, ob);
+  return kOk;
 }
 
 // conv3d_fwd, phase 0: y and each task's (Winograd: unit's) sums in ws (writes); phase 1: mean and var of 16 channels a task
@@ -111,9 +111,7 @@ inline i64 conv3d_fwd_tasks(const Args& a, i32 phase) {
   const auto& at = attrs<Conv3dAttrs>(a);
   if (phase == 1) return at.stats != 0 ? cdiv(a.t[T::y].s[4], kPackLanes) : 0;
   const ConvShape s = conv3d_fwd_shape(a.t[T::x], a.t[T::y], at);
-  i64 tasks = 0;
-  if (winograd_of(at.variant, [&]<class Tile>(Tile) { tasks = winograd_fwd_plan<Tile>(s).tasks(); })) return tasks;
-  return conv3d_rows(s).tasks();
+  return at.variant != 0 ? winograd_fwd_plan(s, at.variant).tasks() : conv3d_rows(s).tasks();
 }
 
 // −1, here and below, where the shapes do not fit: sizes are asked before anything is checked.
@@ -123,16 +121,12 @@ inline i64 conv3d_fwd_bytes(const Args& a, i32) {
   if (conv3d_check(a.t[T::x], a.t[T::y], at) != kOk) return -1;
   if (at.stats == 0) return 0;
   const ConvShape s = conv3d_fwd_shape(a.t[T::x], a.t[T::y], at);
-  i64 sums = 0;
-  if (!winograd_of(at.variant, [&]<class Tile>(Tile) { sums = winograd_fwd_plan<Tile>(s).units(); }))
-    sums = conv3d_rows(s).tasks();
+  const i64 sums = at.variant != 0 ? winograd_fwd_plan(s, at.variant).units() : conv3d_rows(s).tasks();
   return sums * conv3d_stats_size(s.o) * i64(sizeof(f64));
 }
 
 inline i64 conv3d_scratch(const ConvShape& s, i64 variant) {
-  i64 floats = 0;
-  winograd_of(variant, [&]<class Tile>(Tile) { floats = WinogradBuffers<Tile>(winograd_fwd_plan<Tile>(s)).total; });
-  return floats * i64(sizeof(f32));
+  return variant != 0 ? WinogradBuffers(winograd_fwd_plan(s, variant)).total * i64(sizeof(f32)) : 0;
 }
 
 inline i64 conv3d_fwd_scratch(const Args& a) {
@@ -158,14 +152,14 @@ inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
     for (i64 c = begin * kPackLanes; c < imin(end * kPackLanes, y.s[4]); ++c)
       conv3d_stats(sums, y.s[4], voxels, stats, c, ptr<f32>(a, T::mean), ptr<f32>(a, T::var));
   };
-  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
-    const WinogradPlan p = winograd_fwd_plan<Tile>(s);
+  if (at.variant != 0) {
+    const WinogradPlan p = winograd_fwd_plan(s, at.variant);
     if (phase == 0)
-      winograd_run<Tile>(p, call, static_cast<f32*>(a.scratch), begin, end);
+      winograd_run(p, call, static_cast<f32*>(a.scratch), begin, end);
     else
       combine(p.units(), [&](i64 unit) { return winograd_voxels(p, unit); });
-  });
-  if (winograd) return kOk;
+    return kOk;
+  }
   const ConvRows rows = conv3d_rows(s);
   if (phase == 0)
     for (i64 t = begin; t < end; ++t) conv3d_task(rows, call, t);
@@ -182,9 +176,8 @@ inline ConvShape conv3d_bwd_x_shape(const Args& a) {
 
 inline i64 conv3d_bwd_x_tasks(const Args& a, i32) {
   const ConvShape s = conv3d_bwd_x_shape(a);
-  i64 tasks = 0;
-  const auto of = [&]<class Tile>(Tile) { tasks = winograd_fwd_plan<Tile>(s).tasks(); };
-  return winograd_of(attrs<Conv3dAttrs>(a).variant, of) ? tasks : conv3d_rows(s).tasks();
+  const i64 variant = attrs<Conv3dAttrs>(a).variant;
+  return variant != 0 ? winograd_fwd_plan(s, variant).tasks() : conv3d_rows(s).tasks();
 }
 
 inline i64 conv3d_bwd_x_bytes(const Args&, i32) { return 0; }
@@ -197,10 +190,10 @@ inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
   const ConvShape s = conv3d_bwd_x_shape(a);
   const ConvCall call{ptr<const f32>(a, T::dy), ptr<const f32>(a, T::wp), nullptr, a.t[T::dy].ld, ptr<f32>(a, T::dx),
                       a.t[T::dx].ld, at.accumulate != 0, false, 0, nullptr};
-  const bool winograd = winograd_of(at.variant, [&]<class Tile>(Tile) {
-    winograd_run<Tile>(winograd_fwd_plan<Tile>(s), call, static_cast<f32*>(a.scratch), begin, end);
-  });
-  if (winograd) return kOk;
+  if (at.variant != 0) {
+    winograd_run(winograd_fwd_plan(s, at.variant), call, static_cast<f32*>(a.scratch), begin, end);
+    return kOk;
+  }
   const ConvRows rows = conv3d_rows(s);
   for (i64 t = begin; t < end; ++t) conv3d_task(rows, call, t);
   return kOk;

@@ -67,9 +67,7 @@ inline i64 conv3d_pack_count(i64 out, i64 in, i64 taps) {
 
 // The same for a variant: Winograd's have P numbers for each K of the taps.
 inline i64 conv3d_pack_count(i64 out, i64 in, i64 taps, i64 variant) {
-  i64 numbers = taps;
-  winograd_of(variant, [&]<class T>(T) { numbers = T::PPP; });
-  return conv3d_pack_count(out, in, numbers);
+  return conv3d_pack_count(out, in, variant == 0 ? taps : winograd_form(variant).numbers());
 }
 
 template <class T>

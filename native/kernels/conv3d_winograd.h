@@ -23,14 +23,14 @@ inline i64 round_up(i64 a, i64 b) { return cdiv(a, b) * b; }
 
 struct WinogradPlan {
   ConvShape s;
-  i64 mh, md, mw;
+  WinogradForm form;
   i64 td, th;        // rows of tiles along D and H
   i64 rows;          // of a unit, along H
   i64 strips, wide;  // strips along W; outputs of each, whole tiles
   i64 group, groups; // output channels of a task, whole blocks of 16 but the last
   i64 units() const { return s.n * td * cdiv(th, rows) * strips; }
   i64 tasks() const { return units() * groups; }
-  i64 along() const { return wide / mw * rows; }  // tiles of a unit that are multiplied together
+  i64 along() const { return wide / form.mw * rows; }  // tiles of a unit that are multiplied together
 };
 
 struct WinogradUnit {
@@ -41,20 +41,20 @@ struct WinogradUnit {
 inline WinogradUnit winograd_unit(const WinogradPlan& p, i64 unit) {
   const i64 strip = unit % p.strips, group = unit / p.strips % cdiv(p.th, p.rows);
   const i64 rest = unit / p.strips / cdiv(p.th, p.rows), th = group * p.rows, w0 = strip * p.wide;
-  return {rest / p.td, rest % p.td * p.md, th * p.mh, w0, imin(p.rows, p.th - th), imin(p.wide, p.s.ow - w0)};
+  return {rest / p.td, rest % p.td * p.form.md, th * p.form.mh, w0, imin(p.rows, p.th - th), imin(p.wide, p.s.ow - w0)};
 }
 
 inline i64 winograd_voxels(const WinogradPlan& p, i64 unit) {
   const WinogradUnit u = winograd_unit(p, unit);
-  return imin(p.md, p.s.od - u.d0) * imin(p.mh * u.rows, p.s.oh - u.h0) * u.wn;
+  return imin(p.form.md, p.s.od - u.d0) * imin(p.form.mh * u.rows, p.s.oh - u.h0) * u.wn;
 }
 
 // Where units lie, the same for forward, dx and dw; `channels`: of the larger transformed row.
-template <class T>
-inline WinogradPlan winograd_plan(const ConvShape& s, i64 channels) {
-  constexpr i64 md = T::D::M, mh = T::H::M, mw = T::W::M;
-  WinogradPlan p{s, mh, md, mw, cdiv(s.od, md), cdiv(s.oh, mh), 1, 1, 0, 0, 0};
-  const i64 position = T::PP * round_up(channels, 16) * i64(sizeof(f32));
+inline WinogradPlan winograd_plan(const ConvShape& s, i64 variant, i64 channels) {
+  const WinogradForm f = winograd_form(variant);
+  const i64 mw = f.mw;
+  WinogradPlan p{s, f, cdiv(s.od, f.md), cdiv(s.oh, f.mh), 1, 1, 0, 0, 0};
+  const i64 position = f.points() * round_up(channels, 16) * i64(sizeof(f32));
   const i64 most = imax(4 * mw, (kWinogradBytes / position - 2) / mw * mw);
   p.strips = cdiv(s.ow, most);
   p.wide = round_up(cdiv(s.ow, p.strips), mw);
@@ -65,10 +65,9 @@ inline WinogradPlan winograd_plan(const ConvShape& s, i64 channels) {
   return p;
 }
 
-template <class T>
-inline WinogradPlan winograd_fwd_plan(const ConvShape& s) {
-  WinogradPlan p = winograd_plan<T>(s, s.i);
-  const i64 o = round_up(s.o, 16), column = T::PP * p.rows * p.wide * i64(sizeof(f32));
+inline WinogradPlan winograd_fwd_plan(const ConvShape& s, i64 variant) {
+  WinogradPlan p = winograd_plan(s, variant, s.i);
+  const i64 o = round_up(s.o, 16), column = p.form.points() * p.rows * p.wide * i64(sizeof(f32));
   p.group = imin(o, imax(32, kWinogradBytes / column / 32 * 32));
   while (p.group > 16 && p.units() * cdiv(s.o, p.group) < kWinogradTasks) p.group = round_up(p.group / 2, 16);
   p.groups = cdiv(s.o, p.group);
@@ -76,7 +75,6 @@ inline WinogradPlan winograd_fwd_plan(const ConvShape& s) {
 }
 
 // A thread's scratch, in floats.
-template <class T>
 struct WinogradBuffers {
   i64 vw;      // positions of V's rows: wide + 2 for each row of tiles
   i64 cover;   // tiles along W with the register tile's overshoot
@@ -88,10 +86,10 @@ struct WinogradBuffers {
     cover = p.along() + tile_max(1);
     vp = vw * p.rows * ip;
     mp = p.wide * p.rows * p.group;
-    v = T::PP * vp;
-    m = T::PP * mp;
-    v3 = T::PW * cover * ip;
-    m3 = T::PW * cover * p.group;
+    v = p.form.points() * vp;
+    m = p.form.points() * mp;
+    v3 = p.form.pw * cover * ip;
+    m3 = p.form.pw * cover * p.group;
     total = v + m + v3 + m3;
   }
 };
@@ -99,18 +97,7 @@ struct WinogradBuffers {
 // Transforms one vector of channels at one position of PD × PH rows, which load(a, b) reads.
 template <class T, class Load>
 inline void winograd_input_at(Load load, f32* v, i64 vp) {
-  vf t[T::PH][T::PD];
-  MACL_UNROLL for (int b = 0; b < T::PH; ++b) {
-    vf c[T::PD];
-    MACL_UNROLL for (int a = 0; a < T::PD; ++a) c[a] = load(a, b);
-    T::D::bt(c, t[b]);
-  }
-  MACL_UNROLL for (int a = 0; a < T::PD; ++a) {
-    vf c[T::PH], o[T::PH];
-    MACL_UNROLL for (int b = 0; b < T::PH; ++b) c[b] = t[b][a];
-    T::H::bt(c, o);
-    MACL_UNROLL for (int b = 0; b < T::PH; ++b) vstore(v + (a * T::PH + b) * vp, o[b]);
-  }
+  winograd_bt_both<T>(load, [&](int a, int b, vf r) { vstore(v + (a * T::PH + b) * vp, r); });
 }
 
 // PD × PH rows of x at (d, h), which may lie outside; those of x's sample n. Null: zeros.
@@ -134,7 +121,7 @@ struct WinogradRows {
 // V of one row of tiles: positions first … first + count of the rows, 16 channels at a time.
 // V[p·vp + block·blockStep + position·positionStep]
 template <class T>
-inline void winograd_input(const WinogradRows<T>& r, i64 ldx, i64 iw, i64 channels, i64 first, i64 count, f32* v, i64 vp,
+__attribute__((noinline)) void winograd_input(const WinogradRows<T>& r, i64 ldx, i64 iw, i64 channels, i64 first, i64 count, f32* v, i64 vp,
                            i64 blockStep, i64 positionStep) {
   alignas(64) static const f32 zeros[kLanes] = {};
   for (i64 c0 = 0; c0 < channels; c0 += 16, v += blockStep)
@@ -183,11 +170,11 @@ inline i64 winograd_cover(i64 vectors, i64 along) {
   return cover;
 }
 
-// M[p] of output channels o0 … o0 + on from V, for every point.
-template <class T>
-inline void winograd_points(const WinogradPlan& p, const WinogradBuffers<T>& z, const f32* u, i64 o0, i64 on, i64 rows,
+// M[p] of output channels o0 … o0 + on from V, for every point. W: Winograd<mW>.
+template <class W>
+__attribute__((noinline)) void winograd_points(const WinogradPlan& p, const WinogradBuffers& z, const f32* u, i64 o0, i64 on, i64 rows,
                             const f32* V, f32* M, f32* V3, f32* M3) {
-  constexpr int PW = T::PW, MW = T::W::M;
+  constexpr int PW = W::P, MW = W::M;
   alignas(64) static const f32 zeros[4 * kLanes] = {};
   const i64 I = p.s.i, ip = round_up(I, 16), T1 = p.wide / MW, along = T1 * rows, blocks = cdiv(p.s.o, 16);
   const i64 vectors = cdiv(on, kLanes), cover = winograd_cover(vectors, along);
@@ -203,7 +190,7 @@ inline void winograd_points(const WinogradPlan& p, const WinogradBuffers<T>& z, 
   t.initLd = 0;
   t.initVec = kLanes;
   t.outLd = 16;
-  for (int point = 0; point < T::PP; ++point) {
+  for (i64 point = 0, points = p.form.points(); point < points; ++point) {
     for (i64 cb = 0; cb < ip; cb += 16) {
       f32* o = V3 + cb * cover;
       for (i64 r = 0; r < rows; ++r) {
@@ -212,7 +199,7 @@ inline void winograd_points(const WinogradPlan& p, const WinogradBuffers<T>& z, 
           MACL_UNROLL for (int l = 0; l < 16; l += kLanes) {
             vf d[PW], e[PW];
             MACL_UNROLL for (int k = 0; k < PW; ++k) d[k] = vload(v + k * 16 + l);
-            T::W::bt(d, e);
+            winograd_bt<W>(d, e);
             MACL_UNROLL for (int k = 0; k < PW; ++k) vstore(o + k * vq + l, e[k]);
           }
       }
@@ -242,58 +229,49 @@ inline void winograd_points(const WinogradPlan& p, const WinogradBuffers<T>& z, 
       for (i64 j = 0; j < along; ++j, m += 16, o += MW * 16) {
         vf d[PW], e[MW];
         MACL_UNROLL for (int k = 0; k < PW; ++k) d[k] = vload(m + k * mq);
-        T::W::at(d, e);
+        winograd_at<W>(d, e);
         MACL_UNROLL for (int k = 0; k < MW; ++k) vstore(o + k * 16, e[k]);
       }
     }
   }
 }
 
-// y of one row of tiles from M (its first position), one vector of channels.
-template <class T>
-inline void winograd_output(const WinogradPlan& p, const WinogradUnit& u, i64 r, const ConvCall& c, i64 o, i64 lanes,
-                            const f32* m, i64 mp, const ConvStats& stats, bool first) {
+// y of one row of tiles from M (its first position), one vector of channels. Whole: no tile reaches beyond the volume, no channel
+// is missing.
+template <class T, bool Whole>
+__attribute__((noinline)) void winograd_output(const WinogradPlan& p, const WinogradUnit& u, i64 r, const ConvCall& c, i64 o,
+                                               i64 lanes, const f32* m, i64 mp, const ConvStats& stats, bool first) {
   constexpr int MD = T::D::M, MH = T::H::M;
   const ConvShape& s = p.s;
-  const i64 h0 = u.h0 + r * MH, nd = imin(MD, s.od - u.d0), nh = imin(MH, s.oh - h0), stepH = s.ow * c.ldy;
+  const i64 h0 = u.h0 + r * MH, nd = Whole ? MD : s.od - u.d0, nh = Whole ? MH : s.oh - h0, n = Whole ? kLanes : lanes;
+  const i64 stepH = s.ow * c.ldy;
   f32* y0 = c.y + (((u.n * s.od + u.d0) * s.oh + h0) * s.ow + u.w0) * c.ldy + o;
-  const vf bias = c.b ? vload_some(c.b + o, lanes) : vf{};
+  const vf bias = c.b ? vload_some(c.b + o, n) : vf{};
   vf shift{}, sum{}, square{};
   i64 since = 0;
-  if (c.stats && !first) shift = vload_some(stats.shift + o, lanes);
+  if (c.stats && !first) shift = vload_some(stats.shift + o, n);
   for (i64 w = 0; w < u.wn; ++w, m += 16, y0 += c.ldy) {
-    vf t[T::PH][MD];
-    MACL_UNROLL for (int b = 0; b < T::PH; ++b) {
-      vf e[T::PD];
-      MACL_UNROLL for (int a = 0; a < T::PD; ++a) e[a] = vload(m + (a * T::PH + b) * mp);
-      T::D::at(e, t[b]);
-    }
-    MACL_UNROLL for (int a = 0; a < MD; ++a) {
-      if (a >= nd) break;
-      vf e[T::PH], v[MH];
-      MACL_UNROLL for (int b = 0; b < T::PH; ++b) e[b] = t[b][a];
-      T::H::at(e, v);
-      MACL_UNROLL for (int b = 0; b < MH; ++b) {
-        if (b >= nh) break;
-        f32* y = y0 + (a * s.oh + b) * stepH;
-        vf out = v[b] + bias;
-        if (c.accumulate) out += vload_some(y, lanes);
-        if (c.act) out = out < 0 ? out * c.slope : out;
-        vstore_some(y, out, lanes);
-        if (c.stats) {
-          if (first) {
-            shift = out;
-            vstore_some(stats.shift + o, shift, lanes);
-            first = false;
-          }
-          const vf k = out - shift;
-          sum += k;
-          square += k * k;
-        }
+    const auto load = [&](int a, int b) { return vload(m + (a * T::PH + b) * mp); };
+    const auto store = [&](int a, int b, vf out) {
+      if (!Whole && (a >= nd || b >= nh)) return;
+      f32* y = y0 + (a * s.oh + b) * stepH;
+      out += bias;
+      if (c.accumulate) out += vload_some(y, n);
+      if (c.act) out = out < 0 ? out * c.slope : out;
+      vstore_some(y, out, n);
+      if (!c.stats) return;
+      if (first) {
+        first = false;
+        shift = out;
+        vstore_some(stats.shift + o, shift, n);
       }
-    }
+      const vf k = out - shift;
+      sum += k;
+      square += k * k;
+    };
+    winograd_at_both<T>(load, store);
     if (c.stats && (++since == kWinogradFlush || w + 1 == u.wn)) {
-      for (i64 l = 0; l < lanes; ++l) {
+      for (i64 l = 0; l < n; ++l) {
         stats.sum[o + l] += sum[l];
         stats.square[o + l] += square[l];
       }
@@ -303,72 +281,70 @@ inline void winograd_output(const WinogradPlan& p, const WinogradUnit& u, i64 r,
   }
 }
 
-template <class T>
 inline void winograd_task(const WinogradPlan& p, const ConvCall& c, f32* scratch, i64 unit, i64 group, bool fresh) {
   const ConvShape& s = p.s;
-  const WinogradBuffers<T> z(p);
+  const WinogradBuffers z(p);
   f32 *V = scratch, *M = V + z.v, *V3 = M + z.m, *M3 = V3 + z.v3;
   const WinogradUnit u = winograd_unit(p, unit);
   if (fresh)
-    for (i64 r = 0; r < u.rows; ++r) {
-      const WinogradRows<T> rows(c.x, c.ldx, s, u.n, u.d0 - T::D::K / 2, u.h0 + r * p.mh - 1);
-      winograd_input<T>(rows, c.ldx, s.iw, s.i, u.w0 - 1, z.vw, V + r * 16 * z.vw, z.vp, p.rows * 16 * z.vw, 16);
-    }
+    winograd_outer(p.form, [&]<class T>(T) {
+      for (i64 r = 0; r < u.rows; ++r) {
+        const WinogradRows<T> rows(c.x, c.ldx, s, u.n, u.d0 - p.form.kd / 2, u.h0 + r * p.form.mh - 1);
+        winograd_input<T>(rows, c.ldx, s.iw, s.i, u.w0 - 1, z.vw, V + r * 16 * z.vw, z.vp, p.rows * 16 * z.vw, 16);
+      }
+    });
   const i64 o0 = group * p.group, on = imin(p.group, s.o - o0);
-  winograd_points<T>(p, z, c.wp, o0, on, u.rows, V, M, V3, M3);
+  winograd_inner(p.form, [&]<class W>(W) { winograd_points<W>(p, z, c.wp, o0, on, u.rows, V, M, V3, M3); });
   const ConvStats stats = conv3d_stats_of(c.stats, c.stats ? unit : 0, s.o);
   for (i64 o = 0; o < on; o += kLanes) {
     const i64 lanes = imin(kLanes, on - o);
     if (c.stats)
       for (i64 l = 0; l < lanes; ++l) stats.sum[o0 + o + l] = stats.square[o0 + o + l] = 0;
-    for (i64 r = 0; r < u.rows; ++r)
-      winograd_output<T>(p, u, r, c, o0 + o, lanes, M + (o / 16 * p.rows + r) * p.wide * 16 + o % 16, z.mp, stats, r == 0);
+    winograd_outer(p.form, [&]<class T>(T) {
+      for (i64 r = 0; r < u.rows; ++r) {
+        const bool whole = u.d0 + T::D::M <= s.od && u.h0 + (r + 1) * T::H::M <= s.oh && lanes == kLanes;
+        const f32* m = M + (o / 16 * p.rows + r) * p.wide * 16 + o % 16;
+        if (whole)
+          winograd_output<T, true>(p, u, r, c, o0 + o, lanes, m, z.mp, stats, r == 0);
+        else
+          winograd_output<T, false>(p, u, r, c, o0 + o, lanes, m, z.mp, stats, r == 0);
+      }
+    });
   }
 }
 
-template <class T>
 inline void winograd_run(const WinogradPlan& p, const ConvCall& c, f32* scratch, i64 begin, i64 end) {
   for (i64 task = begin; task < end; ++task)
-    winograd_task<T>(p, c, scratch, task / p.groups, task % p.groups, task == begin || task % p.groups == 0);
+    winograd_task(p, c, scratch, task / p.groups, task % p.groups, task == begin || task % p.groups == 0);
 }
 
-// U [point][point along W][block of 16 outputs][input][16] of a block of outputs; see conv3d_pack for `mode`.
-template <class T>
-inline void winograd_pack(const f32* w, f32* u, i64 O, i64 I, i64 mode, i64 ob) {
-  constexpr int KD = T::D::K, KH = T::H::K, KW = T::W::K, taps = T::taps;
-  const i64 out = mode == 0 ? O : I, in = mode == 0 ? I : O, step = cdiv(out, 16) * in * 16;
+// out[j][p][k][16] = Σ_t G[p][t] · in[j][t][k][16]: one axis of the transform of weights; inner: numbers on the axes after it.
+inline void winograd_pack_axis(const f64* g, i64 P, i64 K, i64 outer, i64 inner, const f64* in, f64* out) {
+  for (i64 j = 0; j < outer; ++j)
+    for (i64 p = 0; p < P; ++p)
+      for (i64 k = 0; k < inner * 16; ++k) {
+        f64 sum = 0;
+        for (i64 t = 0; t < K; ++t) sum += g[p * K + t] * in[(j * K + t) * inner * 16 + k];
+        out[(j * P + p) * inner * 16 + k] = sum;
+      }
+}
+
+// U [point][point along W][block of 16 outputs][input][16] of one block; see conv3d_pack for `mode`. In float64.
+inline void winograd_pack(const WinogradForm& f, const f32* w, f32* u, i64 O, i64 I, i64 mode, i64 ob) {
+  const i64 out = mode == 0 ? O : I, in = mode == 0 ? I : O, step = cdiv(out, 16) * in * 16, taps = f.taps();
+  f64 a[216 * 16], b[216 * 16];
   for (i64 i = 0; i < in; ++i) {
-    f64 g[taps][16], gw[KD * KH][T::PW][16], gh[KD][T::PH][T::PW][16];
-    for (int k = 0; k < taps; ++k)
+    for (i64 k = 0; k < taps; ++k)
       for (i64 l = 0; l < 16; ++l) {
         const i64 o = ob * 16 + l;
-        g[k][l] = o >= out ? 0 : mode == 0 ? w[(o * I + i) * taps + k] : w[(i * I + o) * taps + taps - 1 - k];
+        a[k * 16 + l] = o >= out ? 0 : mode == 0 ? w[(o * I + i) * taps + k] : w[(i * I + o) * taps + taps - 1 - k];
       }
-    for (int r = 0; r < KD * KH; ++r)
-      for (int c = 0; c < T::PW; ++c)
-        for (int l = 0; l < 16; ++l) {
-          f64 sum = 0;
-          MACL_UNROLL for (int k = 0; k < KW; ++k) sum += T::W::G[c][k] * g[r * KW + k][l];
-          gw[r][c][l] = sum;
-        }
-    for (int d = 0; d < KD; ++d)
-      for (int b = 0; b < T::PH; ++b)
-        for (int c = 0; c < T::PW; ++c)
-          for (int l = 0; l < 16; ++l) {
-            f64 sum = 0;
-            MACL_UNROLL for (int k = 0; k < KH; ++k) sum += T::H::G[b][k] * gw[d * KH + k][c][l];
-            gh[d][b][c][l] = sum;
-          }
-    for (int a = 0; a < T::PD; ++a)
-      for (int b = 0; b < T::PH; ++b)
-        for (int c = 0; c < T::PW; ++c) {
-          f32* q = u + ((a * T::PH + b) * T::PW + c) * step + (ob * in + i) * 16;
-          for (int l = 0; l < 16; ++l) {
-            f64 sum = 0;
-            MACL_UNROLL for (int k = 0; k < KD; ++k) sum += T::D::G[a][k] * gh[k][b][c][l];
-            q[l] = f32(sum);
-          }
-        }
+    winograd_pack_axis(f.gw, f.pw, 3, f.kd * 3, 1, a, b);
+    winograd_pack_axis(f.gh, f.ph, 3, f.kd, f.pw, b, a);
+    winograd_pack_axis(f.gd, f.pd, f.kd, 1, f.ph * f.pw, a, b);
+    f32* q = u + (ob * in + i) * 16;
+    for (i64 n = 0; n < f.numbers(); ++n)
+      for (i64 l = 0; l < 16; ++l) q[n * step + l] = f32(b[n * 16 + l]);
   }
 }
 

@@ -11,6 +11,25 @@
 namespace macl {
 namespace {
 
+// f(Int<0>{}), …, f(Int<N − 1>{})
+template <int I>
+struct Int {
+  static constexpr int at = I;
+};
+template <int N, int I = 0, class F>
+inline void each(F f) {
+  if constexpr (I < N) {
+    f(Int<I>{});
+    each<N, I + 1>(f);
+  }
+}
+
+// A transform is written in parts of one or two of its results, in `rows`: what two axes at once need for a part stays in 16
+// registers. x(k) gives input k.
+struct Part {
+  int count, rows[2];
+};
+
 template <int M>
 struct Winograd;
 
@@ -18,9 +37,13 @@ template <>
 struct Winograd<1> {
   static constexpr int M = 1, P = 1, K = 1;
   static constexpr f64 G[P][K] = {{1}};
-  static inline void bt(const vf* x, vf* o) { o[0] = x[0]; }
-  static inline void at(const vf* m, vf* o) { o[0] = m[0]; }
-  static inline void a(const vf* y, vf* o) { o[0] = y[0]; }
+  static constexpr Part BT[] = {{1, {0}}}, AT[] = {{1, {0}}}, A[] = {{1, {0}}};
+  template <int part, class X>
+  static inline void bt(X x, vf* o) { o[0] = x(0); }
+  template <int part, class X>
+  static inline void at(X m, vf* o) { o[0] = m(0); }
+  template <int part, class X>
+  static inline void a(X y, vf* o) { o[0] = y(0); }
   static inline void gt(const vf* m, vf* o) { o[0] = m[0]; }
 };
 
@@ -28,21 +51,36 @@ template <>
 struct Winograd<2> {
   static constexpr int M = 2, P = 4, K = 3;
   static constexpr f64 G[P][K] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
-  static inline void bt(const vf* x, vf* o) {
-    o[0] = x[0] - x[2];
-    o[1] = x[1] + x[2];
-    o[2] = x[2] - x[1];
-    o[3] = x[1] - x[3];
+  static constexpr Part BT[] = {{1, {0}}, {2, {1, 2}}, {1, {3}}}, AT[] = {{2, {0, 1}}}, A[] = {{1, {0}}, {2, {1, 2}}, {1, {3}}};
+  template <int part, class X>
+  static inline void bt(X x, vf* o) {
+    if constexpr (part == 0) {
+      o[0] = x(0) - x(2);
+    } else if constexpr (part == 1) {
+      const vf x1 = x(1), x2 = x(2);
+      o[0] = x1 + x2;
+      o[1] = x2 - x1;
+    } else {
+      o[0] = x(1) - x(3);
+    }
   }
-  static inline void at(const vf* m, vf* o) {
-    o[0] = m[0] + (m[1] + m[2]);
-    o[1] = (m[1] - m[2]) - m[3];
+  template <int part, class X>
+  static inline void at(X m, vf* o) {
+    const vf m1 = m(1), m2 = m(2);
+    o[0] = m(0) + (m1 + m2);
+    o[1] = (m1 - m2) - m(3);
   }
-  static inline void a(const vf* y, vf* o) {
-    o[0] = y[0];
-    o[1] = y[0] + y[1];
-    o[2] = y[0] - y[1];
-    o[3] = -y[1];
+  template <int part, class X>
+  static inline void a(X y, vf* o) {
+    if constexpr (part == 0) {
+      o[0] = y(0);
+    } else if constexpr (part == 1) {
+      const vf y0 = y(0), y1 = y(1);
+      o[0] = y0 + y1;
+      o[1] = y0 - y1;
+    } else {
+      o[0] = -y(1);
+    }
   }
   static inline void gt(const vf* m, vf* o) {
     const vf even = .5f * (m[1] + m[2]);
@@ -62,30 +100,46 @@ struct Winograd<4> {
                                   {1 / nq, q / nq, qq / nq}, {1 / nq, -q / nq, qq / nq}, {0, 0, 1}};
   static constexpr f32 P1 = f32(p), P2 = f32(pp), P3 = f32(pp * p), Q1 = f32(q), Q2 = f32(qq), Q3 = f32(qq * q);
   static constexpr f32 N0 = f32(n), N2 = f32(pp + qq);
-  static inline void bt(const vf* x, vf* o) {
-    const vf ep = x[4] - Q2 * x[2], op = P1 * (x[3] - Q2 * x[1]), eq = x[4] - P2 * x[2], oq = Q1 * (x[3] - P2 * x[1]);
-    o[0] = x[4] - N2 * x[2] + N0 * x[0];
-    o[1] = ep + op;
-    o[2] = ep - op;
-    o[3] = eq + oq;
-    o[4] = eq - oq;
-    o[5] = x[5] - N2 * x[3] + N0 * x[1];
+  static constexpr Part BT[] = {{1, {0}}, {2, {1, 2}}, {2, {3, 4}}, {1, {5}}}, AT[] = {{2, {0, 2}}, {2, {1, 3}}},
+                        A[] = {{1, {0}}, {2, {1, 2}}, {2, {3, 4}}, {1, {5}}};
+  template <int part, class X>
+  static inline void bt(X x, vf* o) {
+    if constexpr (part == 0) {
+      o[0] = x(4) - N2 * x(2) + N0 * x(0);
+    } else if constexpr (part == 3) {
+      o[0] = x(5) - N2 * x(3) + N0 * x(1);
+    } else {
+      constexpr f32 odd = part == 1 ? P1 : Q1, other = part == 1 ? Q2 : P2;
+      const vf even = x(4) - other * x(2), rest = odd * (x(3) - other * x(1));
+      o[0] = even + rest;
+      o[1] = even - rest;
+    }
   }
-  static inline void at(const vf* m, vf* o) {
-    const vf sp = m[1] + m[2], dp = m[1] - m[2], sq = m[3] + m[4], dq = m[3] - m[4];
-    o[0] = m[0] + sp + sq;
-    o[1] = P1 * dp + Q1 * dq;
-    o[2] = P2 * sp + Q2 * sq;
-    o[3] = P3 * dp + Q3 * dq + m[5];
+  template <int part, class X>
+  static inline void at(X m, vf* o) {
+    const vf m1 = m(1), m2 = m(2), m3 = m(3), m4 = m(4);
+    if constexpr (part == 0) {
+      const vf sp = m1 + m2, sq = m3 + m4;
+      o[0] = m(0) + sp + sq;
+      o[1] = P2 * sp + Q2 * sq;
+    } else {
+      const vf dp = m1 - m2, dq = m3 - m4;
+      o[0] = P1 * dp + Q1 * dq;
+      o[1] = P3 * dp + Q3 * dq + m(5);
+    }
   }
-  static inline void a(const vf* y, vf* o) {
-    const vf ep = y[0] + P2 * y[2], op = P1 * (y[1] + P2 * y[3]), eq = y[0] + Q2 * y[2], oq = Q1 * (y[1] + Q2 * y[3]);
-    o[0] = y[0];
-    o[1] = ep + op;
-    o[2] = ep - op;
-    o[3] = eq + oq;
-    o[4] = eq - oq;
-    o[5] = y[3];
+  template <int part, class X>
+  static inline void a(X y, vf* o) {
+    if constexpr (part == 0) {
+      o[0] = y(0);
+    } else if constexpr (part == 3) {
+      o[0] = y(3);
+    } else {
+      constexpr f32 one = part == 1 ? P1 : Q1, two = part == 1 ? P2 : Q2;
+      const vf even = y(0) + two * y(2), rest = one * (y(1) + two * y(3));
+      o[0] = even + rest;
+      o[1] = even - rest;
+    }
   }
   static inline void gt(const vf* m, vf* o) {
     const vf sp = m[1] + m[2], dp = m[1] - m[2], sq = m[3] + m[4], dq = m[3] - m[4];
@@ -95,37 +149,101 @@ struct Winograd<4> {
   }
 };
 
-// Tiles of MD × MH × MW outputs. D and H are transformed together, over whole rows ("points" p of PP), W within each.
-template <int MD, int MH, int MW>
-struct WinogradTile {
+// All parts at once: o ← Bᵀ x, Aᵀ m, A y along one axis.
+#define MACL_WINOGRAD_WHOLE(name, PARTS)                                          \
+  template <class W>                                                              \
+  inline void winograd_##name(const vf* x, vf* o) {                               \
+    each<int(sizeof(W::PARTS) / sizeof(Part))>([&]<int I>(Int<I>) {               \
+      vf r[2];                                                                    \
+      W::template name<I>([&](int k) { return x[k]; }, r);                        \
+      for (int j = 0; j < W::PARTS[I].count; ++j) o[W::PARTS[I].rows[j]] = r[j];  \
+    });                                                                           \
+  }
+MACL_WINOGRAD_WHOLE(bt, BT)
+MACL_WINOGRAD_WHOLE(at, AT)
+MACL_WINOGRAD_WHOLE(a, A)
+#undef MACL_WINOGRAD_WHOLE
+
+// Two axes: store(row of D, row of H, value) of each result of inputs load(d, h). The first axis by parts.
+#define MACL_WINOGRAD_BOTH(name, PARTS, in)                                                        \
+  template <class T, class Load, class Store>                                                      \
+  inline void winograd_##name##_both(Load load, Store store) {                                     \
+    using D = typename T::D;                                                                       \
+    using H = typename T::H;                                                                       \
+    each<int(sizeof(D::PARTS) / sizeof(Part))>([&]<int I>(Int<I>) {                                \
+      constexpr Part part = D::PARTS[I];                                                           \
+      vf t[2][in];                                                                                 \
+      MACL_UNROLL for (int b = 0; b < in; ++b) {                                                   \
+        vf r[2];                                                                                   \
+        D::template name<I>([&](int k) { return load(k, b); }, r);                                 \
+        MACL_UNROLL for (int j = 0; j < part.count; ++j) t[j][b] = r[j];                           \
+      }                                                                                            \
+      MACL_UNROLL for (int j = 0; j < part.count; ++j) each<int(sizeof(H::PARTS) / sizeof(Part))>( \
+          [&]<int J>(Int<J>) {                                                                     \
+            vf r[2];                                                                               \
+            H::template name<J>([&](int k) { return t[j][k]; }, r);                                \
+            MACL_UNROLL for (int l = 0; l < H::PARTS[J].count; ++l)                                \
+                store(part.rows[j], H::PARTS[J].rows[l], r[l]);                                    \
+          });                                                                                      \
+    });                                                                                            \
+  }
+MACL_WINOGRAD_BOTH(bt, BT, H::P)
+MACL_WINOGRAD_BOTH(at, AT, H::P)
+MACL_WINOGRAD_BOTH(a, A, H::M)
+#undef MACL_WINOGRAD_BOTH
+
+// D and H are transformed together, over whole rows (PD·PH "points"), W within each of these.
+template <int MD, int MH>
+struct WinogradOuter {
   using D = Winograd<MD>;
   using H = Winograd<MH>;
-  using W = Winograd<MW>;
-  static constexpr int PD = D::P, PH = H::P, PW = W::P, PP = PD * PH, PPP = PP * PW;
-  static constexpr int taps = D::K * H::K * W::K;
+  static constexpr int PD = D::P, PH = H::P, PP = PD * PH;
 };
 
-// f(WinogradTile<…>{}) of a variant. False: there is none such.
-template <class F>
-inline bool winograd_of(i64 variant, F f) {
+// A variant's sizes by axis: outputs of a tile, numbers of its transform, taps, and G. `md` is 0 where there is no such variant.
+struct WinogradForm {
+  i64 md = 0, mh = 0, mw = 0, pd = 0, ph = 0, pw = 0, kd = 0;
+  const f64 *gd = nullptr, *gh = nullptr, *gw = nullptr;
+  i64 points() const { return pd * ph; }
+  i64 numbers() const { return pd * ph * pw; }
+  i64 taps() const { return kd * 9; }
+};
+
+inline WinogradForm winograd_form(i64 variant) {
   switch (variant) {
-    case 122: return f(WinogradTile<1, 2, 2>{}), true;
-    case 142: return f(WinogradTile<1, 4, 2>{}), true;
-    case 144: return f(WinogradTile<1, 4, 4>{}), true;
-    case 222: return f(WinogradTile<2, 2, 2>{}), true;
-    case 242: return f(WinogradTile<2, 4, 2>{}), true;
-    case 422: return f(WinogradTile<4, 2, 2>{}), true;
-    case 442: return f(WinogradTile<4, 4, 2>{}), true;
-    case 444: return f(WinogradTile<4, 4, 4>{}), true;
-    default: return false;
+    case 122: case 142: case 144: case 222: case 242: case 422: case 442: case 444: break;
+    default: return {};
   }
+  const auto p = [](i64 m) { return m == 1 ? 1 : m + 2; };
+  const auto g = [](i64 m) { return m == 1 ? Winograd<1>::G[0] : m == 2 ? Winograd<2>::G[0] : Winograd<4>::G[0]; };
+  const i64 md = variant / 100, mh = variant / 10 % 10, mw = variant % 10;
+  return {md, mh, mw, p(md), p(mh), p(mw), md == 1 ? 1 : 3, g(md), g(mh), g(mw)};
+}
+
+// f(WinogradOuter<…>{}) and f(Winograd<…>{}) of a form.
+template <class F>
+inline void winograd_outer(const WinogradForm& form, F f) {
+  switch (form.md * 10 + form.mh) {
+    case 12: return f(WinogradOuter<1, 2>{});
+    case 14: return f(WinogradOuter<1, 4>{});
+    case 22: return f(WinogradOuter<2, 2>{});
+    case 24: return f(WinogradOuter<2, 4>{});
+    case 42: return f(WinogradOuter<4, 2>{});
+    default: return f(WinogradOuter<4, 4>{});
+  }
+}
+template <class F>
+inline void winograd_inner(const WinogradForm& form, F f) {
+  if (form.mw == 2)
+    f(Winograd<2>{});
+  else
+    f(Winograd<4>{});
 }
 
 // Is there such a variant for kernels of these sizes and strides?
 inline bool winograd_fits(i64 variant, i64 kd, i64 kh, i64 kw, i64 sd, i64 sh, i64 sw) {
-  bool fits = false;
-  const bool known = winograd_of(variant, [&]<class T>(T) { fits = kd == T::D::K && kh == T::H::K && kw == T::W::K; });
-  return known && fits && sd * sh * sw == 1;
+  const WinogradForm form = winograd_form(variant);
+  return form.md != 0 && kd == form.kd && kh == 3 && kw == 3 && sd * sh * sw == 1;
 }
 
 }  // namespace
