@@ -83,6 +83,23 @@ export function shareInPlace(graph: Graph): void {
   });
 }
 
+interface Placed {
+  readonly life: Life;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Into a list that is in order of `start`, behind its equals. */
+function insertByStart(list: Placed[], one: Placed): void {
+  let [low, high] = [0, list.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((list[middle] as Placed).start <= one.start) low = middle + 1;
+    else high = middle;
+  }
+  list.splice(low, 0, one);
+}
+
 export function planMemory(graph: Graph, stateOffsets: ReadonlyMap<Tensor, number>, alignment: number): MemoryPlan {
   const align = (bytes: number) => alignUp(bytes, alignment);
   const offsets = new Map<Tensor, number>(stateOffsets);
@@ -100,20 +117,18 @@ export function planMemory(graph: Graph, stateOffsets: ReadonlyMap<Tensor, numbe
   const ioResults = lay(io.filter((t) => !t.given));
   const lives = livesOf(graph.nodes);
   const bySize = [...lives].sort((a, c) => bytesOf(c.tensor) - bytesOf(a.tensor) || a.tensor.id - c.tensor.id);
-  const placed: { life: Life; start: number; end: number }[] = [];
+  const placed: Placed[] = []; // by start
   let scratchBytes = 0;
   for (const life of bySize) {
     const bytes = align(bytesOf(life.tensor));
-    const taken = placed
-      .filter((p) => p.life.first <= life.last && life.first <= p.life.last)
-      .sort((a, c) => a.start - c.start);
     let start = 0;
-    for (const p of taken) {
+    for (const p of placed) {
+      if (p.life.first > life.last || life.first > p.life.last) continue;
       if (start + bytes <= p.start) break;
       start = Math.max(start, p.end);
     }
     offsets.set(life.tensor, start);
-    placed.push({ life, start, end: start + bytes });
+    insertByStart(placed, { life, start, end: start + bytes });
     scratchBytes = Math.max(scratchBytes, start + bytes);
   }
   const scratchBytesWithoutReuse = lives.reduce((sum, l) => sum + align(bytesOf(l.tensor)), 0);

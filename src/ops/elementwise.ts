@@ -2,7 +2,7 @@
 import { MaclError } from '../errors.js';
 import { withChannels, type GraphBuilder } from '../graph/builder.js';
 import type { Node, Tensor } from '../graph/types.js';
-import { sameShape, showShape } from '../graph/shape.js';
+import { placeOf, sameShape, showShape } from '../graph/shape.js';
 import { defineFusion } from '../graph/fuse.js';
 import { defineKernel, none, noSecond, required, type GradientContext } from '../graph/kernel.js';
 import { tensorsOverlap } from '../graph/regions.js';
@@ -48,6 +48,7 @@ defineFusion('concat', (nodes, graph) => {
   const free = (t: Tensor) => !t.view && t.segment === 'scratch' && !t.keep && !denseInside.has(t);
   // One that runs again would keep its other half, and so the joined tensor, alive in between: those are copied.
   const twice = new Set(nodes.flatMap((n) => (n.again ? [n.id, n.again.id] : [])));
+  const users = new Users(nodes);
   return nodes.filter((node, i) => {
     const forward = node.kernel === 'concat_fwd';
     if ((!forward && node.kernel !== 'concat_bwd') || twice.has(node.id)) return true;
@@ -56,20 +57,51 @@ defineFusion('concat', (nodes, graph) => {
       : [required(node, 'dy'), required(node, 'da'), required(node, 'db')];
     if (whole.view || first === second || !free(first) || !free(second)) return true;
     // One memory holds both now, so no later write may change one of them under a reader of the other.
-    if (forward && (writersOf(nodes.slice(i + 1), first, second) > 0 || writersOf(nodes, whole) > 1)) return true;
-    if (!forward && (!free(whole) || readersOf(nodes, whole) > 1)) return true;
+    const later = (t: Tensor) => users.writers(t).some((at) => at > i);
+    if (forward && (later(first) || later(second) || users.writers(whole).length > 1)) return true;
+    if (!forward && (!free(whole) || users.readers(whole).length > 1)) return true;
     first.view = { of: whole, offset: 0, dense: false };
     second.view = { of: whole, offset: first.shape[4], dense: false };
+    for (const part of [first, second]) users.join(whole, part);
     return false;
   });
 });
 
-function writersOf(nodes: readonly Node[], ...ts: readonly Tensor[]): number {
-  return nodes.filter((n) => n.outputs.some((o) => o && ts.some((t) => tensorsOverlap(o, t)))).length;
-}
+/** Which nodes use what lies in a tensor's memory, as views move into others. */
+class Users {
+  private readonly byRoot = new Map<Tensor, Set<number>>();
 
-function readersOf(nodes: readonly Node[], t: Tensor): number {
-  return nodes.filter((n) => n.inputs.some((i) => i && tensorsOverlap(i, t))).length;
+  constructor(private readonly nodes: readonly Node[]) {
+    nodes.forEach((node, i) => {
+      for (const t of [...node.inputs, ...node.outputs]) if (t) this.of(placeOf(t).root).add(i);
+    });
+  }
+
+  /** Places of nodes. */
+  writers(t: Tensor): number[] {
+    return this.using(t, (node) => node.outputs);
+  }
+
+  readers(t: Tensor): number[] {
+    return this.using(t, (node) => node.inputs);
+  }
+
+  /** `part` lies in `whole` from now on. */
+  join(whole: Tensor, part: Tensor): void {
+    const all = this.of(placeOf(whole).root);
+    for (const at of this.of(part)) all.add(at);
+  }
+
+  private using(t: Tensor, ports: (node: Node) => readonly (Tensor | null)[]): number[] {
+    const uses = (at: number) => ports(this.nodes[at] as Node).some((other) => other && tensorsOverlap(other, t));
+    return [...this.of(placeOf(t).root)].filter(uses);
+  }
+
+  private of(root: Tensor): Set<number> {
+    const found = this.byRoot.get(root) ?? new Set<number>();
+    this.byRoot.set(root, found);
+    return found;
+  }
 }
 
 /** a + b of one shape, for example a residual. */

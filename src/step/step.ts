@@ -78,13 +78,13 @@ function takeBatch(input: StepInput, { method, config }: Network): { sizes: Step
   for (const { name, kind } of views)
     if (kind === 'labels') values.set(name, asInt32(take(input, name, 4, [batch, d, h, w]), name));
   const rows: Record<string, readonly number[]> = {};
-  for (const { name, sizes, fits } of method.inputs(config)) {
+  for (const { name, dtype, sizes, fits } of method.inputs(config)) {
     const found = take(input, name, 1 + sizes.length);
     const [samples, ...row] = found.shape;
     if (samples !== batch || !(fits ? fits.accepts(row) : row.join() === sizes.join()))
       throw wrongShape(input, name, `[${[batch, fits?.expected ?? sizes.join(', ')].join(', ')}]`, found.shape);
     rows[name] = row;
-    values.set(name, asFloat64(found, name));
+    values.set(name, dtype === 'i32' ? asInt32(found, name) : asFloat64(found, name));
   }
   return { sizes: { batch, patch: [d, h, w], rows }, values };
 }

@@ -123,6 +123,15 @@ describe('what is wrong is named', () => {
     },
   );
 
+  test('a box that is no whole number', async () => {
+    const wrong = ({ batch }: ReturnType<typeof inputs>) => {
+      const { shape } = batch.get('boxes') as RawTensor;
+      const values = new Float32Array(shape.reduce((x, y) => x * y)).fill(0.5, 6, 7);
+      batch.set('boxes', { dtype: 'F32', shape, bytes: new Uint8Array(values.buffer) });
+    };
+    await expect(step('volumefusion-3d', wrong)).rejects.toThrow('boxes: element 6 is 0.5, expected an int32');
+  });
+
   test('a label outside the classes', async () => {
     const wrong = ({ batch }: ReturnType<typeof inputs>) => {
       const y = batch.get('y') as RawTensor;

@@ -1,7 +1,7 @@
 /** What the losses, pooling and contrastive kernels do at the edges of their domain, on every device present. */
 import { afterAll, describe, expect, test } from 'vitest';
 import type { Shape } from '../../src/graph/types.js';
-import { dice, maxpool3d, softmaxce, supcon } from '../../src/ops/index.js';
+import { boxmix, dice, maxpool3d, softmaxce, supcon } from '../../src/ops/index.js';
 import { openDevices, type Device } from './devices.js';
 import { Rig } from './rig.js';
 
@@ -58,6 +58,18 @@ describe.each(devices)('$label', (device) => {
         name: 'MaclError',
         code: 'label',
       });
+    });
+
+  for (const level of [-1, 5, 1_000_000])
+    run(`a box of level ${level} of four is an error, also where it holds no voxel`, async () => {
+      const rig = rigOf(device);
+      const [f, b] = [rig.input('f', SHAPE, logits), rig.input('b', SHAPE, logits)];
+      const rows = [0, 0, 0, 1, 3, 4, 2, 0, 0, 0, 0, 0, 0, level];
+      const { x } = boxmix(rig.b, f, b, rig.input('boxes', [2, 2, 7, 1, 1], [...rows, ...rows], 'i32'), 4);
+      rig.result('x', x);
+      const ready = await rig.ready();
+      await expect(ready.run()).rejects.toMatchObject({ name: 'MaclError', code: 'label' });
+      await ready.close();
     });
 
   run('logits of a thousand neither overflow nor lose the loss', async () => {

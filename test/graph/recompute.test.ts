@@ -37,7 +37,7 @@ const cases = [
   ['pretrain', pretrain, [16, 16, 32], encoder, 0.6],
   ['pretrain', pretrain, [16, 16, 32], all, 0.6],
   ['finetune', finetune, [8, 16, 32], encoder, 0.8],
-  ['finetune', finetune, [8, 16, 32], all, 0.75],
+  ['finetune', finetune, [8, 16, 32], all, 0.8],
 ] as const;
 
 describe.each(backends.map((b) => [b.info.name, b] as const))('%s', (_, backend) => {
