@@ -5,6 +5,7 @@ import { isGzip } from '../data/inflate.js';
 import type { Volume } from '../volume.js';
 import { Breather } from '../breathe.js';
 import { MaclError } from '../errors.js';
+import { ARITHMETICS, type Arithmetic } from '../arithmetic.js';
 import { PRECISIONS, type Precision } from '../precision.js';
 import { checkOptions, showValue, type OptionKinds } from '../options.js';
 import { copyOf, isArrayOf, messageOf } from '../realm.js';
@@ -22,6 +23,8 @@ export interface SegmenterOptions extends MachineOptions {
   readonly maxQueue?: number | undefined;
   /** What activations are held in, whatever the model was trained in; only `reference` has bf16. Default: fp32. */
   readonly precision?: Precision | undefined;
+  /** How convolutions are computed, whatever the training's were. Default: direct. */
+  readonly arithmetic?: Arithmetic | undefined;
   /** What is worth saying while the models are loaded. */
   readonly onNote?: ((message: string) => void) | undefined;
 }
@@ -30,6 +33,7 @@ const SEGMENTER_OPTIONS: OptionKinds<SegmenterOptions> = {
   ...MACHINE_OPTIONS,
   maxQueue: 'count',
   precision: PRECISIONS,
+  arithmetic: ARITHMETICS,
   onNote: 'function',
 };
 
@@ -81,7 +85,7 @@ export class Segmenter {
     await new Breather().breathe();
     const { maxQueue = Infinity } = options;
     try {
-      const predictor = await Predictor.open(models, backend, maxQueue, options.precision);
+      const predictor = await Predictor.open(models, backend, { ...options, maxQueue });
       return new Segmenter(predictor, backend, predictor.classes, maxQueue);
     } catch (error) {
       await backend.close();

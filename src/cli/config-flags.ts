@@ -23,6 +23,7 @@ function fromFlags(given: Given): object {
       batch: given['batch'],
       seed: given['seed'],
       precision: given['precision'],
+      arithmetic: given['arithmetic'],
       checkpointEvery: given['checkpointEvery'],
       threads: given['threads'],
     },

@@ -4,6 +4,7 @@
  */
 import type { Options } from 'yargs';
 import { MaclError } from '../errors.js';
+import { ARITHMETICS } from '../arithmetic.js';
 import { PRECISIONS } from '../precision.js';
 import { DEVICES } from '../backend/types.js';
 import type { Triple } from '../settings/types.js';
@@ -115,8 +116,9 @@ export const deviceFlags = {
 } as const;
 
 const precision = choice('precision', 'what activations are held in; weights stay fp32', PRECISIONS);
+const arithmetic = choice('arithmetic', 'how convolutions are computed, where the device has a choice', ARITHMETICS);
 /** Of commands that run a network and are no training. */
-export const precisionFlag = { precision } as const;
+export const networkFlags = { precision, arithmetic } as const;
 
 /** Flags of every command that opens a dataset. */
 export const dataFlags = {
@@ -142,6 +144,7 @@ export const trainingFlags = {
   steps: count('steps', 'training steps'),
   seed: count('seed', 'seed of all random numbers'),
   precision,
+  arithmetic,
   batch: count('batch', 'samples a step'),
   patch: patch('patch', 'size of a patch in voxels: D,H,W'),
   'checkpoint-every': count('checkpoint-every', 'steps between checkpoints'),

@@ -3,6 +3,7 @@
  * value looks like; and the nearest word to one that is not known. Text only.
  */
 import type { Options } from 'yargs';
+import { DEFAULT_ARITHMETIC } from '../arithmetic.js';
 import { didYouMean } from '../suggest.js';
 import type { Command } from './commands/types.js';
 
@@ -29,6 +30,7 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   steps: 'planned',
   seed: '0',
   precision: 'fp32',
+  arithmetic: DEFAULT_ARITHMETIC,
   batch: 'planned',
   patch: 'planned',
   'checkpoint-every': '250',

@@ -2,6 +2,7 @@
  * From what a user gives to a configuration with a value everywhere: preset, then defaults, then the checks of what fits
  * together. It looks at no data: `plan.ts` does, and comes through here.
  */
+import { ARITHMETIC_OF_BEFORE, DEFAULT_ARITHMETIC } from '../arithmetic.js';
 import { BACKBONE_NAMES } from '../backbones/index.js';
 import { MaclError } from '../errors.js';
 import { methodNamed, type Method } from '../methods/index.js';
@@ -191,6 +192,7 @@ function trainOf({ task, train: t = {} }: ConfigInput): TrainConfig {
     accumulate: t.accumulate ?? 1,
     seed: t.seed ?? 0,
     precision: t.precision ?? 'fp32',
+    arithmetic: t.arithmetic ?? DEFAULT_ARITHMETIC,
     valEvery: t.valEvery ?? 500,
     checkpointEvery: t.checkpointEvery ?? 250,
     threads: t.threads ?? null,
@@ -233,7 +235,8 @@ function mirrorOf(mirror: NonNullable<AugmentInput['mirror']>, dims: 2 | 3): Aug
  * intervals and recomputation are left out, so that equal runs write equal bytes.
  */
 export function meaningOf(config: ResolvedConfig): object {
-  const { steps, batch, accumulate, seed, precision } = config.train;
+  const { steps, batch, accumulate, seed, precision, arithmetic } = config.train;
   const { recompute: _, ...model } = config.model;
-  return { ...config, model, train: { steps, batch, accumulate, seed, precision } };
+  const train = { steps, batch, accumulate, seed, precision };
+  return { ...config, model, train: { ...train, ...(arithmetic === ARITHMETIC_OF_BEFORE ? {} : { arithmetic }) } };
 }

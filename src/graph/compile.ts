@@ -1,9 +1,11 @@
 /**
  * The whole pipeline from a finished graph to a program that a backend can load: copy → round (bf16 on a
- * backend without it) → fuse → ask for the sizes of opaque tensors → share in place → check → plan memory → check → encode. The given graph stays as it is.
+ * backend without it) → fuse → choose algorithms → ask for the sizes of opaque tensors → share in place → check → plan memory → check → encode. The given graph stays as it is.
  */
 import type { Backend, Fusion, Session, TensorInfo } from '../backend/types.js';
 import { MaclError, memoryError } from '../errors.js';
+import { DEFAULT_ARITHMETIC, type Arithmetic } from '../arithmetic.js';
+import { chooseAlgorithms } from './algorithms.js';
 import { checkGraph, checkPlan } from './check.js';
 import { cloneGraph } from './clone.js';
 import { fuse } from './fuse.js';
@@ -58,11 +60,13 @@ export function compile(
   state: { offsets: ReadonlyMap<Tensor, number>; bytes: number },
   storeBytes: number,
   fusions: ReadonlySet<Fusion> = backend.info.fusions,
+  arithmetic: Arithmetic = DEFAULT_ARITHMETIC,
 ): CompiledProgram {
   checkSizes(graph, backend);
-  const { real } = backend.info;
+  const { real, isa } = backend.info;
   const copy = withoutAliases(cloneGraph(graph));
-  const fused = askSizes(fuse(real === 'f64' ? roundNarrow(copy, real) : copy, fusions), backend);
+  const plain = fuse(real === 'f64' ? roundNarrow(copy, real) : copy, fusions);
+  const fused = askSizes(chooseAlgorithms(plain, { arithmetic, isa }), backend);
   shareInPlace(fused);
   mustBeSound('graph', checkGraph(fused));
   const plan = planMemory(fused, state.offsets, backend.info.alignment);

@@ -6,9 +6,7 @@ import { sizeOf } from '../graph/shape.js';
 import { defineFusion } from '../graph/fuse.js';
 import { defineKernel, none, noSecond, packedTo, port, required, type GradientContext } from '../graph/kernel.js';
 import { withPorts } from '../graph/rewrite.js';
-
-/** `variant` of packed weights: for the kernels that sum over taps and channels as they stand, of which all are so far. */
-export const DIRECT = 0;
+import { DIRECT } from './conv3d-variants.js';
 
 export interface Conv3dOptions {
   /** Stride of [D, H, W]; 1 by default. */
@@ -100,7 +98,19 @@ export function conv3d(
   const y = b.tensor(`${w.name}.y`, shape, x.dtype);
   const wp = pack(b, w, 0, [sd, sh, sw], x.dtype);
   const act = options.activation;
-  const attrs = { kd, kh, kw, sd, sh, sw, stats: 0, act: act ? 1 : 0, slope: act?.slope ?? 0, accumulate: 0, variant: DIRECT };
+  const attrs = {
+    kd,
+    kh,
+    kw,
+    sd,
+    sh,
+    sw,
+    stats: 0,
+    act: act ? 1 : 0,
+    slope: act?.slope ?? 0,
+    accumulate: 0,
+    variant: DIRECT,
+  };
   b.emit('conv3d_fwd', attrs, { x, wp, b: bias }, { y, ws: b.opaque('ws') });
   return y;
 }
@@ -147,7 +157,19 @@ export function channelProducts(b: GraphBuilder, x: Tensor): { products: Tensor;
   const c = x.shape[4];
   const products = b.tensor('products', [c, c, 1, 1, 1], b.real);
   const sums = b.tensor('sums', [c, 1, 1, 1, 1], b.real);
-  const attrs = { kd: 1, kh: 1, kw: 1, sd: 1, sh: 1, sw: 1, stats: 0, act: 0, slope: 0, accumulate: 0, variant: DIRECT };
+  const attrs = {
+    kd: 1,
+    kh: 1,
+    kw: 1,
+    sd: 1,
+    sh: 1,
+    sw: 1,
+    stats: 0,
+    act: 0,
+    slope: 0,
+    accumulate: 0,
+    variant: DIRECT,
+  };
   b.emit('conv3d_bwd_w', attrs, { x, dy: x }, { dw: products, db: sums, ws: b.opaque('ws') });
   return { products, sums };
 }

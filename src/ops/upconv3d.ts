@@ -3,7 +3,7 @@ import { MaclError } from '../errors.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import { DTYPES, type DType, type Node, type Tensor } from '../graph/types.js';
 import { sizeOf } from '../graph/shape.js';
-import { DIRECT } from './conv3d.js';
+import { DIRECT } from './conv3d-variants.js';
 import { defineKernel, none, noSecond, packedTo, required, type GradientContext } from '../graph/kernel.js';
 
 const ATTRS = 'i64 sd;i64 sh;i64 sw;i64 accumulate;';

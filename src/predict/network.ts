@@ -5,6 +5,7 @@
 import type { Backend } from '../backend/types.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
+import type { Arithmetic } from '../arithmetic.js';
 import type { Precision } from '../precision.js';
 import { axisOrder, permuteTriple, prepareVolume } from '../data/prepare/steps.js';
 import { resampledShape } from '../data/prepare/resample.js';
@@ -30,6 +31,13 @@ export interface WindowOptions {
   readonly onProbabilities?: ((row: number, probabilities: Float32Array) => void | Promise<void>) | undefined;
 }
 
+/** How a network computes; what the training did plays no part, weights are float32 in any. */
+export interface NetworkOptions {
+  /** Default: fp32. */
+  readonly precision?: Precision | undefined;
+  readonly arithmetic?: Arithmetic | undefined;
+}
+
 export class Network {
   private constructor(
     readonly model: LoadedModel<FinetuneConfig>,
@@ -42,7 +50,7 @@ export class Network {
     model: LoadedModel<FinetuneConfig>,
     backend: Backend,
     turns: Turns,
-    precision: Precision,
+    { precision = 'fp32', arithmetic }: NetworkOptions,
   ): Promise<Network> {
     const { config } = model;
     // Each of these is some milliseconds of one piece: the event loop has a turn between them.
@@ -50,7 +58,7 @@ export class Network {
     const net = declareSegmentation(config, backend.info, 'inference');
     const graph = buildInference(net, 1, config.data.patch, builderFor(precision, backend.info));
     await breath.breathe();
-    const program = compile(graph, backend, net.state, 0);
+    const program = compile(graph, backend, net.state, 0, undefined, arithmetic);
     await breath.breathe();
     const state = await weightsState(net.state, model.tensors, model.file, backend.info);
     await breath.breathe();

@@ -6,6 +6,7 @@ import { badCasesError } from '../data/prepare/dataset.js';
 import { writeNifti } from '../data/nifti/index.js';
 import { MaclError } from '../errors.js';
 import { checkPrecision } from '../methods/precision.js';
+import { ARITHMETICS, DEFAULT_ARITHMETIC, type Arithmetic } from '../arithmetic.js';
 import { PRECISIONS, type Precision } from '../precision.js';
 import type { OptionKinds } from '../options.js';
 import { mirrorAxesOf, type LoadedModel } from '../model/description.js';
@@ -34,6 +35,8 @@ export interface PredictFilesOptions {
   readonly overwrite?: boolean | undefined;
   /** What activations are held in, whatever the model was trained in; only `reference` has bf16. Default: fp32. */
   readonly precision?: Precision | undefined;
+  /** How convolutions are computed, whatever the training's were. Default: direct. */
+  readonly arithmetic?: Arithmetic | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onCase?:
     ((event: { id: string; index: number; total: number; done: number; tiles: number }) => void) | undefined;
@@ -51,6 +54,7 @@ export const PREDICT_FILES_OPTIONS: OptionKinds<PredictFilesOptions> = {
   continue: 'flag',
   overwrite: 'flag',
   precision: PRECISIONS,
+  arithmetic: ARITHMETICS,
   signal: 'signal',
   onCase: 'function',
   onNote: 'function',
@@ -74,14 +78,21 @@ export async function predictFiles(
   options: PredictFilesOptions,
 ): Promise<PredictedFile[]> {
   const models = [model].flat() as readonly LoadedModel<FinetuneConfig>[];
-  const { mirror = false, largestComponent = false, probabilities = false, precision = 'fp32', signal } = options;
+  const { mirror = false, largestComponent = false, probabilities = false, signal } = options;
+  const { precision = 'fp32', arithmetic = DEFAULT_ARITHMETIC } = options;
   const { channelNames, config } = models[0] as LoadedModel<FinetuneConfig>;
   const nonFinite = options.nonFinite ?? config.data.nonFinite;
   if (mirror) for (const one of models) mirrorAxesOf(one);
   const found = await listCases(options.input, channelNames.length, options.onNote ?? (() => undefined));
   const cases = options.cases === undefined ? found : await chosenCases(found, options.cases);
   checkPrecision(precision, backend.info);
-  const settings = { mirror, largestComponent, nonFinite, ...(precision === 'fp32' ? {} : { precision }) };
+  const settings = {
+    mirror,
+    largestComponent,
+    nonFinite,
+    ...(precision === 'fp32' ? {} : { precision }),
+    ...(arithmetic === 'direct' ? {} : { arithmetic }),
+  };
   const seal = await sealOf(models, settings, signal);
   const { todo, kept } = await planOutputs(cases, {
     out: options.out,
@@ -94,7 +105,7 @@ export async function predictFiles(
   if (kept.length > 0) options.onNote?.(`${kept.length} of ${cases.length} results are there already and stay`);
   const written: PredictedFile[] = kept.map(({ id, labels: file }) => ({ id, file, kept: true }));
   if (todo.length === 0) return written;
-  const predictor = await Predictor.open(models, backend, Infinity, precision);
+  const predictor = await Predictor.open(models, backend, { precision, arithmetic });
   const bad: { id: string; error: MaclError }[] = [];
   try {
     for (const [index, item] of todo.entries()) {

@@ -3,7 +3,7 @@
  * with every tile, so that a small volume does not wait behind a large one. Volumes are typed arrays with a grid; files are
  * in `predict.ts`.
  */
-import type { Precision } from '../precision.js';
+import type { NetworkOptions } from './network.js';
 import type { Backend, Host } from '../backend/types.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { Breather, throwIfAborted } from '../breathe.js';
@@ -102,21 +102,19 @@ export class Predictor {
 
   /**
    * @param models one, or several of the same classes and channels, whose probabilities are averaged
-   * @param maxQueue the most calls that may be pending at once
-   * @param precision what activations are held in; that of the training plays no part, weights are float32 in any
+   * @param options maxQueue: the most calls that may be pending at once
    */
   static async open(
     models: readonly LoadedModel<FinetuneConfig>[],
     backend: Backend,
-    maxQueue = Infinity,
-    precision: Precision = 'fp32',
+    options: NetworkOptions & { readonly maxQueue?: number | undefined } = {},
   ): Promise<Predictor> {
     checkEnsemble(models);
     const turns = new Turns();
     const networks: Network[] = [];
     try {
-      for (const model of models) networks.push(await Network.open(model, backend, turns, precision));
-      return new Predictor(networks, maxQueue, backend.info);
+      for (const model of models) networks.push(await Network.open(model, backend, turns, options));
+      return new Predictor(networks, options.maxQueue ?? Infinity, backend.info);
     } catch (error) {
       await Promise.allSettled(networks.map((n) => n.close()));
       throw error;

@@ -3,8 +3,10 @@
  * (`ConfigInput`, nearly everything optional) and what a run works with (`ResolvedConfig`, everything there). Lists by
  * axis are D, H, W; in 2-D, D is the slice axis.
  */
+import type { Arithmetic } from '../arithmetic.js';
 import type { Precision } from '../precision.js';
 import type { Triple } from '../volume.js';
+export type { Arithmetic } from '../arithmetic.js';
 export type { Precision } from '../precision.js';
 export type { Triple } from '../volume.js';
 
@@ -147,6 +149,8 @@ export interface TrainConfig {
   readonly seed: number;
   /** What activations are held in; weights stay in float32. */
   readonly precision: Precision;
+  /** How convolutions are computed, where a backend has a choice. */
+  readonly arithmetic: Arithmetic;
   /** Steps between validations; 0: only at the end. */
   readonly valEvery: number;
   readonly checkpointEvery: number;

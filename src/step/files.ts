@@ -6,7 +6,8 @@ import { asFloat64 } from '../data/safetensors.js';
 import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import { readConfigFile } from '../model/config-file.js';
-import { withPrecision } from '../settings/precision.js';
+import { ARITHMETICS, type Arithmetic } from '../arithmetic.js';
+import { withTrain } from '../settings/with-train.js';
 import { PRECISIONS, type Precision } from '../precision.js';
 import { runStep } from './step.js';
 import { MACHINE_OPTIONS, openMachine, type MachineOptions } from '../backend/machine.js';
@@ -21,6 +22,8 @@ export interface StepOptions extends MachineOptions {
   readonly steps?: number | undefined;
   /** Over the configuration's `train.precision`. */
   readonly precision?: Precision | undefined;
+  /** Over the configuration's `train.arithmetic`. */
+  readonly arithmetic?: Arithmetic | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -32,6 +35,7 @@ const OPTIONS: OptionKinds<StepOptions> = {
   out: 'text',
   steps: 'number',
   precision: PRECISIONS,
+  arithmetic: ARITHMETICS,
   signal: 'signal',
 };
 
@@ -42,7 +46,7 @@ export async function step(options: StepOptions): Promise<Record<string, number>
   if (!Number.isInteger(steps) || steps < 1)
     throw new MaclError('config', `steps: expected a whole number of at least 1, found ${steps}`);
   const source = typeof options.config === 'string' ? options.config : 'configuration';
-  const config = withPrecision(resolveConfig(await readConfigFile(options.config), { source }), options.precision);
+  const config = withTrain(resolveConfig(await readConfigFile(options.config), { source }), options);
   const [weights, batch] = await Promise.all([
     readSafetensorsFile(options.weights),
     readSafetensorsFile(options.batch),

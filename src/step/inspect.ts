@@ -6,7 +6,8 @@ import { MaclError } from '../errors.js';
 import { checkOptions, type OptionKinds } from '../options.js';
 import type { KernelCost } from '../graph/program.js';
 import { declareNetwork } from '../methods/network.js';
-import { withPrecision } from '../settings/precision.js';
+import { ARITHMETICS, type Arithmetic } from '../arithmetic.js';
+import { withTrain } from '../settings/with-train.js';
 import { PRECISIONS, type Precision } from '../precision.js';
 import { compileStep, sizesOf } from '../methods/step.js';
 import { readConfigFile } from '../model/config-file.js';
@@ -63,6 +64,8 @@ export interface InspectProgramOptions extends MachineOptions {
   readonly unfused?: boolean | undefined;
   /** Over the configuration's `train.precision`. */
   readonly precision?: Precision | undefined;
+  /** Over the configuration's `train.arithmetic`. */
+  readonly arithmetic?: Arithmetic | undefined;
 }
 
 const PROGRAM_OPTIONS: OptionKinds<InspectProgramOptions> = {
@@ -70,13 +73,14 @@ const PROGRAM_OPTIONS: OptionKinds<InspectProgramOptions> = {
   config: 'text or object',
   unfused: 'flag',
   precision: PRECISIONS,
+  arithmetic: ARITHMETICS,
 };
 
 /** Compiles one training step and says what came out; nothing is run. */
 export async function inspectProgram(options: InspectProgramOptions): Promise<ProgramReport> {
   checkOptions('inspectProgram', options, PROGRAM_OPTIONS, ['config']);
   const source = typeof options.config === 'string' ? options.config : 'configuration';
-  const config = withPrecision(resolveConfig(await readConfigFile(options.config), { source }), options.precision);
+  const config = withTrain(resolveConfig(await readConfigFile(options.config), { source }), options);
   const backend = await openMachine(options);
   try {
     const fusions = options.unfused ? new Set<never>() : backend.info.fusions;

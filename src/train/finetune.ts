@@ -22,6 +22,7 @@ import { configFor } from '../model/config-file.js';
 import { feedOf } from './feed.js';
 import type { LoadedModel } from '../model/description.js';
 import { loadModel } from '../model/model-file.js';
+import { VARIANT_TABLE } from '../ops/conv3d-variants.js';
 import { initialState } from '../model/network-state.js';
 import type { RunRecord } from './run-record.js';
 import { finetunePlan, inspectCases, prepareCases, DATA_OPTIONS, type DataOptions } from './setup.js';
@@ -152,6 +153,7 @@ async function begin(
     },
     channels: plan.channels,
     device: { backend: backend.info.name, isa: backend.info.isa },
+    variantTable: VARIANT_TABLE,
     // A resume may run from another folder.
     init: options.init === undefined ? null : resolve(options.init),
     ...(init ? { loaded } : {}),

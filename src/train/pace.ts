@@ -2,6 +2,8 @@
  * How long a run will take, said before its first step: two steps are run on this machine and their effects thrown away,
  * or, where a run is shorter than that is worth, the network's arithmetic is counted.
  */
+import type { Arithmetic } from '../arithmetic.js';
+import { countVariants } from '../ops/conv3d-variants.js';
 import type { BackendInfo } from '../backend/types.js';
 import { estimateStepSeconds } from '../config/cost.js';
 import { methodOf } from '../methods/index.js';
@@ -84,10 +86,21 @@ export function roughly(seconds: number): string {
 const shortSeconds = (s: number): string =>
   s < 1 ? `${Math.max(1, Math.round(1000 * s))} ms` : `${s.toPrecision(2)} s`;
 
+/** What was asked for, and what came of it on this device; nothing of the direct way. */
+function arithmeticOf(arithmetic: Arithmetic, program: PaceOptions['program'] | undefined): string {
+  if (arithmetic === 'direct' || !program) return '';
+  const { all, winograd } = countVariants(program.graph);
+  return `, arithmetic ${arithmetic}: ${winograd === 0 ? 'all convolutions are direct here' : `${winograd} of ${all} convolutions by Winograd's algorithm`}`;
+}
+
 /** The plan's last lines: what computes, and how long it will take. */
 export function describePace(
   info: Pick<BackendInfo, 'name' | 'isa' | 'threads'>,
-  { config, startStep }: Pick<PaceOptions, 'config' | 'startStep'>,
+  {
+    config,
+    startStep,
+    program,
+  }: Pick<PaceOptions, 'config' | 'startStep'> & { readonly program?: PaceOptions['program'] },
   tiles: number,
   pace: Pace,
 ): string[] {
@@ -101,7 +114,7 @@ export function describePace(
   const what = `${counted(left, 'step')}${more}`;
   const threads = info.name === 'cuda' ? '' : `, ${counted(info.threads, 'thread')}`;
   return [
-    `device: ${info.name} (${info.isa})${threads}`,
+    `device: ${info.name} (${info.isa})${threads}${arithmeticOf(config.train.arithmetic, program)}`,
     `time: ${roughly(total)} for ${what} (${shortSeconds(pace.stepSeconds)} a step, ${source})`,
   ];
 }

@@ -17,6 +17,7 @@ import { checkSameCases, pretrainCases } from './cases.js';
 import { configFor } from '../model/config-file.js';
 import { DescriptorWriter } from './descriptors.js';
 import { feedOf } from './feed.js';
+import { VARIANT_TABLE } from '../ops/conv3d-variants.js';
 import { initialState } from '../model/network-state.js';
 import { representationOf } from './representation.js';
 import type { RunRecord } from './run-record.js';
@@ -106,6 +107,7 @@ async function begin(
     cases: { train: cases.train.filter((id) => !bad.has(id)), validation: [] },
     channels: 'same',
     device: { backend: backend.info.name, isa: backend.info.isa },
+    variantTable: VARIANT_TABLE,
     init: null,
   };
 }

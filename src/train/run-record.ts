@@ -3,7 +3,9 @@
  * what was used to compute it. Unlike the model's metadata it may name paths and the machine.
  */
 import type { PreparedCase } from '../data/prepare/prepared-case.js';
+import { ARITHMETIC_OF_BEFORE } from '../arithmetic.js';
 import { fileError, MaclError } from '../errors.js';
+import { VARIANT_TABLE } from '../ops/conv3d-variants.js';
 import { resolveConfig } from '../config/index.js';
 import { mergeConfig } from '../config/merge.js';
 import type { ConfigInput, ResolvedConfig } from '../settings/types.js';
@@ -19,12 +21,20 @@ export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends Mo
   readonly channels: 'same' | 'sum' | 'repeat';
   /** What computed it: other instruction sets give other bits. */
   readonly device: { readonly backend: string; readonly isa: string };
+  /** By which table its convolutions' algorithms were chosen; absent in runs of before, which had no choice. */
+  readonly variantTable?: number;
   /** The model that fine-tuning started from, as an absolute path. */
   readonly init: string | null;
   /** Names of what was taken from it: groups of parameters may go by them. Absent where nothing was, and in runs of before. */
   readonly loaded?: readonly string[];
   /** What the prepared volumes are told by, by case; absent in runs of before. */
   readonly volumes?: Readonly<Record<string, string>>;
+}
+
+/** A run that began before there was a choice goes on as it began, whatever the default is now. */
+function withArithmetic(config: unknown): unknown {
+  if (!isRecord(config) || !isRecord(config['train']) || config['train']['arithmetic'] !== undefined) return config;
+  return { ...config, train: { ...config['train'], arithmetic: ARITHMETIC_OF_BEFORE } };
 }
 
 const KEYS = {
@@ -42,7 +52,7 @@ export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['ta
   if (!isRecord(value)) throw new MaclError('file', `${file}: not the record of a run`, { file });
   const described = checkDescription(
     {
-      config: value['config'],
+      config: withArithmetic(value['config']),
       normalization: value['normalization'],
       classes: value['classes'],
       channelNames: value['channelNames'],
@@ -130,6 +140,18 @@ export function checkSameVolumes(record: RunRecord, now: Readonly<Record<string,
 export function checkResume(given: ConfigInput, begun: ResolvedConfig): void {
   // Short forms (one rotation for all axes) are what they become.
   compare(given, begun, resolveConfig(mergeConfig<ConfigInput>(begun, given)), '');
+}
+
+/** A run goes on with the algorithms that it began with, or not at all: others have other bits. */
+export function checkVariants({ config, variantTable }: RunRecord): void {
+  const { arithmetic } = config.train;
+  if (arithmetic === 'direct' || variantTable === VARIANT_TABLE) return;
+  throw new MaclError(
+    'config',
+    `--resume: the run began with arithmetic ${arithmetic} by table ${variantTable ?? 'unknown'}, this version has table ${VARIANT_TABLE}: ` +
+      `a version with that table can go on with it`,
+    { field: 'variantTable', expected: VARIANT_TABLE, found: variantTable ?? null },
+  );
 }
 
 const HOW: ReadonlySet<string> = new Set(['train.threads', 'train.checkpointEvery', 'model.recompute']);

@@ -26,7 +26,7 @@ import { emptyState } from '../model/network-state.js';
 import { readStateFile, stateStreams } from '../model/state-files.js';
 import { CHECKPOINT_ROLES, MODEL_ROLES } from '../nn/state.js';
 import { RunFolder } from './run-folder.js';
-import { checkResume, checkSameVolumes, readRecord, volumesOf, type RunRecord } from './run-record.js';
+import { checkResume, checkSameVolumes, checkVariants, readRecord, volumesOf, type RunRecord } from './run-record.js';
 import { openData, type DataOptions } from './setup.js';
 import { describePace, measurePace, tilesOf } from './pace.js';
 import { firstPart, scheduleOf } from './schedule.js';
@@ -133,6 +133,7 @@ export async function runTask<C extends ResolvedConfig>(
       }
       const record = readRecord<C>(begun, input.task, folder.file('config.json'));
       checkResume(input, record.config);
+      checkVariants(record);
       checkPrecision(record.config.train.precision, backend.info);
       warnOtherDevice(record, backend, options.onEvent);
       if (await folder.isFinished()) return finished(record, folder, options);
@@ -202,7 +203,10 @@ async function train<C extends ResolvedConfig>(
           config.data.patch,
         );
         const held = config.task === 'finetune' ? [describeValidation(t)] : [];
-        onEvent({ kind: 'plan', lines: [...held, ...describePace(backend.info, measure, tiles, pace)] });
+        onEvent({
+          kind: 'plan',
+          lines: [...held, ...describePace(backend.info, { ...measure, program }, tiles, pace)],
+        });
       }
       return { executor: opened, store: volumeStore, feed };
     } catch (error) {

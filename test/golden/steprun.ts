@@ -8,8 +8,9 @@ import { writeConstants, type CompiledProgram } from '../../src/graph/compile.js
 import { declareNetwork, type Network } from '../../src/methods/network.js';
 import { compileStep, type StepSizes } from '../../src/methods/step.js';
 import { GRADIENTS } from '../../src/methods/update.js';
+import type { Arithmetic } from '../../src/arithmetic.js';
 import type { Precision } from '../../src/precision.js';
-import { withPrecision } from '../../src/settings/precision.js';
+import { withTrain } from '../../src/settings/with-train.js';
 import type { Triple } from '../../src/volume.js';
 import { addressOfEntry, type StateEntry, type StateTable } from '../../src/nn/state.js';
 import type { Golden } from './fixtures.js';
@@ -81,6 +82,7 @@ export interface StepOptions {
   /** Scopes that are computed again in the backward pass. */
   readonly recompute?: readonly string[];
   readonly precision?: Precision;
+  readonly arithmetic?: Arithmetic;
 }
 
 /** Of a batch [B, C, D, H, W], by the first view of the method. */
@@ -103,7 +105,7 @@ export class StepRun {
 
   static async create(backend: Backend, data: StepData, options: StepOptions = {}): Promise<StepRun> {
     const { config } = data;
-    const net = declareNetwork(withPrecision(resolveConfig(config), options.precision), backend.info, 'training');
+    const net = declareNetwork(withTrain(resolveConfig(config), options), backend.info, 'training');
     const { state } = net;
     const program = compileStep(net, backend, { source: 'given', sizes: sizesIn(data, net), ...options });
     const run = new StepRun(await backend.createSession(program.sizes), program, state);

@@ -1,9 +1,10 @@
 /** macl inspect: devices and why they are or are not used; with --program, what a step compiles to. */
 import type { DeviceName } from '../../backend/types.js';
 import type { InspectReport, ProgramReport } from '../../step/inspect.js';
+import type { Arithmetic } from '../../arithmetic.js';
 import type { Precision } from '../../precision.js';
 import { printJson, type CommandContext } from '../context.js';
-import { deviceFlags, precisionFlag, text, toggle } from '../flags.js';
+import { deviceFlags, networkFlags, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 import { counted } from '../../words.js';
 
@@ -15,7 +16,7 @@ export const command: Command = {
   flags: {
     program: text('program', 'a configuration with data.patch and train.batch: print what its step compiles to'),
     ...deviceFlags,
-    ...precisionFlag,
+    ...networkFlags,
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
@@ -24,8 +25,9 @@ export const command: Command = {
     const threads = flags['threads'] as number | undefined;
     const config = word(flags, 'program');
     const precision = word(flags, 'precision') as Precision | undefined;
+    const arithmetic = word(flags, 'arithmetic') as Arithmetic | undefined;
     if (config !== undefined) {
-      const program = await inspectProgram({ config, device, threads, precision });
+      const program = await inspectProgram({ config, device, threads, precision, arithmetic });
       if (isSet(flags, 'json')) printJson(context, program);
       else printProgram(context, program);
       return;

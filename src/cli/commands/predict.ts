@@ -1,9 +1,10 @@
 /** macl predict: volumes → label volumes on their own grids. */
 import type { DeviceName } from '../../backend/types.js';
+import type { Arithmetic } from '../../arithmetic.js';
 import type { Precision } from '../../precision.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
-import { choice, deviceFlags, precisionFlag, text, texts, toggle } from '../flags.js';
+import { choice, deviceFlags, networkFlags, text, texts, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 
 export const command: Command = {
@@ -24,7 +25,7 @@ export const command: Command = {
     continue: toggle('leave out cases whose results are there'),
     overwrite: toggle('replace files that predict did not write'),
     ...deviceFlags,
-    ...precisionFlag,
+    ...networkFlags,
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
@@ -45,6 +46,7 @@ export const command: Command = {
         device: word(flags, 'device') as DeviceName | undefined,
         threads: flags['threads'] as number | undefined,
         precision: word(flags, 'precision') as Precision | undefined,
+        arithmetic: word(flags, 'arithmetic') as Arithmetic | undefined,
         signal: context.signal,
         onCase: (event) => progress.onEvent({ kind: 'predict', ...event }),
         onNote: (message) => progress.onEvent({ kind: 'note', message }),

@@ -1,8 +1,9 @@
 /** macl step: one training step on a given batch, by which other frameworks are held against this one. */
 import type { DeviceName } from '../../backend/types.js';
+import type { Arithmetic } from '../../arithmetic.js';
 import type { Precision } from '../../precision.js';
 import { printJson } from '../context.js';
-import { count, deviceFlags, precisionFlag, text, toggle } from '../flags.js';
+import { count, deviceFlags, networkFlags, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 
 export const command: Command = {
@@ -15,7 +16,7 @@ export const command: Command = {
     out: { ...text('out', 'results (safetensors)'), demandOption: true },
     steps: count('steps', 'repetitions on the same batch'),
     ...deviceFlags,
-    ...precisionFlag,
+    ...networkFlags,
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
@@ -30,6 +31,7 @@ export const command: Command = {
       device: word(flags, 'device') as DeviceName | undefined,
       threads: flags['threads'] as number | undefined,
       precision: word(flags, 'precision') as Precision | undefined,
+      arithmetic: word(flags, 'arithmetic') as Arithmetic | undefined,
       signal: context.signal,
     });
     if (isSet(flags, 'json')) return printJson(context, { out, results });
