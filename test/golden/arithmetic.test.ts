@@ -1,0 +1,169 @@
+/**
+ * Winograd's algorithm against the float64 reference: each variant of a convolution and its gradients on every device that has it,
+ * and whole steps of each arithmetic, within the bounds of docs/step.md.
+ */
+import { afterAll, describe, expect, test } from 'vitest';
+import { ARITHMETICS } from '../../src/arithmetic.js';
+import type { Backend } from '../../src/backend/types.js';
+import { countVariants, DIRECT } from '../../src/ops/conv3d-variants.js';
+import { conv3d } from '../../src/ops/index.js';
+import { openDevice, openDevices, openReference } from './devices.js';
+import { normal, uniform } from './random.js';
+import { randomData } from './random-step.js';
+import { Rig } from './rig.js';
+import { StepRun, type StepConfig } from './steprun.js';
+
+const reference = await openReference();
+const devices = (await openDevices()).filter(({ label }) => !/reference|plain|cuda/.test(label));
+afterAll(async () => {
+  await reference.close();
+  for (const d of devices) await d.backend?.close();
+});
+
+type Five = readonly [number, number, number, number, number];
+interface Shapes {
+  readonly x: Five;
+  readonly out: number;
+}
+/** Whole tiles, ragged ones on each axis, channels beside a block of 16, several strips, several groups of outputs. */
+const VOLUMES: readonly Shapes[] = [
+  { x: [1, 4, 4, 4, 16], out: 16 },
+  { x: [2, 5, 7, 13, 9], out: 17 },
+  { x: [1, 2, 3, 65, 48], out: 40 },
+];
+const PLANES: readonly Shapes[] = [
+  { x: [2, 1, 9, 11, 9], out: 17 },
+  { x: [1, 3, 4, 70, 33], out: 64 },
+];
+/** Of the largest entry: sums of 27·48 products in fp32, and transforms of three axes. */
+const BOUND = 1e-5;
+
+async function convolution(backend: Backend, { x: shape, out }: Shapes, depth: 1 | 3, variant: number) {
+  const next = uniform(5);
+  const numbers = (count: number) => Float32Array.from({ length: count }, () => normal(next));
+  const count = (s: readonly number[]) => s.reduce((a, b) => a * b, 1);
+  const rig = new Rig(backend);
+  const x = rig.input('x', shape, numbers(count(shape)));
+  const kernel: Five = [out, shape[4], depth, 3, 3];
+  const w = rig.input('w', kernel, numbers(count(kernel)));
+  const b = rig.input('b', [out, 1, 1, 1, 1], numbers(out));
+  const y = rig.result('y', conv3d(rig.b, x, w, b));
+  rig.gradients(y, rig.input('dy', y.shape, numbers(count(y.shape))), { x, w, b });
+  for (const { kernel: name, attrs } of rig.b.nodes) if (name.startsWith('conv3d_')) Object.assign(attrs, { variant });
+  const ready = await rig.ready();
+  await ready.run();
+  const found = new Map(['y', 'dx', 'dw', 'db'].map((name) => [name, ready.read(name)]));
+  await ready.close();
+  return found;
+}
+
+const STEPS: Readonly<
+  Record<string, { readonly config: StepConfig; readonly patch: readonly [number, number, number] }>
+> = {
+  'pretrain 3-D': {
+    config: {
+      task: 'pretrain',
+      model: { dims: 3, inChannels: 1, filters: 8, levels: 2, decoderBlocks: 1 },
+      loss: {},
+      optimizer: { name: 'sgd', lr: 0.01 },
+    },
+    patch: [16, 16, 24],
+  },
+  'finetune 3-D': {
+    config: {
+      task: 'finetune',
+      model: { dims: 3, inChannels: 1, filters: 16, levels: 2, decoderBlocks: 2, classes: 3 },
+      loss: {},
+      optimizer: { name: 'adam', lr: 5e-4 },
+    },
+    patch: [8, 12, 20],
+  },
+  'finetune 2-D': {
+    config: {
+      task: 'finetune',
+      model: { dims: 2, inChannels: 2, filters: 16, levels: 2, decoderBlocks: 2, classes: 3 },
+      loss: {},
+      optimizer: { name: 'adam', lr: 5e-4 },
+    },
+    patch: [1, 40, 28],
+  },
+};
+
+const wanted = new Map<string, ReadonlyMap<string, Float64Array>>();
+async function referenceOf(name: string): Promise<ReadonlyMap<string, Float64Array>> {
+  const { config, patch } = STEPS[name]!;
+  const known = wanted.get(name);
+  if (known) return known;
+  const run = await StepRun.create(reference, randomData(config, 2, patch));
+  await run.step();
+  const out = run.outputs();
+  wanted.set(name, out);
+  await run.close();
+  return out;
+}
+
+const largest = (v: Float64Array): number => v.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+const norm2 = (v: Float64Array): number => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
+
+describe.each(devices)('$label', (device) => {
+  const run = device.backend ? test : test.skip;
+  const backend = device.backend as Backend;
+
+  for (const [shapes, depth, variants] of [
+    [VOLUMES, 3, [222, 242, 422, 442, 444]],
+    [PLANES, 1, [122, 142, 144]],
+  ] as const)
+    run.each(variants)('variant %i and its gradients', async (variant) => {
+      for (const shape of shapes) {
+        const want = await convolution(reference, shape, depth, DIRECT);
+        const direct = await convolution(backend, shape, depth, DIRECT);
+        const found = await convolution(backend, shape, depth, variant);
+        for (const [name, values] of want) {
+          const error = Math.max(...(found.get(name) as Float64Array).map((v, i) => Math.abs(v - values[i]!)));
+          expect(error / largest(values), `${name} of ${shape.x.join('×')}`).toBeLessThanOrEqual(BOUND);
+        }
+        // Another algorithm it is.
+        expect(found.get('y')).not.toEqual(direct.get('y'));
+      }
+    });
+
+  for (const name of Object.keys(STEPS))
+    run.each(ARITHMETICS)(`${name} %s: losses, statistics and gradients of a step`, async (arithmetic) => {
+      const { config, patch } = STEPS[name]!;
+      const want = await referenceOf(name);
+      const step = await StepRun.create(backend, randomData(config, 2, patch), { arithmetic });
+      const { winograd } = countVariants(step.program.graph);
+      if (arithmetic === 'direct') expect(winograd).toBe(0);
+      else expect(winograd).toBeGreaterThan(5);
+      await step.step();
+      const found = step.outputs();
+      await step.close();
+      for (const [key, values] of want) {
+        const own = found.get(key) as Float64Array;
+        const difference = own.map((v, i) => v - values[i]!);
+        if (key.startsWith('loss') || key.includes('running_')) {
+          const error = largest(difference) / Math.max(largest(values), 1e-3);
+          expect(error, key).toBeLessThanOrEqual(1e-5);
+        } else if (key.startsWith('grad.') && key.endsWith('weight')) {
+          expect(norm2(difference) / norm2(values), key).toBeLessThanOrEqual(1e-1);
+        }
+      }
+    });
+});
+
+test('fast has the same bits with any number of threads', async () => {
+  const { config, patch } = STEPS['finetune 3-D']!;
+  const outputs: ReadonlyMap<string, Float64Array>[] = [];
+  for (const threads of [1, 2, 3]) {
+    const { backend } = await openDevice('cpu baseline', threads);
+    if (!backend) return;
+    const step = await StepRun.create(backend, randomData(config, 2, patch), { arithmetic: 'fast' });
+    await step.step();
+    await step.step();
+    outputs.push(step.outputs());
+    await step.close();
+    await backend.close();
+  }
+  for (const other of outputs.slice(1))
+    for (const [key, values] of outputs[0]!) expect(other.get(key), key).toEqual(values);
+});
