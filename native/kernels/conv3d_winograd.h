@@ -332,7 +332,7 @@ inline void winograd_pack_axis(const f64* g, i64 P, i64 K, i64 outer, i64 inner,
 // U [point][point along W][block of 16 outputs][input][16] of one block; see conv3d_pack for `mode`. In float64.
 inline void winograd_pack(const WinogradForm& f, const f32* w, f32* u, i64 O, i64 I, i64 mode, i64 ob) {
   const i64 out = mode == 0 ? O : I, in = mode == 0 ? I : O, step = cdiv(out, 16) * in * 16, taps = f.taps();
-  f64 a[216 * 16], b[216 * 16];
+  f64 a[108 * 16], b[216 * 16];  // the most that an odd and an even number of axes make
   for (i64 i = 0; i < in; ++i) {
     for (i64 k = 0; k < taps; ++k)
       for (i64 l = 0; l < 16; ++l) {

@@ -101,8 +101,8 @@ export interface RunOptions {
 export interface Session {
   readonly sizes: SegmentSizes;
   /**
-   * Bytes that its threads have of their own, beside the segments: what the programs that were loaded ask for (no kernel of
-   * today does).
+   * Bytes that its threads have of their own, beside the segments: what the programs that were loaded ask for (convolutions by
+   * Winograd's algorithm).
    */
   readonly scratchBytes: number;
   /**

@@ -50,7 +50,7 @@ describe('help', () => {
   it('of a command names its flags', async () => {
     const { out } = await macl('pretrain', '--help');
     const flags =
-      'data out config preset dims device threads resume steps seed precision batch patch checkpoint-every foreground';
+      'data out config preset dims device threads resume steps seed precision arithmetic batch patch checkpoint-every foreground';
     for (const flag of `${flags} slice-axis cache skip-bad follow-links method cases json`.split(' '))
       expect(out).toContain(`--${flag} `);
     expect(out).toMatch(/--val .*no validation/);
@@ -102,6 +102,11 @@ describe('flags that cannot be read: exit code 2', () => {
     ['infinity', [...train, '--foreground', '1e999'], /--foreground: expected a number/],
     ['half a step', [...train, '--steps', '1.5'], /--steps: expected a whole number, found 1.5/],
     ['a negative count', [...train, '--batch', '-2'], /--batch: expected a whole number, found -2/],
+    [
+      'another arithmetic',
+      [...train, '--arithmetic', 'quick'],
+      /--arithmetic: expected direct or precise or fast, found quick/,
+    ],
     ['another precision', [...train, '--precision', 'fp16'], /--precision: expected fp32 or bf16, found fp16/],
     [
       'a precision that the device lacks',
