@@ -121,8 +121,8 @@ struct WinogradRows {
 // V of one row of tiles: positions first … first + count of the rows, 16 channels at a time.
 // V[p·vp + block·blockStep + position·positionStep]
 template <class T>
-__attribute__((noinline)) void winograd_input(const WinogradRows<T>& r, i64 ldx, i64 iw, i64 channels, i64 first, i64 count, f32* v, i64 vp,
-                           i64 blockStep, i64 positionStep) {
+__attribute__((noinline)) void winograd_input(const WinogradRows<T>& r, i64 ldx, i64 iw, i64 channels, i64 first,
+                                              i64 count, f32* v, i64 vp, i64 blockStep, i64 positionStep) {
   alignas(64) static const f32 zeros[kLanes] = {};
   for (i64 c0 = 0; c0 < channels; c0 += 16, v += blockStep)
     for (i64 l = 0; l < 16; l += kLanes) {
@@ -172,8 +172,8 @@ inline i64 winograd_cover(i64 vectors, i64 along) {
 
 // M[p] of output channels o0 … o0 + on from V, for every point. W: Winograd<mW>.
 template <class W>
-__attribute__((noinline)) void winograd_points(const WinogradPlan& p, const WinogradBuffers& z, const f32* u, i64 o0, i64 on, i64 rows,
-                            const f32* V, f32* M, f32* V3, f32* M3) {
+__attribute__((noinline)) void winograd_points(const WinogradPlan& p, const WinogradBuffers& z, const f32* u, i64 o0,
+                                               i64 on, i64 rows, const f32* V, f32* M, f32* V3, f32* M3) {
   constexpr int PW = W::P, MW = W::M;
   alignas(64) static const f32 zeros[4 * kLanes] = {};
   const i64 I = p.s.i, ip = round_up(I, 16), T1 = p.wide / MW, along = T1 * rows, blocks = cdiv(p.s.o, 16);

@@ -51,8 +51,8 @@ struct WinogradDwBuffers {
 
 // E of one row of tiles: [point][position][op], zeros beyond the volume. db += the sums over its positions.
 template <class T>
-__attribute__((noinline)) void winograd_dw_grad(const WinogradPlan& p, const WinogradUnit& u, i64 r, const f32* dy, i64 ld, i64 o0, i64 on,
-                             f32* e, i64 ep, i64 op, f64* db) {
+__attribute__((noinline)) void winograd_dw_grad(const WinogradPlan& p, const WinogradUnit& u, i64 r, const f32* dy, i64 ld,
+                                                i64 o0, i64 on, f32* e, i64 ep, i64 op, f64* db) {
   constexpr int MD = T::D::M, MH = T::H::M;
   const ConvShape& s = p.s;
   const i64 h0 = u.h0 + r * MH, nd = imin(MD, s.od - u.d0), nh = imin(MH, s.oh - h0), stepH = s.ow * ld;
@@ -128,8 +128,8 @@ inline void winograd_dw_tiles(const f32* x, i64 xstep, i64 in, const f32* e, i64
 
 // A[input][point][output] += what `rows` rows of tiles give. W: Winograd<mW>.
 template <class W>
-__attribute__((noinline)) void winograd_dw_points(const WinogradPlan& p, const WinogradDwBuffers& z, i64 rows, i64 in, i64 on, const f32* V,
-                               const f32* E, f32* V3, f32* E3, f32* A) {
+__attribute__((noinline)) void winograd_dw_points(const WinogradPlan& p, const WinogradDwBuffers& z, i64 rows, i64 in,
+                                                  i64 on, const f32* V, const f32* E, f32* V3, f32* E3, f32* A) {
   constexpr int PW = W::P, MW = W::M;
   const i64 T1 = p.wide / MW, count = T1 * rows, step = p.form.numbers() * z.op;
   for (i64 point = 0, points = p.form.points(); point < points; ++point) {
@@ -201,7 +201,8 @@ inline void winograd_dw_flush_rest(const vf* w, f64* sum, i64 size) {
     }
 }
 
-__attribute__((noinline)) void winograd_dw_flush(const WinogradForm& f, const WinogradDwBuffers& z, i64 in, f32* A, f64* sum) {
+__attribute__((noinline)) void winograd_dw_flush(const WinogradForm& f, const WinogradDwBuffers& z, i64 in, f32* A,
+                                                 f64* sum) {
   const i64 size = z.ip * z.op;
   for (i64 i = 0; i < in; ++i)
     for (i64 o = 0; o < z.op; o += kLanes) {
