@@ -11,6 +11,7 @@ import { checkOptions, showValue, type OptionKinds } from '../options.js';
 import { copyOf, isArrayOf, messageOf } from '../realm.js';
 import { labelValues, type LabelArray } from '../segment/label-values.js';
 import { NIFTI } from '../predict/cases.js';
+import type { NetworkOptions } from '../predict/network.js';
 import { planOutputs, sealOf } from '../predict/outputs.js';
 import { Predictor, SEGMENT_OPTIONS, type SegmentOptions } from '../predict/predictor.js';
 import { segmentSources } from '../predict/segment-sources.js';
@@ -74,6 +75,7 @@ export class Segmenter {
     /** Label values and names, the background first. */
     readonly classes: readonly { readonly value: number; readonly name: string }[],
     readonly maxQueue: number,
+    private readonly computing: NetworkOptions,
   ) {}
 
   /** @param model a fine-tuned run's folder, or its model file; of several the mean is taken */
@@ -86,7 +88,8 @@ export class Segmenter {
     const { maxQueue = Infinity } = options;
     try {
       const predictor = await Predictor.open(models, backend, { ...options, maxQueue });
-      return new Segmenter(predictor, backend, predictor.classes, maxQueue);
+      const { precision, arithmetic } = options;
+      return new Segmenter(predictor, backend, predictor.classes, maxQueue, { precision, arithmetic });
     } catch (error) {
       await backend.close();
       throw error;
@@ -133,7 +136,8 @@ export class Segmenter {
     }
     const { signal, mirror = false, largestComponent = false } = options;
     const nonFinite = this.nonFinite(options);
-    const seal = await sealOf(this.predictor.models, { mirror, largestComponent, nonFinite }, signal);
+    const settings = { mirror, largestComponent, nonFinite, ...this.computing };
+    const seal = await sealOf(this.predictor.models, settings, signal);
     const files = sources.filter((source) => typeof source === 'string');
     await planOutputs([{ id: output, files, output }], {
       out: output,

@@ -3,6 +3,8 @@
  * what is there already. A result carries a seal (`nifti-seal.ts`), so that it is known again; any other file is somebody's
  * and is replaced only where the caller says so.
  */
+import { DEFAULT_ARITHMETIC } from '../arithmetic.js';
+import type { NetworkOptions } from './network.js';
 import { createHash } from 'node:crypto';
 import { lstat, open, realpath, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -38,13 +40,24 @@ const SEAL = 'macl predict';
 const NAME_BYTES = 255;
 const BLOCK_BYTES = 1 << 18;
 
+/** What a result depends on beside its models and input. */
+export interface SealedSettings extends NetworkOptions {
+  readonly mirror: boolean;
+  readonly largestComponent: boolean;
+  readonly nonFinite: 'refuse' | 'zero';
+}
+
 /** What the results of these models and settings are sealed with: equal ones have equal seals. */
 export async function sealOf(
   models: readonly LoadedModel<FinetuneConfig>[],
-  settings: Readonly<Record<string, unknown>>,
+  settings: SealedSettings,
   signal?: AbortSignal,
 ): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify(settings));
+  const { mirror, largestComponent, nonFinite, precision = 'fp32', arithmetic = DEFAULT_ARITHMETIC } = settings;
+  // What was added later stands there where it is not what it was before: results of before are still known.
+  const added = { ...(precision === 'fp32' ? {} : { precision }), ...(arithmetic === 'direct' ? {} : { arithmetic }) };
+  const said = JSON.stringify({ mirror, largestComponent, nonFinite, ...added });
+  const hash = createHash('sha256').update(said);
   const breath = new Breather(signal);
   for (const model of models) {
     hash.update(JSON.stringify(modelMetadata(model)));

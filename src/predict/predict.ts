@@ -86,13 +86,7 @@ export async function predictFiles(
   const found = await listCases(options.input, channelNames.length, options.onNote ?? (() => undefined));
   const cases = options.cases === undefined ? found : await chosenCases(found, options.cases);
   checkPrecision(precision, backend.info);
-  const settings = {
-    mirror,
-    largestComponent,
-    nonFinite,
-    ...(precision === 'fp32' ? {} : { precision }),
-    ...(arithmetic === 'direct' ? {} : { arithmetic }),
-  };
+  const settings = { mirror, largestComponent, nonFinite, precision, arithmetic };
   const seal = await sealOf(models, settings, signal);
   const { todo, kept } = await planOutputs(cases, {
     out: options.out,

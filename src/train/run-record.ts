@@ -33,7 +33,7 @@ export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends Mo
 
 /** A run that began before there was a choice goes on as it began, whatever the default is now. */
 function withArithmetic(config: unknown): unknown {
-  if (!isRecord(config) || !isRecord(config['train']) || config['train']['arithmetic'] !== undefined) return config;
+  if (!isObject(config) || !isObject(config['train']) || config['train']['arithmetic'] !== undefined) return config;
   return { ...config, train: { ...config['train'], arithmetic: ARITHMETIC_OF_BEFORE } };
 }
 

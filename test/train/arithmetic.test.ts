@@ -95,7 +95,10 @@ describe('fast', () => {
       message: expect.stringMatching(/was written by another model or with other settings/) as string,
     });
     const segmenter = await Segmenter.open(path('direct'), { device, arithmetic: 'fast' });
+    await segmenter.segmentFile(input, path('one/toy_1.nii.gz'), { overwrite: true });
     await segmenter.close();
+    await expect(predict({ ...again, model: path('direct') })).rejects.toThrow(/other settings/);
+    expect(await predict({ ...again, model: path('direct'), arithmetic: 'fast' })).toMatchObject([{ kept: true }]);
     const unknown = { device, arithmetic: 'quick' } as unknown as { arithmetic: 'fast' };
     await expect(Segmenter.open(path('direct'), unknown)).rejects.toMatchObject({ code: 'config' });
   });
