@@ -1,7 +1,7 @@
 /**
  * How convolutions are computed on a backend that has several algorithms for them. `direct`: sums over taps and channels as they
- * stand. `precise`: Winograd's with at most one axis of F(4,3), whose errors are those of `direct`. `fast`: two axes of F(4,3),
- * two to three times that. A backend that has one way alone takes it, whatever is asked for.
+ * stand. `precise`: Winograd's with at most one axis of F(4,3). `fast`: with two, fewer multiplications and larger rounding errors. A
+ * backend that has one way alone takes it, whatever is asked for.
  */
 export const ARITHMETICS = ['direct', 'precise', 'fast'] as const;
 export type Arithmetic = (typeof ARITHMETICS)[number];
