@@ -72,6 +72,9 @@ defineFusion('conv-stats', (nodes) => {
   return out.filter((n) => n !== null);
 });
 
+/** 1×1×1, without anything around it. */
+const PLAIN = { kd: 1, kh: 1, kw: 1, sd: 1, sh: 1, sw: 1, stats: 0, act: 0, slope: 0, accumulate: 0, variant: DIRECT };
+
 /**
  * @param x [N, D, H, W, I]
  * @param w [O, I, kD, kH, kW], PyTorch's layout
@@ -98,19 +101,8 @@ export function conv3d(
   const y = b.tensor(`${w.name}.y`, shape, x.dtype);
   const wp = pack(b, w, 0, [sd, sh, sw], x.dtype);
   const act = options.activation;
-  const attrs = {
-    kd,
-    kh,
-    kw,
-    sd,
-    sh,
-    sw,
-    stats: 0,
-    act: act ? 1 : 0,
-    slope: act?.slope ?? 0,
-    accumulate: 0,
-    variant: DIRECT,
-  };
+  const epilogue = act ? { act: 1, slope: act.slope } : {};
+  const attrs = { ...PLAIN, kd, kh, kw, sd, sh, sw, ...epilogue };
   b.emit('conv3d_fwd', attrs, { x, wp, b: bias }, { y, ws: b.opaque('ws') });
   return y;
 }
@@ -157,20 +149,7 @@ export function channelProducts(b: GraphBuilder, x: Tensor): { products: Tensor;
   const c = x.shape[4];
   const products = b.tensor('products', [c, c, 1, 1, 1], b.real);
   const sums = b.tensor('sums', [c, 1, 1, 1, 1], b.real);
-  const attrs = {
-    kd: 1,
-    kh: 1,
-    kw: 1,
-    sd: 1,
-    sh: 1,
-    sw: 1,
-    stats: 0,
-    act: 0,
-    slope: 0,
-    accumulate: 0,
-    variant: DIRECT,
-  };
-  b.emit('conv3d_bwd_w', attrs, { x, dy: x }, { dw: products, db: sums, ws: b.opaque('ws') });
+  b.emit('conv3d_bwd_w', PLAIN, { x, dy: x }, { dw: products, db: sums, ws: b.opaque('ws') });
   return { products, sums };
 }
 

@@ -3,8 +3,6 @@
  * what is there already. A result carries a seal (`nifti-seal.ts`), so that it is known again; any other file is somebody's
  * and is replaced only where the caller says so.
  */
-import { DEFAULT_ARITHMETIC } from '../arithmetic.js';
-import type { NetworkOptions } from './network.js';
 import { createHash } from 'node:crypto';
 import { lstat, open, realpath, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -12,9 +10,11 @@ import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
 import { asFileError, makeFolder, systemCode, temporaryName } from '../data/files.js';
 import { readSeal } from '../data/nifti/read-seal.js';
+import { DEFAULT_ARITHMETIC } from '../arithmetic.js';
 import { MaclError } from '../errors.js';
 import { modelMetadata, type LoadedModel } from '../model/description.js';
 import { NIFTI, PROBABILITIES, type PredictCase } from './cases.js';
+import type { NetworkOptions } from './network.js';
 
 /** A case and the files that come of it. */
 export interface PlannedCase extends PredictCase {
