@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Bench } from 'tinybench';
+import { DEFAULT_ARITHMETIC } from '../src/arithmetic.js';
 import { openBackend } from '../src/backend/choose.js';
 import type { Backend, DeviceName } from '../src/backend/types.js';
 import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
@@ -15,6 +16,7 @@ export interface Flags {
   readonly isa?: string | undefined;
   readonly threads?: string | undefined;
   readonly runs: string;
+  readonly arithmetic: string;
   /** Only what has this in its name. */
   readonly filter: string;
   readonly save: boolean;
@@ -27,6 +29,7 @@ export function flags(): Flags {
       isa: { type: 'string' },
       threads: { type: 'string' },
       runs: { type: 'string', default: '7' },
+      arithmetic: { type: 'string', default: DEFAULT_ARITHMETIC },
       filter: { type: 'string', default: '' },
       save: { type: 'boolean', default: false },
     },
@@ -79,6 +82,11 @@ export class Report {
     if (this.meter) this.ceiling = Math.max(this.ceiling ?? 0, this.meter.measure()[bitsOf(this.backend.info.isa)]);
   }
 
+  /** Of the ceiling, or null where none was measured. */
+  shareOf(gflops: number): number | null {
+    return this.ceiling === null ? null : Number((gflops / this.ceiling).toFixed(3));
+  }
+
   /** ` 87%` of the ceiling, or nothing where none was measured. */
   share(gflops: number): string {
     return this.ceiling === null ? '' : ` ${((100 * gflops) / this.ceiling).toFixed(0).padStart(4)}%`;
@@ -92,6 +100,7 @@ export class Report {
       device,
       isa,
       threads,
+      arithmetic: this.given.arithmetic,
       cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
       ...(this.backend.info.device ? { card: this.backend.info.device } : {}),
       commit: commit(),
@@ -104,7 +113,7 @@ export class Report {
     const ceiling = this.ceiling === null ? 'not measured (no compiler)' : `${this.ceiling.toFixed(0)} GFLOP/s`;
     const where = head.card ?? `${threads} threads, ${head.cpu}`;
     process.stdout.write(
-      `${this.name} on ${device} ${isa}, ${where}, commit ${head.commit}, ${head.date}\n` +
+      `${this.name} on ${device} ${isa}, ${where}, ${head.arithmetic} arithmetic, commit ${head.commit}, ${head.date}\n` +
         (device === 'cuda' ? '' : `ceiling (fp32 multiply-add, ${bits} bits, all threads): ${ceiling}\n`) +
         `${lines.join('\n')}\n`,
     );

@@ -66,6 +66,11 @@ class Session {
   virtual void run(i32 program) = 0;
   virtual void abort() = 0;
   virtual Outcome outcome() const = 0;  // of the run that ended last
+  // Nanoseconds of each instruction of the run that ended last; nothing where the machine does not know.
+  virtual const std::vector<i64>& times() const {
+    static const std::vector<i64> none;
+    return none;
+  }
 };
 
 class HostSession : public Session {
@@ -85,6 +90,7 @@ class HostSession : public Session {
   void run(i32 program) override;
   void abort() override { control_abort(control_); }
   Outcome outcome() const override;
+  const std::vector<i64>& times() const override { return times_; }
   // Ends the pool; a run in progress is aborted and waited for. Memory stays until destruction.
   void stop_threads();
 
@@ -107,6 +113,7 @@ class HostSession : public Session {
   Segment segments_[kSegments] = {};
   std::unique_ptr<Memory> scratch_;
   std::vector<Loaded> programs_;
+  std::vector<i64> times_;
   std::vector<std::thread> threads_;
 };
 

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <system_error>
@@ -12,6 +13,10 @@ namespace {
 
 std::atomic<i64> allocated{0};
 constexpr i64 kHugePages = i64(4) << 20;  // segments from this size on ask for 2 MiB pages
+
+i64 nanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 Failure refused(i64 bytes, const char* what) {
   return {"memory", "the system refused " + std::to_string(bytes) + " bytes for " + what, bytes, -1};
@@ -46,6 +51,7 @@ std::unique_ptr<HostSession> HostSession::create(const KernelTable& table, const
   outOfMemory = false;
   std::unique_ptr<HostSession> s(new HostSession(table));
   control_init(s->control_, threads, done, context);
+  s->control_.clock = nanoseconds;
   for (int i = 0; i < kSegments; ++i) {
     if (!s->memory_[i].take(bytes[i])) {
       error = "the system refused " + std::to_string(bytes[i]) + " bytes";
@@ -114,7 +120,12 @@ Outcome HostSession::outcome() const {
   return {result(), status(), failed_instruction(), failed_kernel(), status_text(status())};
 }
 
-void HostSession::run(i32 program) { control_run(control_, *programs_[static_cast<size_t>(program)].program); }
+void HostSession::run(i32 program) {
+  const Program& p = *programs_[static_cast<size_t>(program)].program;
+  times_.assign(static_cast<size_t>(p.count), 0);
+  control_.times = times_.data();
+  control_run(control_, p);
+}
 
 const char* HostSession::failed_kernel() const {
   const Program* p = control_.program;

@@ -49,6 +49,8 @@ void walk(Control& c, u32 thread) {
     if (i == p.firstCommit && !meet(c, kBeforeCommit)) return;
     Args args = ins.args;
     if (ins.spec->scratch) args.scratch = c.scratch + t * c.scratchStride;
+    const bool timed = t == 0 && c.clock != nullptr;
+    const i64 start = timed ? c.clock() : 0;
     for (i32 phase = 0; phase < ins.kernel->phases; ++phase) {
       const i64 n = ins.tasks[phase];
       if (n == 0) continue;
@@ -58,6 +60,7 @@ void walk(Control& c, u32 thread) {
         if (const i32 status = ins.kernel->run(args, phase, begin, end)) fail(c, thread, status, i);
       if (!meet(c, i < p.firstCommit ? kCompute : kCommit)) return;
     }
+    if (timed) c.times[i] = c.clock() - start;
   }
 }
 

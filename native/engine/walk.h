@@ -29,6 +29,8 @@ struct Control {
   u8* scratch;        // `threads` blocks of scratchStride bytes: what the loaded programs ask for
   i64 scratchStride;
   void (*onDone)(void* context);  // called by the last thread to finish; may be null
+  i64 (*clock)();     // nanoseconds; null: nothing is timed
+  i64* times;         // with a clock: of each instruction of the run, from meeting to meeting
   void* context;
   alignas(64) u32 arrived;
   alignas(64) u32 generation;  // counts meetings; threads sleep on it

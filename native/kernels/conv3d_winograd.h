@@ -50,7 +50,7 @@ inline i64 winograd_voxels(const WinogradPlan& p, i64 unit) {
 }
 
 // Where units lie, the same for forward, dx and dw; `channels`: of the larger transformed row.
-inline WinogradPlan winograd_plan(const ConvShape& s, i64 variant, i64 channels) {
+inline WinogradPlan winograd_plan(const ConvShape& s, i64 variant, i64 channels, i64 tiles = kWinogradTile) {
   const WinogradForm f = winograd_form(variant);
   const i64 mw = f.mw;
   WinogradPlan p{s, f, cdiv(s.od, f.md), cdiv(s.oh, f.mh), 1, 1, 0, 0, 0};
@@ -60,7 +60,7 @@ inline WinogradPlan winograd_plan(const ConvShape& s, i64 variant, i64 channels)
   p.wide = round_up(cdiv(s.ow, p.strips), mw);
   p.strips = cdiv(s.ow, p.wide);
   const i64 fit = imax(1, kWinogradBytes / (position * (p.wide + 2)));
-  const i64 rows = imin(imin(p.th, fit), cdiv(kWinogradTile, p.wide / mw));
+  const i64 rows = imin(imin(p.th, fit), cdiv(tiles, p.wide / mw));
   p.rows = cdiv(p.th, cdiv(p.th, rows));
   return p;
 }

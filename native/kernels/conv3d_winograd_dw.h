@@ -11,6 +11,7 @@ namespace {
 
 constexpr i64 kWinogradDwFlush = 300;  // tiles along W summed in fp32
 constexpr i64 kWinogradDwTasks = 32;
+constexpr i64 kWinogradDwTile = 12;    // tiles that a unit should have at least: its sums are loaded and stored for each
 
 struct WinogradDwPlan {
   WinogradPlan units;
@@ -18,16 +19,19 @@ struct WinogradDwPlan {
 };
 
 inline WinogradDwPlan winograd_dw_plan(const ConvShape& s, i64 variant) {
-  const WinogradPlan u = winograd_plan(s, variant, imax(imin(s.i, kDwIn), imin(s.o, kDwOut)));
+  const WinogradPlan u = winograd_plan(s, variant, imax(imin(s.i, kDwIn), imin(s.o, kDwOut)), kWinogradDwTile);
   const i64 ci = cdiv(s.i, kDwIn), co = cdiv(s.o, kDwOut);
   const i64 fit = imax(1, u.units() * u.along() / 128);  // a chunk has at least so many tiles: each pays for its Gᵀ
-  const i64 chunks = imin(imin(u.units(), fit), imax(1, cdiv(kWinogradDwTasks, ci * co)));
+  const i64 most = imin(imin(u.units(), fit), cdiv(kWinogradDwTasks, ci * co));
+  i64 chunks = 1;  // a power of two: even shares for as many threads
+  while (2 * chunks <= most) chunks *= 2;
   return {u, {s.i, s.o, u.form.taps(), 3, u.units(), imin(s.i, kDwIn), imin(round_up(s.o, kLanes), kDwOut), ci, co, chunks}};
 }
 
 struct WinogradDwBuffers {
   i64 vw, ip, op;  // positions of x's rows; channels as they lie
   i64 vp, ep, vq, eq;
+  i64 an;          // from number to number in A; a line more than its sums, or they would share few sets of the cache
   i64 v, e, v3, e3, a, sum, total;  // floats
   explicit WinogradDwBuffers(const WinogradDwPlan& p) {
     const WinogradForm& f = p.units.form;
@@ -43,7 +47,8 @@ struct WinogradDwBuffers {
     e = f.points() * ep;
     v3 = f.pw * vq;
     e3 = f.pw * eq;
-    a = f.numbers() * ip * op;
+    an = ip * op + 16;
+    a = f.numbers() * an;
     sum = 2 * f.taps() * ip * op;  // float64
     total = v + e + v3 + e3 + a + sum;
   }
@@ -126,12 +131,12 @@ inline void winograd_dw_tiles(const f32* x, i64 xstep, i64 in, const f32* e, i64
   }
 }
 
-// A[input][point][output] += what `rows` rows of tiles give. W: Winograd<mW>.
+// A[number][input][output] += what `rows` rows of tiles give. W: Winograd<mW>.
 template <class W>
 __attribute__((noinline)) void winograd_dw_points(const WinogradPlan& p, const WinogradDwBuffers& z, i64 rows, i64 in,
                                                   i64 on, const f32* V, const f32* E, f32* V3, f32* E3, f32* A) {
   constexpr int PW = W::P, MW = W::M;
-  const i64 T1 = p.wide / MW, count = T1 * rows, step = p.form.numbers() * z.op;
+  const i64 T1 = p.wide / MW, count = T1 * rows;
   for (i64 point = 0, points = p.form.points(); point < points; ++point) {
     for (i64 r = 0; r < rows; ++r) {
       const f32* v = V + point * z.vp + r * z.vw * z.ip;
@@ -154,12 +159,12 @@ __attribute__((noinline)) void winograd_dw_points(const WinogradPlan& p, const W
     }
     for (int k = 0; k < PW; ++k) {
       const f32 *x = V3 + k * z.vq, *e = E3 + k * z.eq;
-      f32* a = A + (point * PW + k) * z.op;
+      f32* a = A + (point * PW + k) * z.an;
       for (i64 o = 0; o < on;) {
         if (on - o > kLanes)
-          winograd_dw_tiles<2>(x, z.ip, in, e + o, z.op, count, a + o, step), o += 2 * kLanes;
+          winograd_dw_tiles<2>(x, z.ip, in, e + o, z.op, count, a + o, z.op), o += 2 * kLanes;
         else
-          winograd_dw_tiles<1>(x, z.ip, in, e + o, z.op, count, a + o, step), o += kLanes;
+          winograd_dw_tiles<1>(x, z.ip, in, e + o, z.op, count, a + o, z.op), o += kLanes;
       }
     }
   }
@@ -167,12 +172,12 @@ __attribute__((noinline)) void winograd_dw_points(const WinogradPlan& p, const W
 
 // sum[tap][in][op] += Gᵀ A, and A is zero again. Along W first: w[point][tap of W].
 template <class W>
-inline void winograd_dw_flush_w(f32* a, i64 op, i64 points, vf* w) {
+inline void winograd_dw_flush_w(f32* a, i64 an, i64 points, vf* w) {
   for (i64 p = 0; p < points; ++p, w += 3) {
     vf m[W::P];
     MACL_UNROLL for (int k = 0; k < W::P; ++k) {
-      m[k] = vload(a + (p * W::P + k) * op);
-      vstore(a + (p * W::P + k) * op, vf{});
+      m[k] = vload(a + (p * W::P + k) * an);
+      vstore(a + (p * W::P + k) * an, vf{});
     }
     W::gt(m, w);
   }
@@ -207,7 +212,7 @@ __attribute__((noinline)) void winograd_dw_flush(const WinogradForm& f, const Wi
   for (i64 i = 0; i < in; ++i)
     for (i64 o = 0; o < z.op; o += kLanes) {
       vf w[36 * 3];
-      winograd_inner(f, [&]<class W>(W) { winograd_dw_flush_w<W>(A + i * f.numbers() * z.op + o, z.op, f.points(), w); });
+      winograd_inner(f, [&]<class W>(W) { winograd_dw_flush_w<W>(A + i * z.op + o, z.an, f.points(), w); });
       winograd_outer(f, [&]<class T>(T) { winograd_dw_flush_rest<T>(w, sum + i * z.op + o, size); });
     }
 }

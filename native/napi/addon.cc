@@ -4,7 +4,8 @@
 //   opaqueBytes(isa, kernel, tensors, attrs, i)  → bytes; tensors are 80-byte records of docs/program.md
 //   bytesAllocated()                             → bytes that all sessions of this process hold
 //   new Session(isa, [state, scratch, io, store], unit)     threads, or the index of a device
-//     load(bytes) → id · write(segment, offset, bytes) · read(segment, offset, bytes) · run(id) → Promise · abort() · close()
+//     load(bytes) → id · write(segment, offset, bytes) · read(segment, offset, bytes) · run(id) → Promise · abort()
+//     times() → milliseconds of each instruction of the last run, where the machine knows them · scratchBytes() · close()
 //
 // run() settles with { stop, status, instruction, kernel, reason } when the machine is through; nothing waits on the event
 // loop's thread or on libuv's. Errors carry `maclCode` (MaclErrorCode in src/errors.ts), and where a device's memory does
@@ -89,7 +90,8 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
                        {InstanceMethod<&SessionWrap::load>("load"), InstanceMethod<&SessionWrap::write>("write"),
                         InstanceMethod<&SessionWrap::read>("read"), InstanceMethod<&SessionWrap::run>("run"),
                         InstanceMethod<&SessionWrap::abort>("abort"),
-                        InstanceMethod<&SessionWrap::scratch_bytes>("scratchBytes"), InstanceMethod<&SessionWrap::close>("close")});
+                        InstanceMethod<&SessionWrap::scratch_bytes>("scratchBytes"), InstanceMethod<&SessionWrap::times>("times"),
+                        InstanceMethod<&SessionWrap::close>("close")});
   }
 
   explicit SessionWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SessionWrap>(info), env_(per_env(info.Env())) {
@@ -154,6 +156,13 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
 
   Napi::Value scratch_bytes(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), static_cast<double>(open(info.Env()).scratch_bytes()));
+  }
+
+  Napi::Value times(const Napi::CallbackInfo& info) {
+    const std::vector<i64>& times = idle(info.Env()).times();
+    Napi::Float64Array out = Napi::Float64Array::New(info.Env(), times.size());
+    for (size_t i = 0; i < times.size(); ++i) out[i] = static_cast<double>(times[i]) * 1e-6;
+    return out;
   }
 
   struct Place {

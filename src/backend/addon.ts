@@ -22,6 +22,8 @@ export interface AddonSession {
   read(segment: number, offset: number, bytes: number): Uint8Array;
   run(program: number): Promise<Outcome>;
   scratchBytes(): number;
+  /** Milliseconds of each instruction of the last run; empty where the machine does not know. */
+  times(): Float64Array;
   abort(): void;
   close(): void;
 }

@@ -17,6 +17,9 @@ class NativeSession extends BaseSession {
   override get scratchBytes(): number {
     return typed(() => this.native.scratchBytes());
   }
+  override times(): Float64Array {
+    return typed(() => this.native.times());
+  }
   protected override loadProgram(bytes: Uint8Array): number {
     return typed(() => this.native.load(bytes));
   }

@@ -74,6 +74,10 @@ export abstract class BaseSession implements Session {
     return null;
   }
 
+  times(): Float64Array {
+    return new Float64Array();
+  }
+
   load(program: Uint8Array): LoadedProgram {
     this.mustBeIdle();
     const id = this.loadProgram(program);

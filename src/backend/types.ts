@@ -115,6 +115,8 @@ export interface Session {
   read(segment: SegmentName, offset: number, bytes: number): Uint8Array;
   /** One call, one step; off the event loop's thread. One at a time. */
   run(program: LoadedProgram, options?: RunOptions): Promise<RunResult>;
+  /** Milliseconds of each instruction of the run that ended last; empty where the backend does not know (`cpu` and `reference` do). */
+  times(): Float64Array;
   /** Frees the memory. Further calls reject with MaclError('state'). */
   close(): Promise<void>;
 }

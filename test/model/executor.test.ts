@@ -29,6 +29,7 @@ function watched(session: Session, calls: Call[], onRun: () => void): Session {
   return {
     sizes: session.sizes,
     scratchBytes: session.scratchBytes,
+    times: () => session.times(),
     load: (bytes) => session.load(bytes),
     write(segment, offset, bytes) {
       calls.push(['write', segment, offset, bytes.length]);
@@ -282,6 +283,7 @@ describe('slots of every dtype', () => {
     const session: Session = {
       sizes,
       scratchBytes: 0,
+      times: () => new Float64Array(),
       load: () => ({ id: 0 }),
       write: (segment, offset, bytes) => segment === 'io' && io.set(bytes, offset),
       read: (_, offset, bytes) => io.slice(offset, offset + bytes),

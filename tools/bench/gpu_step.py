@@ -11,14 +11,10 @@ the first and the last step (so that nobody skips anything), peak bytes. A mode 
 import argparse
 import json
 import statistics
-import sys
-from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "pytorch"))
-from macl_unet import MaclPretraining, MaclUNet, resize  # noqa: E402
+from torch_work import Work
 
 DEVICE = "cuda"
 
@@ -37,83 +33,38 @@ SIZES = [
 ]
 
 
-def supcon(dominant, auxiliary, same, others, temperature):
-    z = F.normalize(torch.cat([dominant, auxiliary], 0).float(), dim=-1, eps=1e-12)
-    logits = torch.einsum("isc,jsc->sij", z, z) / temperature
-    log_sum = torch.logsumexp(logits.masked_fill(~others, -torch.inf), -1, keepdim=True)
-    return (-((logits - log_sum) * same).sum(-1) / same.sum(-1)).mean()
+class GpuWork(Work):
+    """With random inputs, and what a replay gives in `loss`."""
 
-
-class Work:
     def __init__(self, task, model, batch, patch, mode):
         torch.manual_seed(1)
-        self.task, self.mode = task, mode
-        net = (MaclPretraining if task == "pretrain" else MaclUNet)(model)
-        self.net = net.to(DEVICE).to(memory_format=torch.channels_last_3d)
-        self.net.train(task != "inference")
-        parameters = list(self.net.parameters())
-        if task == "pretrain":
-            self.optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, weight_decay=1e-5, fused=True)
-        elif task == "finetune":
-            self.optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True, capturable=True)
         views = 4 if task == "pretrain" else 1
-        self.x = [
-            (torch.rand(batch, 1, *patch, device=DEVICE) * 2 - 1).to(memory_format=torch.channels_last_3d)
-            for _ in range(views)
-        ]
-        self.y = torch.randint(0, 3, (batch, *patch), device=DEVICE)
-        pos = torch.rand(batch, 3, device=DEVICE)
-        near = ((pos[:, None] - pos[None]).abs() < 0.1).all(-1).repeat(2, 2)
-        self.others = ~torch.eye(2 * batch, dtype=torch.bool, device=DEVICE)
-        self.same = (near & self.others).float()
+        x = [torch.rand(batch, 1, *patch) * 2 - 1 for _ in range(views)]
+        y, pos = torch.randint(0, 3, (batch, *patch)), torch.rand(batch, 3)
+        super().__init__(task, model, x, y, pos, mode, DEVICE)
         self.loss = torch.zeros((), device=DEVICE)
 
-    def forward(self):
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=self.mode == "bf16"):
-            out = self.net(*self.x)
-        if self.task == "inference":
-            return out.float().abs().mean()
-        if self.task == "finetune":
-            logits = out.float()
-            p = torch.softmax(logits, 1)
-            onehot = F.one_hot(self.y, 3).movedim(-1, 1).to(p.dtype)
-            sums = (2 * (p * onehot).sum((0, 2, 3, 4)) + 1e-5) / (p.sum((0, 2, 3, 4)) + onehot.sum((0, 2, 3, 4)) + 1e-5)
-            return F.cross_entropy(logits, self.y) + 1 - sums[1:].mean()
-        dom, aux = (t.float() for t in out["bottleneck"])
-        er = (dom - resize(aux, dom.shape[2:])).abs().mean()
-        pixel = [z.flatten(2).transpose(1, 2) for z in out["pixel"]]
-        image = [z.unsqueeze(1) for z in out["image"]]
-        args = (self.same, self.others, 0.1)
-        return supcon(*image, *args) + 0.5 * supcon(*pixel, *args) + er
-
-    def step(self):
-        if self.task == "inference":
-            with torch.no_grad():
-                self.loss.copy_(self.forward())
-            return
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.forward()
-        loss.backward()
-        self.optimizer.step()
-        self.loss.copy_(loss.detach())
+    def replayed(self):
+        value = self.step()
+        self.loss.copy_(value.float().abs().mean() if self.task == "inference" else value)
 
 
 def measure(name, task, model, batch, patch, mode, runs):
     torch.backends.cuda.matmul.allow_tf32 = mode == "tf32"
     torch.backends.cudnn.allow_tf32 = mode == "tf32"
     torch.cuda.reset_peak_memory_stats()
-    work = Work(task, model, batch, patch, mode)
+    work = GpuWork(task, model, batch, patch, mode)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            work.step()
+            work.replayed()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
     first = float(work.loss)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        work.step()
+        work.replayed()
     times = []
     for i in range(runs + 2):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -1,0 +1,98 @@
+/** Whole steps and inference that benchmarks run: programs, and what goes in. */
+import type { Arithmetic } from '../src/arithmetic.js';
+import type { Backend } from '../src/backend/types.js';
+import { resolveConfig } from '../src/config/index.js';
+import { GraphBuilder } from '../src/graph/builder.js';
+import { compile, type CompiledProgram } from '../src/graph/compile.js';
+import { declareNetwork, declareSegmentation } from '../src/methods/network.js';
+import { buildInference } from '../src/methods/segmentation.js';
+import { compileStep } from '../src/methods/step.js';
+import type { Executor } from '../src/model/executor.js';
+import type { StateTable } from '../src/nn/state.js';
+import type { FinetuneConfig, ModelConfig, ResolvedConfig } from '../src/settings/types.js';
+import type { Triple } from '../src/volume.js';
+
+export type Model = Partial<ModelConfig> & Pick<ModelConfig, 'dims'>;
+
+export interface Work {
+  readonly name: string;
+  readonly kind: 'pretrain' | 'finetune' | 'inference';
+  readonly batch: number;
+  readonly config: ResolvedConfig;
+  build(backend: Backend): { program: CompiledProgram; state: StateTable };
+}
+
+export const CLASSES = 3;
+
+/** A pre-training step, a fine-tuning step and an inference of one network. */
+export function works(label: string, model: Model, batch: number, patch: Triple, arithmetic: Arithmetic): Work[] {
+  const common = {
+    model: { ...model, inChannels: 1 },
+    data: { patch, position: 'centre' },
+    train: { batch, arithmetic },
+  };
+  const pretrain = resolveConfig({ task: 'pretrain', ...common });
+  const given = { ...common, model: { ...common.model, classes: CLASSES } };
+  const finetune = resolveConfig({ task: 'finetune', ...given }) as FinetuneConfig;
+  const training = (kind: 'pretrain' | 'finetune', config: ResolvedConfig): Work => ({
+    name: `${label} ${kind}`,
+    kind,
+    batch,
+    config,
+    build(b) {
+      const net = declareNetwork(config, b.info, 'training');
+      return { program: compileStep(net, b, { source: 'given' }), state: net.state };
+    },
+  });
+  return [
+    training('pretrain', pretrain),
+    training('finetune', finetune),
+    {
+      name: `${label} inference`,
+      kind: 'inference',
+      batch,
+      config: finetune,
+      build(b) {
+        const net = declareSegmentation(finetune, b.info, 'inference');
+        const graph = buildInference(net, batch, patch, new GraphBuilder(b.info.real));
+        const program = compile(graph, b, net.state, 0, b.info.fusions, arithmetic);
+        return { program, state: net.state };
+      },
+    },
+  ];
+}
+
+export const unet = (dims: 2 | 3, filters: number, levels: number, decoderBlocks: number): Model => {
+  return { dims, filters, levels, decoderBlocks };
+};
+
+const POOL = Float32Array.from({ length: 2 ** 20 }, () => Math.random() * 2 - 1);
+
+/** Random numbers in −1…1, the same million again and again: a large batch would take longer to draw than to train on. */
+export function noise(count: number): Float32Array {
+  const out = new Float32Array(count);
+  for (let at = 0; at < count; at += POOL.length) out.set(POOL.subarray(0, Math.min(POOL.length, count - at)), at);
+  return out;
+}
+
+/** Random input of every kind that these programs have; what each was given, by name. */
+export function fillInputs(executor: Executor, program: CompiledProgram): Map<string, Float32Array | Int32Array> {
+  const given = new Map<string, Float32Array | Int32Array>();
+  for (const [name, slot] of program.io) {
+    const count = slot.shape.reduce((p, s) => p * s, 1);
+    if (['i1', 'i2', 'v1', 'v2', 'x'].includes(name)) given.set(name, noise(count));
+    else if (name === 'y')
+      given.set(
+        name,
+        Int32Array.from({ length: count }, (_, i) => i % CLASSES),
+      );
+    else if (name === 'pos')
+      given.set(
+        name,
+        Float32Array.from({ length: count }, () => Math.random()),
+      );
+    else if (name === 'lr') executor.set(program, name, [1e-4]);
+  }
+  for (const [name, values] of given) executor.set(program, name, values);
+  return given;
+}
