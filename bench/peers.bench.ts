@@ -98,7 +98,7 @@ function stepEntry(work: Work): Entry {
         run: () => executor.run(program),
         value: () => {
           if (program.io.has('loss')) return executor.scalar(program, 'loss');
-          const y = executor.get(program, 'y') as Float32Array;
+          const y = executor.get(program, 'logits') as Float32Array;
           return y.reduce((sum, v) => sum + v, 0) / y.length;
         },
         close: () => executor.close(),

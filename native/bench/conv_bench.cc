@@ -74,6 +74,7 @@ void conv(const KernelTable& table, const Case& c, const char* filter) {
     p->prepare();
     p->run();
   }
+  time_call(std::string(shape) + " pack", p0, 0);
   Call f(table, "conv3d_fwd", false), g(table, "conv3d_bwd_x", false), h(table, "conv3d_bwd_w", false);
   f.attrs(stats), g.attrs(none), h.attrs(none);
   fill_random(f[f.add(c.n, c.d, c.h, c.w, c.i)], 2);

@@ -28,8 +28,8 @@ class Memory {
   i64 bytes() const { return bytes_; }
 
  private:
-  u8* data_ = nullptr;
-  i64 bytes_ = 0;
+  u8 *data_ = nullptr, *base_ = nullptr;
+  i64 bytes_ = 0, span_ = 0;  // what was asked for, and what was taken at `base_`
 };
 
 // Why something could not be done; `code` is a MaclErrorCode of src/errors.ts.

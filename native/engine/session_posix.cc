@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <system_error>
@@ -12,7 +13,8 @@ namespace macl {
 namespace {
 
 std::atomic<i64> allocated{0};
-constexpr i64 kHugePages = i64(4) << 20;  // segments from this size on ask for 2 MiB pages
+constexpr i64 kHugePage = i64(2) << 20;
+constexpr i64 kHugeFrom = i64(1) << 20;  // memory of this size on lies in them where the system has them
 
 i64 nanoseconds() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -29,20 +31,30 @@ void count_allocated(i64 bytes) { allocated += bytes; }
 
 bool Memory::take(i64 bytes) {
   if (bytes == 0) return true;
-  void* p = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return false;
+  bool huge = false;
 #if defined(MADV_HUGEPAGE)
-  if (bytes >= kHugePages) madvise(p, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+  huge = bytes >= kHugeFrom;
 #endif
-  data_ = static_cast<u8*>(p);
+  // Whole pages from a page's boundary on: address space, which costs nothing until it is touched.
+  const i64 span = huge ? (bytes + kHugePage - 1) / kHugePage * kHugePage + kHugePage : bytes;
+  void* p = mmap(nullptr, static_cast<size_t>(span), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return false;
+  data_ = base_ = static_cast<u8*>(p);
+#if defined(MADV_HUGEPAGE)
+  if (huge) {
+    data_ = reinterpret_cast<u8*>((reinterpret_cast<uintptr_t>(p) + kHugePage - 1) / kHugePage * kHugePage);
+    madvise(data_, static_cast<size_t>(span - kHugePage), MADV_HUGEPAGE);
+  }
+#endif
   bytes_ = bytes;
+  span_ = span;
   allocated += bytes;
   return true;
 }
 
 Memory::~Memory() {
-  if (data_ == nullptr) return;
-  munmap(data_, static_cast<size_t>(bytes_));
+  if (base_ == nullptr) return;
+  munmap(base_, static_cast<size_t>(span_));
   allocated -= bytes_;
 }
 

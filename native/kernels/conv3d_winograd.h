@@ -159,6 +159,10 @@ __attribute__((noinline)) void winograd_input(const WinogradRows<T>& r, i64 ldx,
     }
 }
 
+// Whether Aᵀ along W is taken of sums that are still in registers: with 32 of these, and not where one vector of outputs and many
+// inputs make loads the limit.
+constexpr bool winograd_fused(i64 pw, i64 in, i64 out) { return kLanes == 16 && pw == 4 && (out > 16 || in <= 16); }
+
 // One register tile's width of the multiplications over `along` tiles, and what all of them cover.
 inline i64 winograd_cover(i64 vectors, i64 along) {
   i64 cover = 0;
@@ -170,6 +174,51 @@ inline i64 winograd_cover(i64 vectors, i64 along) {
   return cover;
 }
 
+// With 32 registers: the sums over channels of all PW points along W for TW tiles and TC vectors of outputs, and then Aᵀ of them,
+// while they are in registers. x[k·xk + tile·16 + input], w[vector·wvec + (input·PW + k)·16], out[position·16 + vector·outVec].
+// Not inlined: the caller's variables would take the registers.
+template <class W, int TW, int TC>
+__attribute__((noinline)) void winograd_tile(const f32* x, i64 xk, i64 xblock, const f32* w, i64 wvec, i64 channels,
+                                             f32* out, i64 outVec) {
+  constexpr int PW = W::P;
+  vf a[PW][TW][TC];
+  MACL_UNROLL for (int k = 0; k < PW; ++k)
+    MACL_UNROLL for (int j = 0; j < TW; ++j)
+      MACL_UNROLL for (int c = 0; c < TC; ++c) a[k][j][c] = vf{};
+  for (i64 c0 = 0; c0 < channels; c0 += 16, x += xblock) {
+    const f32* q = x;
+    for (const f32* last = q + imin(16, channels - c0); q != last; ++q, w += PW * 16)
+      MACL_UNROLL for (int k = 0; k < PW; ++k) {
+        vf v[TC];
+        MACL_UNROLL for (int c = 0; c < TC; ++c) {
+          v[c] = vload(w + k * 16 + c * wvec);
+#if defined(MACL_ISA_AVX512)
+          asm("" : "+v"(v[c]));  // loaded once: as an operand of each multiplication it would be loaded TW times
+#endif
+        }
+        MACL_UNROLL for (int j = 0; j < TW; ++j) {
+          const vf s = vsplat(q[k * xk + j * 16]);
+          MACL_UNROLL for (int c = 0; c < TC; ++c) a[k][j][c] += s * v[c];
+        }
+      }
+  }
+  MACL_UNROLL for (int j = 0; j < TW; ++j)
+    MACL_UNROLL for (int c = 0; c < TC; ++c) {
+      vf m[PW], o[W::M];
+      MACL_UNROLL for (int k = 0; k < PW; ++k) m[k] = a[k][j][c];
+      winograd_at<W>(m, o);
+      MACL_UNROLL for (int i = 0; i < W::M; ++i) vstore(out + (j * W::M + i) * 16 + c * outVec, o[i]);
+    }
+}
+
+// `count` ≤ TW tiles.
+template <class W, int TC, int TW, class... Args>
+inline void winograd_tile_of(i64 count, Args... args) {
+  if constexpr (TW > 1)
+    if (count < TW) return winograd_tile_of<W, TC, TW - 1>(count, args...);
+  winograd_tile<W, TW, TC>(args...);
+}
+
 // M[p] of output channels o0 … o0 + on from V, for every point. W: Winograd<mW>.
 template <class W>
 __attribute__((noinline)) void winograd_points(const WinogradPlan& p, const WinogradBuffers& z, const f32* u, i64 o0,
@@ -179,6 +228,7 @@ __attribute__((noinline)) void winograd_points(const WinogradPlan& p, const Wino
   const i64 I = p.s.i, ip = round_up(I, 16), T1 = p.wide / MW, along = T1 * rows, blocks = cdiv(p.s.o, 16);
   const i64 vectors = cdiv(on, kLanes), cover = winograd_cover(vectors, along);
   const i64 vq = cover * ip, mq = cover * p.group;
+  const bool fused = winograd_fused(PW, I, p.s.o);
   TileArgs t;
   t.rows = 1;
   t.xoff = t.woff = 0;
@@ -206,6 +256,27 @@ __attribute__((noinline)) void winograd_points(const WinogradPlan& p, const Wino
       for (i64 j = along; j < cover; ++j, o += 16)
         for (int k = 0; k < PW; ++k)
           for (int l = 0; l < 16; l += kLanes) vstore(o + k * vq + l, vf{});
+    }
+    if constexpr (kLanes == 16 && PW == 4) if (fused) {
+      const i64 wvec = I * PW * 16;
+      const f32* w = u + point * blocks * wvec + o0 * I * PW;
+      f32* m = M + point * z.mp;
+      for (i64 v = 0, tc; v < vectors; v += tc) {
+        tc = imin(2, vectors - v);
+        const i64 most = tc == 2 ? 3 : 6, wide = cdiv(along, cdiv(along, most));
+        for (i64 j = 0; j < along; j += wide) {
+          const i64 tiles = imin(wide, along - j);
+          const auto run = [&]<int TC, int TW>() {
+            winograd_tile_of<W, TC, TW>(tiles, V3 + j * 16, vq, cover * 16, w + v * wvec, wvec, I,
+                                        m + v * p.wide * p.rows * 16 + j * MW * 16, p.wide * p.rows * 16);
+          };
+          if (tc == 2)
+            run.template operator()<2, 3>();
+          else
+            run.template operator()<1, 6>();
+        }
+      }
+      continue;
     }
     for (int k = 0; k < PW; ++k) {
       const f32* w = u + ((point * PW + k) * blocks + o0 / 16) * I * 16;
@@ -319,32 +390,49 @@ inline void winograd_run(const WinogradPlan& p, const ConvCall& c, f32* scratch,
 }
 
 // out[j][p][k][16] = Σ_t G[p][t] · in[j][t][k][16]: one axis of the transform of weights; inner: numbers on the axes after it.
-inline void winograd_pack_axis(const f64* g, i64 P, i64 K, i64 outer, i64 inner, const f64* in, f64* out) {
-  for (i64 j = 0; j < outer; ++j)
-    for (i64 p = 0; p < P; ++p)
-      for (i64 k = 0; k < inner * 16; ++k) {
-        f64 sum = 0;
-        for (i64 t = 0; t < K; ++t) sum += g[p * K + t] * in[(j * K + t) * inner * 16 + k];
-        out[(j * P + p) * inner * 16 + k] = sum;
-      }
+inline void winograd_pack_axis(const f64* g, i64 P, i64 outer, i64 inner, const f64* __restrict in, f64* __restrict out) {
+  const i64 size = inner * 16;
+  for (i64 j = 0; j < outer; ++j, in += 3 * size)
+    for (i64 p = 0; p < P; ++p, out += size) {
+      const f64 g0 = g[p * 3], g1 = g[p * 3 + 1], g2 = g[p * 3 + 2];
+      for (i64 k = 0; k < size; ++k) out[k] = g0 * in[k] + g1 * in[size + k] + g2 * in[2 * size + k];
+    }
 }
 
-// U [point][point along W][block of 16 outputs][input][16] of one block; see conv3d_pack for `mode`. In float64.
+// U [point][point along W][block of 16 outputs][input][16], or (fused) [point][block][input][point along W][16], of one block; see conv3d_pack for `mode`. In float64. Several inputs
+// at a time: a number of one input is a line alone, and lines far apart are slow to write.
 inline void winograd_pack(const WinogradForm& f, const f32* w, f32* u, i64 O, i64 I, i64 mode, i64 ob) {
+  constexpr i64 kNumbers = 4 * 72;  // of a group, on two axes
   const i64 out = mode == 0 ? O : I, in = mode == 0 ? I : O, step = cdiv(out, 16) * in * 16, taps = f.taps();
-  f64 a[108 * 16], b[216 * 16];  // the most that an odd and an even number of axes make
-  for (i64 i = 0; i < in; ++i) {
-    for (i64 k = 0; k < taps; ++k)
-      for (i64 l = 0; l < 16; ++l) {
-        const i64 o = ob * 16 + l;
-        a[k * 16 + l] = o >= out ? 0 : mode == 0 ? w[(o * I + i) * taps + k] : w[(i * I + o) * taps + taps - 1 - k];
+  const bool fused = winograd_fused(f.pw, in, out);
+  const i64 plane = f.ph * f.pw, size = f.kd * plane * 16, most = kNumbers * 16 / size;
+  f64 a[27 * 16], b[54 * 16], c[kNumbers * 16];  // the most that each axis makes
+  for (i64 i0 = 0, count; i0 < in; i0 += count) {
+    count = imin(most, in - i0);
+    for (i64 i = i0; i < i0 + count; ++i) {
+      for (i64 k = 0; k < taps; ++k)
+        for (i64 l = 0; l < 16; ++l) {
+          const i64 o = ob * 16 + l;
+          a[k * 16 + l] = o >= out ? 0 : mode == 0 ? w[(o * I + i) * taps + k] : w[(i * I + o) * taps + taps - 1 - k];
+        }
+      winograd_pack_axis(f.gw, f.pw, f.kd * 3, 1, a, b);
+      winograd_pack_axis(f.gh, f.ph, f.kd, f.pw, b, c + (i - i0) * size);
+    }
+    for (i64 p = 0; p < f.pd; ++p)
+      for (i64 n = 0; n < plane; ++n) {
+        const i64 along = n % f.pw, place = fused ? (n - along) * step + ((ob * in + i0) * f.pw + along) * 16 : n * step + (ob * in + i0) * 16;
+        f32* q = u + p * plane * step + place;
+        const f64* r = c + n * 16;
+        for (i64 i = 0; i < count; ++i, r += size, q += fused ? f.pw * 16 : 16) {
+          if (f.kd == 1) {
+            for (i64 l = 0; l < 16; ++l) q[l] = f32(r[l]);
+            continue;
+          }
+          const f64 g0 = f.gd[p * 3], g1 = f.gd[p * 3 + 1], g2 = f.gd[p * 3 + 2];
+          const f64 *r1 = r + plane * 16, *r2 = r1 + plane * 16;
+          for (i64 l = 0; l < 16; ++l) q[l] = f32(g0 * r[l] + g1 * r1[l] + g2 * r2[l]);
+        }
       }
-    winograd_pack_axis(f.gw, f.pw, 3, f.kd * 3, 1, a, b);
-    winograd_pack_axis(f.gh, f.ph, 3, f.kd, f.pw, b, a);
-    winograd_pack_axis(f.gd, f.pd, f.kd, 1, f.ph * f.pw, a, b);
-    f32* q = u + (ob * in + i) * 16;
-    for (i64 n = 0; n < f.numbers(); ++n)
-      for (i64 l = 0; l < 16; ++l) q[n * step + l] = f32(b[n * 16 + l]);
   }
 }
 

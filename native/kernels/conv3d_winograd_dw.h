@@ -11,7 +11,7 @@ namespace {
 
 constexpr i64 kWinogradDwFlush = 300;  // tiles along W summed in fp32
 constexpr i64 kWinogradDwTasks = 32;
-constexpr i64 kWinogradDwTile = 12;    // tiles that a unit should have at least: its sums are loaded and stored for each
+constexpr i64 kWinogradDwTile = 24;    // tiles that a unit should have at least: its sums are loaded and stored for each
 
 struct WinogradDwPlan {
   WinogradPlan units;

@@ -236,7 +236,7 @@ void upconv_case(const KernelTable& table, const Case& c) {
   };
   Call pack0(table, "upconv3d_pack", f64), pack1(table, "upconv3d_pack", f64);
   for (Call* p : {&pack0, &pack1}) {
-    p->attrs(Upconv3dPackAttrs{.mode = p == &pack1, .dtype = f64 ? kF64 : kF32});
+    p->attrs(Upconv3dPackAttrs{.mode = p == &pack1, .variant = 0, .dtype = f64 ? kF64 : kF32});
     p->add(c.i, c.o, c.sd, c.sh, c.sw);
     fill_random((*p)[0], 1);
     p->opaque();
