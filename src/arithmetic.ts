@@ -7,7 +7,7 @@ export const ARITHMETICS = ['direct', 'precise', 'fast'] as const;
 export type Arithmetic = (typeof ARITHMETICS)[number];
 
 /** Where nothing is said. */
-export const DEFAULT_ARITHMETIC: Arithmetic = 'direct';
+export const DEFAULT_ARITHMETIC: Arithmetic = 'fast';
 
-/** What runs did that began before there was a choice. */
+/** Of runs and models that say nothing: those of before there was a choice, and since then those that are direct. */
 export const ARITHMETIC_OF_BEFORE: Arithmetic = 'direct';

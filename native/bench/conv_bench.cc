@@ -1,5 +1,6 @@
 // GFLOP/s of the convolution kernels of one table against the fp32 ceiling measured in the same run (ceiling.h).
-// Usage: conv_bench isa [threads] [filter] [variant]. Random data; warm-up apart; best and median of several runs by the clock,
+// Usage: conv_bench isa [threads] [filter] [variant]; variant "all": each on shapes of many networks, best milliseconds alone, one
+// JSON line a shape (what src/ops/conv3d-variants.ts is made from). Random data; warm-up apart; best and median of several runs by the clock,
 // and the best by processor time (what a run would reach on a machine that nobody else uses).
 #include <time.h>
 
@@ -23,6 +24,7 @@ namespace {
 
 int threads = 2, runs = 7;
 i64 variant = 0;
+bool sweep = false;
 double peak = 0;
 
 double cpu_seconds() {
@@ -46,6 +48,10 @@ void time_call(const std::string& label, Call& c, double flop) {
     t.push_back(seconds() - start);
   }
   std::sort(t.begin(), t.end());
+  if (sweep) {
+    std::printf(", \"%s\": %.4f", label.c_str() + label.rfind(' ') + 1, t[0] * 1e3);
+    return;
+  }
   const double best = flop / t[0] * 1e-9, median = flop / t[t.size() / 2] * 1e-9, alone = flop / cpu * 1e-9;
   std::printf("%-40s %8.2f ms  best %6.1f  median %6.1f  by processor time %6.1f GFLOP/s", label.c_str(),
               t[t.size() / 2] * 1e3, best, median, alone);
@@ -134,6 +140,20 @@ const Case cases[] = {
     {4, 1, 64, 64, 128, 128, 1, 3, 3}, {2, 3, 4, 3, 128, 128, 3, 3, 3},
 };
 
+std::vector<Case> sweep_cases() {
+  std::vector<Case> all;
+  const i64 grids[][4] = {{2, 48, 64, 48}, {2, 32, 32, 16}, {2, 24, 32, 24}, {2, 12, 16, 12}, {2, 6, 8, 6}, {2, 3, 4, 3},
+                          {16, 4, 4, 2},   {4, 1, 256, 256}, {4, 1, 128, 128}, {4, 1, 64, 64}, {4, 1, 32, 32}, {4, 1, 16, 16}};
+  const i64 channels[][2] = {{8, 8}, {16, 16}, {32, 16}, {16, 32}, {32, 32}, {64, 32}, {64, 64}, {128, 64}, {128, 128}, {256, 128}, {256, 256}, {512, 512}};
+  for (const auto& g : grids)
+    for (const auto& c : channels) {
+      const i64 kd = g[1] == 1 ? 1 : 3;
+      const double flop = 2. * double(g[0] * g[1] * g[2] * g[3] * c[0] * c[1] * kd * 9);
+      if (flop < 6e9 && flop > 3e6) all.push_back({g[0], g[1], g[2], g[3], c[0], c[1], kd, 3, 3});
+    }
+  return all;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -143,11 +163,26 @@ int main(int argc, char** argv) {
   const std::string isa = argc > 1 ? argv[1] : "avx2";
   if (argc > 2) threads = std::atoi(argv[2]);
   const char* filter = argc > 3 ? argv[3] : "";
-  if (argc > 4) variant = std::atoi(argv[4]);
+  if (argc > 4) sweep = !std::strcmp(argv[4], "all"), variant = std::atoi(argv[4]);
+  if (sweep) runs = 5;
   peak = ceiling(isa == "avx512" ? 512 : isa == "avx2" ? 256 : 128);
-  std::printf("%s, %d threads; fp32 multiply-add ceiling of a core: %.1f GFLOP/s\n", isa.c_str(), threads, peak);
+  if (!sweep)
+    std::printf("%s, %d threads; fp32 multiply-add ceiling of a core: %.1f GFLOP/s\n", isa.c_str(), threads, peak);
   for (const KernelTable* t : tables) {
     if (!t || isa != t->isa) continue;
+    if (sweep) {
+      for (const Case& c : sweep_cases())
+        for (i64 v : {0, 222, 242, 422, 442, 122, 142, 144}) {
+          if (v && (v < 200) != (c.kd == 1)) continue;
+          variant = v;
+          std::printf("{\"n\": %lld, \"d\": %lld, \"h\": %lld, \"w\": %lld, \"i\": %lld, \"o\": %lld, \"depth\": %lld, \"variant\": %lld",
+                      c.n, c.d, c.h, c.w, c.i, c.o, c.kd, v);
+          conv(*t, c, "");
+          std::printf("}\n");
+          std::fflush(stdout);
+        }
+      continue;
+    }
     for (const Case& c : cases) conv(*t, c, filter);
     if (variant) continue;
     upconv(*t, {2, 24, 32, 24, 32, 16, 0, 0, 0}, filter);

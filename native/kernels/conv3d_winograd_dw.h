@@ -21,7 +21,8 @@ struct WinogradDwPlan {
 inline WinogradDwPlan winograd_dw_plan(const ConvShape& s, i64 variant) {
   const WinogradPlan u = winograd_plan(s, variant, imax(imin(s.i, kDwIn), imin(s.o, kDwOut)), kWinogradDwTile);
   const i64 ci = cdiv(s.i, kDwIn), co = cdiv(s.o, kDwOut);
-  const i64 fit = imax(1, u.units() * u.along() / 128);  // a chunk has at least so many tiles: each pays for its Gᵀ
+  // A chunk has at least so many tiles, as each pays for its Gᵀ; 8 tasks there are all the same.
+  const i64 fit = imax(cdiv(8, ci * co), u.units() * u.along() / 128);
   const i64 most = imin(imin(u.units(), fit), cdiv(kWinogradDwTasks, ci * co));
   i64 chunks = 1;  // a power of two: even shares for as many threads
   while (2 * chunks <= most) chunks *= 2;

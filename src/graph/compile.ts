@@ -4,7 +4,7 @@
  */
 import type { Backend, Fusion, Session, TensorInfo } from '../backend/types.js';
 import { MaclError, memoryError } from '../errors.js';
-import { DEFAULT_ARITHMETIC, type Arithmetic } from '../arithmetic.js';
+import type { Arithmetic } from '../arithmetic.js';
 import { chooseAlgorithms } from './algorithms.js';
 import { checkGraph, checkPlan } from './check.js';
 import { cloneGraph } from './clone.js';
@@ -60,7 +60,7 @@ export function compile(
   state: { offsets: ReadonlyMap<Tensor, number>; bytes: number },
   storeBytes: number,
   fusions: ReadonlySet<Fusion> = backend.info.fusions,
-  arithmetic: Arithmetic = DEFAULT_ARITHMETIC,
+  arithmetic: Arithmetic = 'direct',
 ): CompiledProgram {
   checkSizes(graph, backend);
   const { real, isa } = backend.info;

@@ -3,6 +3,7 @@
  * normalisation, classes, format), and nothing else: no time, path, host or thread count, so equal runs write equal bytes. No
  * Node modules; reading files is `model-file.ts`'s.
  */
+import { ARITHMETIC_OF_BEFORE } from '../arithmetic.js';
 import { meaningOf, resolveConfig } from '../config/index.js';
 import type { ChannelNormalization, FinetuneConfig, Planned, ResolvedConfig } from '../settings/types.js';
 import { parseJson } from '../data/json.js';
@@ -52,7 +53,7 @@ export function sameMeaning(written: string | undefined, config: ResolvedConfig)
   const expected = JSON.stringify(meaningOf(config));
   if (written === expected) return true;
   try {
-    return JSON.stringify(meaningOf(resolveConfig(parseJson(written ?? '')))) === expected;
+    return JSON.stringify(meaningOf(resolveConfig(withArithmetic(parseJson(written ?? ''))))) === expected;
   } catch {
     return false;
   }
@@ -122,11 +123,17 @@ export function checkDescription(
   };
 }
 
+/** What a file without a word of arithmetic was made with, whatever the default is now. */
+function withArithmetic(config: unknown): unknown {
+  if (!isObject(config) || !isObject(config['train']) || config['train']['arithmetic'] !== undefined) return config;
+  return { ...config, train: { ...config['train'], arithmetic: ARITHMETIC_OF_BEFORE } };
+}
+
 function checkedConfig(value: unknown, file: string, field: string): Planned {
   const within = (path: string): string => (path === '' ? field : `${field}.${path}`);
   let config: ResolvedConfig;
   try {
-    config = resolveConfig(value, { source: `${file}: ${field}` });
+    config = resolveConfig(withArithmetic(value), { source: `${file}: ${field}` });
   } catch (error) {
     if (!(error instanceof MaclError)) throw error;
     // To the user it is the file that is wrong, not a configuration of theirs.

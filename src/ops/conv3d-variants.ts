@@ -11,31 +11,47 @@ import type { Graph, Node, Shape, Tensor } from '../graph/types.js';
 export const DIRECT = 0;
 
 /** Of everything in this file that decides: a run that goes on under another one has other bits, and is refused. */
-export const VARIANT_TABLE = 1;
+export const VARIANT_TABLE = 2;
+
+/** What is computed: a result or a gradient of x from packed weights, or a gradient of weights. */
+export type ConvolutionPass = 'data' | 'weights';
 
 interface Costs {
+  /** A multiply-add of the direct kernel, and each of its weights (packed, read, or summed over tasks). */
+  readonly direct: number;
+  readonly directWeight: number;
+  /** A number that is transformed on its way in or out, and each of the transformed weights. */
   readonly transform: number;
   readonly weight: number;
-  readonly direct: number;
 }
 
+const BASELINE: Readonly<Record<ConvolutionPass, Costs>> = {
+  data: { direct: 0.72, directWeight: 18, transform: 2.4, weight: 18 },
+  weights: { direct: 0.63, directWeight: 25, transform: 1.6, weight: 14 },
+};
+
 /**
- * By instruction set, in multiply-adds: what a number costs that is transformed on its way in or out, what one of the transformed
- * weights costs (it is made once a step and read for few tiles), and how much slower than its own multiplications the direct
- * kernel runs. From whole layers on two cores.
+ * By instruction set, in multiply-adds of the transformed kernel: what `conv_bench ISA 2 '' all` measured on 61 shapes and two cores
+ * (Zen 4), fitted without negative costs. What the fit then takes is on average 2 to 4% slower than the best of each shape.
  */
-const COSTS: Readonly<Record<string, Costs>> = {
-  avx512: { transform: 16, weight: 6, direct: 1.15 },
-  avx2: { transform: 16, weight: 6, direct: 1.25 },
-  baseline: { transform: 12, weight: 6, direct: 1.2 },
-  simd128: { transform: 12, weight: 6, direct: 1.2 },
-  'relaxed-simd': { transform: 12, weight: 6, direct: 1.2 },
+const COSTS: Readonly<Record<string, Readonly<Record<ConvolutionPass, Costs>>>> = {
+  avx512: {
+    data: { direct: 1.07, directWeight: 47, transform: 18, weight: 55 },
+    weights: { direct: 1.31, directWeight: 57, transform: 36, weight: 51 },
+  },
+  avx2: {
+    data: { direct: 0.85, directWeight: 50, transform: 8.7, weight: 44 },
+    weights: { direct: 0.59, directWeight: 54, transform: 5.7, weight: 30 },
+  },
+  baseline: BASELINE,
+  simd128: BASELINE,
+  'relaxed-simd': BASELINE,
 };
 
 /** A variant is taken where it costs less than this share of the direct algorithm. */
 const WORTH = 0.9;
-/** Channels below which the direct kernel's narrow tiles win: the first layer, the head. */
-const FEWEST_CHANNELS = 8;
+/** Channels below which the direct kernel's narrow tiles win: the first layer, the head; and in planes and dw, narrow layers. */
+const fewestChannels = (depth: 1 | 3, pass: ConvolutionPass): number => (depth === 3 && pass === 'data' ? 8 : 16);
 
 /** Outputs of a tile along D, H, W; the more exact before the less. */
 type Tile = readonly [number, number, number];
@@ -45,8 +61,8 @@ const TILES: Readonly<
   precise: {
     volume: [
       [2, 2, 2],
-      [2, 4, 2],
       [4, 2, 2],
+      [2, 4, 2],
     ],
     plane: [
       [1, 2, 2],
@@ -56,8 +72,8 @@ const TILES: Readonly<
   fast: {
     volume: [
       [2, 2, 2],
-      [2, 4, 2],
       [4, 2, 2],
+      [2, 4, 2],
       [4, 4, 2],
     ],
     plane: [
@@ -79,28 +95,34 @@ export interface ConvolutionSizes {
 
 const roundUp = (n: number, m: number): number => Math.ceil(n / m) * m;
 
+/** Channels of a block of a weight gradient: what is transformed is, once for each block of the other side. */
+const BLOCK = 32;
+
 /** Multiply-adds, or what takes as long. */
-function costOf({ grid, inputs, outputs }: ConvolutionSizes, [md, mh, mw]: Tile, costs: Costs): number {
+function costOf(sizes: ConvolutionSizes, [md, mh, mw]: Tile, pass: ConvolutionPass, costs: Costs): number {
+  const { grid, inputs, outputs } = sizes;
   const [n, d, h, w] = grid;
   const points = (m: number) => (m === 1 ? 1 : m + 2);
   const rows = n * Math.ceil(d / md) * Math.ceil(h / mh) * points(md) * points(mh);
   const tiles = Math.ceil(w / mw);
-  const products = rows * tiles * points(mw) * inputs * roundUp(outputs, 16);
-  const transformed = rows * ((tiles * mw + 2) * roundUp(inputs, 16) + tiles * mw * roundUp(outputs, 16));
-  const weights = points(md) * points(mh) * points(mw) * inputs * roundUp(outputs, 16);
-  return products + costs.transform * transformed + costs.weight * weights;
+  const [i, o] = [roundUp(inputs, 16), roundUp(outputs, 16)];
+  const again = (channels: number) => (pass === 'weights' ? Math.ceil(channels / BLOCK) : 1);
+  const weights = inputs * o * points(mw);
+  const transformed = rows * tiles * mw * (i * again(outputs) + o * again(inputs));
+  return rows * tiles * weights + costs.transform * transformed + costs.weight * points(md) * points(mh) * weights;
 }
 
 /** The variant that a convolution is computed by. Unknown instruction sets have the direct algorithm alone. */
-export function variantOf(sizes: ConvolutionSizes, arithmetic: Arithmetic, isa: string): number {
-  const costs = COSTS[isa];
-  if (arithmetic === 'direct' || !costs || Math.min(sizes.inputs, sizes.outputs) < FEWEST_CHANNELS) return DIRECT;
+export function variantOf(sizes: ConvolutionSizes, arithmetic: Arithmetic, isa: string, pass: ConvolutionPass): number {
+  const costs = COSTS[isa]?.[pass];
   const { grid, inputs, outputs, depth } = sizes;
+  if (arithmetic === 'direct' || !costs || Math.min(inputs, outputs) < fewestChannels(depth, pass)) return DIRECT;
   const [n, d, h, w] = grid;
+  const weights = depth * 9 * inputs * roundUp(outputs, 16);
   let best: Tile | null = null;
-  let least = WORTH * costs.direct * n * d * h * w * depth * 9 * inputs * roundUp(outputs, 16);
+  let least = WORTH * weights * (costs.direct * n * d * h * w + costs.directWeight);
   for (const tile of TILES[arithmetic][depth === 3 ? 'volume' : 'plane']) {
-    const cost = costOf(sizes, tile, costs);
+    const cost = costOf(sizes, tile, pass, costs);
     if (cost < least) [best, least] = [tile, cost];
   }
   return best ? 100 * best[0] + 10 * best[1] + best[2] : DIRECT;
@@ -118,7 +140,8 @@ function chosen(node: Node, arithmetic: Arithmetic, isa: string): number {
   const { kd, kh, kw, sd, sh, sw } = node.attrs;
   if (!sides || (kd !== 1 && kd !== 3) || kh !== 3 || kw !== 3 || sd !== 1 || sh !== 1 || sw !== 1) return DIRECT;
   const [grid, inputs, outputs] = sides.map((name) => required(node, name).shape) as [Shape, Shape, Shape];
-  return variantOf({ grid, inputs: inputs[4], outputs: outputs[4], depth: kd }, arithmetic, isa);
+  const pass = node.kernel === 'conv3d_bwd_w' ? 'weights' : 'data';
+  return variantOf({ grid, inputs: inputs[4], outputs: outputs[4], depth: kd }, arithmetic, isa, pass);
 }
 
 /** Convolutions get their variants; weights are packed once for each that reads them. */

@@ -5,7 +5,7 @@
 import type { Backend } from '../backend/types.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
-import type { Arithmetic } from '../arithmetic.js';
+import { DEFAULT_ARITHMETIC, type Arithmetic } from '../arithmetic.js';
 import type { Precision } from '../precision.js';
 import { axisOrder, permuteTriple, prepareVolume } from '../data/prepare/steps.js';
 import { resampledShape } from '../data/prepare/resample.js';
@@ -50,7 +50,7 @@ export class Network {
     model: LoadedModel<FinetuneConfig>,
     backend: Backend,
     turns: Turns,
-    { precision = 'fp32', arithmetic }: NetworkOptions,
+    { precision = 'fp32', arithmetic = DEFAULT_ARITHMETIC }: NetworkOptions,
   ): Promise<Network> {
     const { config } = model;
     // Each of these is some milliseconds of one piece: the event loop has a turn between them.

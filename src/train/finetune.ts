@@ -183,9 +183,16 @@ async function assemble(
   const net = declareSegmentation(config, backend.info, 'training', record.loaded);
   const program = compileStep(net, backend);
   const first = config.optimizer.schedule === 'sawtooth' ? compileStep(net, backend, { part: 'first' }) : undefined;
-  // As `predict` runs it, whatever the training's precision: its Dice is that of the model.
+  // Of full precision, as `predict` runs it, whatever the training's: its Dice is that of the model.
   const inference = held
-    ? compile(buildInference(net, 1, patch, builderFor('fp32', backend.info)), backend, net.state, 0)
+    ? compile(
+        buildInference(net, 1, patch, builderFor('fp32', backend.info)),
+        backend,
+        net.state,
+        0,
+        undefined,
+        config.train.arithmetic,
+      )
     : null;
   const others = inference ? [inference] : [];
   checkMemory({ program, first, others }, backend);

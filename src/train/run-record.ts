@@ -3,7 +3,6 @@
  * what was used to compute it. Unlike the model's metadata it may name paths and the machine.
  */
 import type { PreparedCase } from '../data/prepare/prepared-case.js';
-import { ARITHMETIC_OF_BEFORE } from '../arithmetic.js';
 import { fileError, MaclError } from '../errors.js';
 import { VARIANT_TABLE } from '../ops/conv3d-variants.js';
 import { resolveConfig } from '../config/index.js';
@@ -31,12 +30,6 @@ export interface RunRecord<C extends ResolvedConfig = ResolvedConfig> extends Mo
   readonly volumes?: Readonly<Record<string, string>>;
 }
 
-/** A run that began before there was a choice goes on as it began, whatever the default is now. */
-function withArithmetic(config: unknown): unknown {
-  if (!isObject(config) || !isObject(config['train']) || config['train']['arithmetic'] !== undefined) return config;
-  return { ...config, train: { ...config['train'], arithmetic: ARITHMETIC_OF_BEFORE } };
-}
-
 const KEYS = {
   config: 'config',
   normalization: 'normalization',
@@ -52,7 +45,7 @@ export function readRecord<C extends ResolvedConfig>(value: unknown, task: C['ta
   if (!isRecord(value)) throw new MaclError('file', `${file}: not the record of a run`, { file });
   const described = checkDescription(
     {
-      config: withArithmetic(value['config']),
+      config: value['config'],
       normalization: value['normalization'],
       classes: value['classes'],
       channelNames: value['channelNames'],

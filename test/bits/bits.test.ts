@@ -80,7 +80,8 @@ describe('what was written before', () => {
 
   const cacheDir = join(root, 'cache');
   const train = {
-    pretrain: (out: string, how: object) => pretrain({ data, out, cacheDir, ...BEGAN, config: tinyPretrain(), ...how }),
+    pretrain: (out: string, how: object) =>
+      pretrain({ data, out, cacheDir, ...BEGAN, config: tinyPretrain({ train: { arithmetic: 'direct' } }), ...how }),
     finetune: (out: string, how: object) => {
       const cases = { labels: 'toy_1,toy_2,toy_3,toy_4', val: 'toy_2,toy_3' };
       return finetune({
@@ -89,7 +90,7 @@ describe('what was written before', () => {
         cacheDir,
         ...BEGAN,
         ...cases,
-        config: tinyFinetune({ train: { valEvery: 4 } }),
+        config: tinyFinetune({ train: { valEvery: 4, arithmetic: 'direct' } }),
         ...how,
       });
     },
@@ -111,7 +112,7 @@ describe('what was written before', () => {
   run('a model segments as it did', async () => {
     const out = join(root, 'as-before.nii.gz');
     const input = join(data, 'imagesTr', 'toy_1.nii.gz');
-    await predict({ model: join(here, 'before', 'model.safetensors'), input, out, ...BEGAN });
+    await predict({ model: join(here, 'before', 'model.safetensors'), input, out, arithmetic: 'direct', ...BEGAN });
     const [now, then] = await Promise.all([readNifti(out), readNifti(join(here, 'before', 'predicted.nii.gz'))]);
     expect(now.voxels).toEqual(then.voxels);
     expect(new Set(now.voxels as unknown as number[]).size).toBeGreaterThan(1);

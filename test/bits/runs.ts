@@ -49,6 +49,7 @@ export interface Machine {
 /** @param data a toy dataset of four cases with labels */
 export async function bitsOf(machine: Machine, data: string, folder: string): Promise<Hashes> {
   const cacheDir = join(folder, 'cache');
+  const arithmetic = 'direct';
   const [pre, flat, wide, fine] = ['pre', 'flat', 'wide', 'fine'].map((name) => join(folder, name)) as [
     string,
     string,
@@ -56,7 +57,7 @@ export async function bitsOf(machine: Machine, data: string, folder: string): Pr
     string,
   ];
   const common = { data, cacheDir, ...machine };
-  await pretrain({ ...common, out: pre, config: tinyPretrain() });
+  await pretrain({ ...common, out: pre, config: tinyPretrain({ train: { arithmetic } }) });
   await pretrain({
     ...common,
     out: flat,
@@ -64,7 +65,7 @@ export async function bitsOf(machine: Machine, data: string, folder: string): Pr
       preset: 'paper-2d',
       model: { dims: 2, filters: 3, levels: 2, decoderBlocks: 1 },
       data: { patch: [1, 8, 16] },
-      train: { steps: 6, batch: 5, checkpointEvery: 3, seed: 11 },
+      train: { steps: 6, batch: 5, checkpointEvery: 3, seed: 11, arithmetic },
     },
   });
   await pretrain({
@@ -73,7 +74,7 @@ export async function bitsOf(machine: Machine, data: string, folder: string): Pr
     config: {
       model: { filters: 16, levels: 2, decoderBlocks: 1 },
       data: { patch: [8, 8, 16] },
-      train: { steps: 3, batch: 2, checkpointEvery: 9, seed: 3 },
+      train: { steps: 3, batch: 2, checkpointEvery: 9, seed: 3, arithmetic },
     },
   });
   await finetune({
@@ -82,7 +83,7 @@ export async function bitsOf(machine: Machine, data: string, folder: string): Pr
     init: pre,
     labels: 'toy_1,toy_2,toy_3,toy_4',
     val: 'toy_2,toy_3',
-    config: tinyFinetune({ init: {}, augment: { mirror: [false, false, true] }, train: { valEvery: 4 } }),
+    config: tinyFinetune({ init: {}, augment: { mirror: [false, false, true] }, train: { valEvery: 4, arithmetic } }),
   });
   const [result] = await predict({
     model: fine,
@@ -90,6 +91,7 @@ export async function bitsOf(machine: Machine, data: string, folder: string): Pr
     out: join(folder, 'predicted'),
     mirror: true,
     probabilities: true,
+    arithmetic,
     ...machine,
   });
   const files = readdirSync(join(folder, 'predicted'), { recursive: true, encoding: 'utf8' });
