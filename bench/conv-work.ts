@@ -60,7 +60,7 @@ function programOf(backend: Backend, c: ConvCase, pass: Pass, repeats: number, a
       b.emit('conv3d_bwd_w', attrs, { x, dy }, { dw: result(w, last), db, ws: b.opaque('ws') });
     }
   }
-  return compile(b.finish(), backend, { offsets: new Map(), bytes: 0 }, 0, backend.info.fusions, arithmetic);
+  return compile(b.finish(), backend, { offsets: new Map(), bytes: 0 }, 0, { arithmetic });
 }
 
 /** How often in a program, so that the call itself does not count. */

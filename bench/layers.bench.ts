@@ -5,10 +5,8 @@
  * its arithmetic rate as a share of the fp32 multiply-add ceiling, and its bytes a second; summed by kernel, then call by call.
  */
 import type { Arithmetic } from '../src/arithmetic.js';
-import { Executor } from '../src/model/executor.js';
-import { initialState } from '../src/model/network-state.js';
 import { flags, Report } from './report.js';
-import { fillInputs, unet, works } from './works.js';
+import { fillInputs, openWork, unet, works } from './works.js';
 
 const options = flags();
 const arithmetic = options.arithmetic as Arithmetic;
@@ -37,17 +35,21 @@ const rows = [];
 const lines: string[] = [];
 for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
   report.measureCeiling();
-  const { program, state } = work.build(report.backend);
-  const executor = await Executor.open(report.backend, [program], initialState(state, 1, report.backend.info));
+  const built = work.build(report.backend);
+  const { program } = built;
+  const executor = await openWork(report.backend, built);
   fillInputs(executor, program);
-  const seen = program.graph.nodes.map((): number[] => []);
+  const { nodes } = program.graph;
+  const seen = nodes.map((): number[] => []);
   for (let run = 0; run < Number(options.runs) + 2; run++) {
     await executor.run(program);
-    if (run >= 2) executor.session.times().forEach((ms, i) => seen[i]?.push(ms));
+    const times = executor.session.times();
+    // What runs once stands in front, and is not timed.
+    if (run >= 2) times.forEach((ms, i) => seen[nodes.length - times.length + i]?.push(ms));
   }
   await executor.close();
   const costs = program.costs();
-  const calls = program.graph.nodes.map((node, i): Call => {
+  const calls = nodes.map((node, i): Call => {
     const shape = (node.inputs.find((t) => t && !t.opaque) ?? node.outputs[0])?.shape.join('×') ?? '';
     const to = node.outputs.find((t) => t && !t.opaque)?.shape.join('×') ?? '';
     const { flops, bytes } = costs[i]!;

@@ -14,12 +14,11 @@ import { DEFAULT_ARITHMETIC, type Arithmetic } from '../src/arithmetic.js';
 import type { Backend } from '../src/backend/types.js';
 import { writeSafetensorsFile } from '../src/data/files.js';
 import { rawTensor } from '../src/data/safetensors.js';
-import { Executor } from '../src/model/executor.js';
-import { initialState, stateTensors } from '../src/model/network-state.js';
+import { stateTensors } from '../src/model/network-state.js';
 import { flopOf, labelOf, openConv, PASSES, repeatsOf, type ConvCase, type Pass } from './conv-work.js';
 import { Peer, peerPython, RUNTIME_PEERS, TORCH_PEERS, type PeerName } from './peer.js';
 import { Report } from './report.js';
-import { CLASSES, fillInputs, unet, works, type Work } from './works.js';
+import { CLASSES, fillInputs, openWork, unet, works, type Work } from './works.js';
 
 const { values: options } = parseArgs({
   options: {
@@ -67,15 +66,16 @@ function stepEntry(work: Work): Entry {
         .program.costs()
         .reduce((sum, k) => sum + k.flops, 0) / 1e9,
     async open(backend, folder) {
-      const { program, state } = work.build(backend);
-      const bytes = initialState(state, 1, backend.info);
-      const executor = await Executor.open(backend, [program], bytes);
-      const given = fillInputs(executor, program);
+      const built = work.build(backend);
+      const { program, state } = built;
       const [weights, batch] = ['weights', 'batch'].map((n) => path.join(folder, `${n}.safetensors`)) as [
         string,
         string,
       ];
-      await writeSafetensorsFile(weights, stateTensors(state, bytes, ['parameter', 'statistic']));
+      const executor = await openWork(backend, built, (bytes) =>
+        writeSafetensorsFile(weights, stateTensors(state, bytes, ['parameter', 'statistic'])),
+      );
+      const given = fillInputs(executor, program);
       // One channel: [B, D, H, W, 1] lies as PyTorch's [B, 1, D, H, W].
       const shapeOf = (name: string, values: ArrayLike<number>) => {
         const [n, d, h, w] = program.io.get(name)!.shape;

@@ -5,10 +5,8 @@
  * measured in the same run, and memory (the session's segments). Random data; warm-up apart.
  */
 import type { Arithmetic } from '../src/arithmetic.js';
-import { Executor } from '../src/model/executor.js';
-import { initialState } from '../src/model/network-state.js';
 import { flags, Report, timeOf } from './report.js';
-import { fillInputs, unet, works } from './works.js';
+import { fillInputs, openWork, unet, works } from './works.js';
 
 const options = flags();
 const arithmetic = options.arithmetic as Arithmetic;
@@ -31,8 +29,9 @@ const { backend } = report;
 const rows = [];
 for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
   report.measureCeiling();
-  const { program, state } = work.build(backend);
-  const executor = await Executor.open(backend, [program], initialState(state, 1, backend.info));
+  const built = work.build(backend);
+  const { program } = built;
+  const executor = await openWork(backend, built);
   fillInputs(executor, program);
   const timing = await timeOf(work.name, Number(options.runs), () => executor.run(program));
   const loss = program.io.has('loss') ? executor.scalar(program, 'loss') : null;

@@ -2,24 +2,45 @@
 import type { Arithmetic } from '../src/arithmetic.js';
 import type { Backend } from '../src/backend/types.js';
 import { resolveConfig } from '../src/config/index.js';
-import { GraphBuilder } from '../src/graph/builder.js';
-import { compile, type CompiledProgram } from '../src/graph/compile.js';
+import type { CompiledProgram } from '../src/graph/compile.js';
 import { declareNetwork, declareSegmentation } from '../src/methods/network.js';
-import { buildInference } from '../src/methods/segmentation.js';
+import { compileInference } from '../src/methods/inference.js';
 import { compileStep } from '../src/methods/step.js';
-import type { Executor } from '../src/model/executor.js';
+import { Breather } from '../src/breathe.js';
+import { foldState } from '../src/model/fold.js';
+import { initialState } from '../src/model/network-state.js';
+import type { FoldedNorm } from '../src/ops/conv3d-fold.js';
+import { Executor } from '../src/model/executor.js';
 import type { StateTable } from '../src/nn/state.js';
 import type { FinetuneConfig, ModelConfig, ResolvedConfig } from '../src/settings/types.js';
 import type { Triple } from '../src/volume.js';
 
 export type Model = Partial<ModelConfig> & Pick<ModelConfig, 'dims'>;
 
+interface Built {
+  readonly program: CompiledProgram;
+  readonly state: StateTable;
+  readonly norms?: readonly FoldedNorm[];
+}
+
+/** With its first weights; what these are before they are folded is given to `onWeights`. */
+export async function openWork(
+  backend: Backend,
+  { program, state, norms = [] }: Built,
+  onWeights: (bytes: Uint8Array) => unknown = () => undefined,
+): Promise<Executor> {
+  const bytes = initialState(state, 1, backend.info);
+  await onWeights(bytes);
+  await foldState(state, bytes, norms, new Breather());
+  return Executor.open(backend, [program], bytes);
+}
+
 export interface Work {
   readonly name: string;
   readonly kind: 'pretrain' | 'finetune' | 'inference';
   readonly batch: number;
   readonly config: ResolvedConfig;
-  build(backend: Backend): { program: CompiledProgram; state: StateTable };
+  build(backend: Backend): Built;
 }
 
 export const CLASSES = 3;
@@ -54,9 +75,8 @@ export function works(label: string, model: Model, batch: number, patch: Triple,
       config: finetune,
       build(b) {
         const net = declareSegmentation(finetune, b.info, 'inference');
-        const graph = buildInference(net, batch, patch, new GraphBuilder(b.info.real));
-        const program = compile(graph, b, net.state, 0, b.info.fusions, arithmetic);
-        return { program, state: net.state };
+        const { program, norms } = compileInference(net, b, { batch, patch, precision: 'fp32', arithmetic });
+        return { program, state: net.state, norms };
       },
     },
   ];

@@ -30,6 +30,8 @@ export interface IoSlot extends KeptSlot {
 
 export interface CompiledProgram {
   readonly bytes: Uint8Array;
+  /** Runs once, before the first run of `bytes`; what it writes stays in scratch. */
+  readonly setUp?: Uint8Array;
   /** What a session must have at least for this program. */
   readonly sizes: SegmentSizes;
   /** By name: the step's input and its results. */
@@ -48,6 +50,17 @@ export interface CompiledProgram {
   costs(): KernelCost[];
 }
 
+export interface CompileOptions {
+  /** Default: what the backend asks for. */
+  readonly fusions?: ReadonlySet<Fusion> | undefined;
+  readonly arithmetic?: Arithmetic | undefined;
+  /**
+   * What follows from the state alone (packed weights) becomes a program of its own, which runs once: for a session whose state
+   * stays as it is, and in which nothing else runs.
+   */
+  readonly setUp?: boolean | undefined;
+}
+
 export type Describe = Pick<Backend, 'info' | 'opaqueBytes'>;
 
 /**
@@ -59,14 +72,14 @@ export function compile(
   backend: Describe,
   state: { offsets: ReadonlyMap<Tensor, number>; bytes: number },
   storeBytes: number,
-  fusions: ReadonlySet<Fusion> = backend.info.fusions,
-  arithmetic: Arithmetic = 'direct',
+  { fusions = backend.info.fusions, arithmetic = 'direct', setUp = false }: CompileOptions = {},
 ): CompiledProgram {
   checkSizes(graph, backend);
   const { real, isa } = backend.info;
   const copy = withoutAliases(cloneGraph(graph));
   const plain = fuse(real === 'f64' ? roundNarrow(copy, real) : copy, fusions);
-  const fused = askSizes(chooseAlgorithms(plain, { arithmetic, isa }), backend);
+  const chosen = askSizes(chooseAlgorithms(plain, { arithmetic, isa }), backend);
+  const { graph: fused, first } = setUp ? stateFirst(chosen) : { graph: chosen, first: 0 };
   shareInPlace(fused);
   mustBeSound('graph', checkGraph(fused));
   const plan = planMemory(fused, state.offsets, backend.info.alignment);
@@ -83,10 +96,12 @@ export function compile(
       if (io.has(t.name)) throw new MaclError('program', `two inputs or results are named ${t.name}`);
       io.set(t.name, { ...slot, role: t.given ?? 'result' });
       if (t.constant) constants.set(t.name, t.constant);
-    } else if (t.keep) kept.set(t.name, slot);
+    } else if (t.keep && !t.opaque) kept.set(t.name, slot);
   }
+  const part = (nodes: readonly Node[]) => encodeProgram({ ...fused, nodes }, plan, sizes);
   return {
-    bytes: encodeProgram(fused, plan, sizes),
+    bytes: part(fused.nodes.slice(first)),
+    ...(first > 0 ? { setUp: part(fused.nodes.slice(0, first)) } : {}),
     sizes,
     io,
     ioInput: plan.ioInput,
@@ -99,6 +114,31 @@ export function compile(
     text: () => programText(fused, plan),
     costs: () => costsOf(fused),
   };
+}
+
+/**
+ * Nodes that read nothing but the state, and each other, in front; what the rest reads of them is kept.
+ * @returns how many they are
+ */
+function stateFirst(graph: Graph): { graph: Graph; first: number } {
+  const written = new Map<Tensor, boolean>(); // by root: by such a node?
+  const front = new Set<Node>();
+  for (const node of graph.nodes) {
+    const alone = (t: Tensor | null) => {
+      if (!t) return true;
+      const { root } = placeOf(t);
+      return root.segment === 'state' || (root.segment === 'scratch' && written.get(root) === true);
+    };
+    const own = (t: Tensor | null) => !t || placeOf(t).root.segment === 'scratch';
+    const first = !node.commit && node.inputs.every(alone) && node.outputs.every(own);
+    if (first) front.add(node);
+    for (const t of node.outputs) if (t) written.set(placeOf(t).root, first && written.get(placeOf(t).root) !== false);
+  }
+  const rest = graph.nodes.filter((n) => !front.has(n));
+  const read = new Set(rest.flatMap((n) => n.inputs.flatMap((t) => (t ? [placeOf(t).root] : []))));
+  for (const node of front)
+    for (const t of node.outputs) if (t && read.has(placeOf(t).root)) placeOf(t).root.keep = true;
+  return { graph: { ...graph, nodes: [...graph.nodes.filter((n) => front.has(n)), ...rest] }, first: front.size };
 }
 
 /** Views stand in the tensors; their nodes were for gradients. */

@@ -138,7 +138,7 @@ export function compileStep(net: Network, backend: Describe, options: CompileOpt
   const graph = buildStep(net, sizes, source, builderFor(net.config.train.precision, backend.info), part);
   const { recompute: wanted = net.config.model.recompute } = options;
   const scopes = wanted === 'blocks' ? blocksOf(net, graph) : wanted === 'none' ? [] : wanted;
-  return compile(recompute(graph, scopes), backend, net.state, 0, fusions, net.config.train.arithmetic);
+  return compile(recompute(graph, scopes), backend, net.state, 0, { fusions, arithmetic: net.config.train.arithmetic });
 }
 
 /** What a step is given, of all samples: views or their descriptors, and number inputs. */

@@ -39,6 +39,7 @@ export class Executor {
     try {
       const loaded = new Map(programs.map((p) => [p, { program: session.load(p.bytes), staging: new Staging(p) }]));
       session.write('state', 0, state);
+      for (const { setUp } of programs) if (setUp) await session.run(session.load(setUp));
       return new Executor(backend, session, loaded, state.length);
     } catch (error) {
       await session.close();

@@ -48,6 +48,9 @@ const COSTS: Readonly<Record<string, Readonly<Record<ConvolutionPass, Costs>>>> 
   'relaxed-simd': BASELINE,
 };
 
+/** Whether convolutions have a choice there. */
+export const hasVariants = (isa: string): boolean => COSTS[isa] !== undefined;
+
 /** A variant is taken where it costs less than this share of the direct algorithm. */
 const WORTH = 0.9;
 /** Channels below which the direct kernel's narrow tiles win: the first layer, the head; and in planes and dw, narrow layers. */
@@ -146,7 +149,7 @@ function chosen(node: Node, arithmetic: Arithmetic, isa: string): number {
 
 /** Convolutions get their variants; weights are packed once for each that reads them. */
 defineAlgorithms((graph, { arithmetic, isa }) => {
-  if (arithmetic === 'direct' || !COSTS[isa]) return graph;
+  if (arithmetic === 'direct' || !hasVariants(isa)) return graph;
   const packs = new Map<Tensor, Node>();
   for (const node of graph.nodes) if (node.kernel === 'conv3d_pack') packs.set(required(node, 'wp'), node);
   const variants = new Map<Node, number>();

@@ -11,13 +11,13 @@ import { axisOrder, permuteTriple, prepareVolume } from '../data/prepare/steps.j
 import { resampledShape } from '../data/prepare/resample.js';
 import type { Triple, Volume } from '../volume.js';
 import { MaclError } from '../errors.js';
-import { compile, type CompiledProgram } from '../graph/compile.js';
+import type { CompiledProgram } from '../graph/compile.js';
 import { declareSegmentation } from '../methods/network.js';
-import { builderFor } from '../methods/precision.js';
-import { buildInference } from '../methods/segmentation.js';
+import { compileInference } from '../methods/inference.js';
 import { predictVolume, predictVolumeBytes, spacingMap, type AxisMap } from '../segment/sliding.js';
 import { Executor } from '../model/executor.js';
 import { mirrorAxesOf, type LoadedModel } from '../model/description.js';
+import { foldState } from '../model/fold.js';
 import { weightsState } from '../model/network-state.js';
 import { fillTile, runTile } from './tile.js';
 import type { Turns } from './turns.js';
@@ -56,11 +56,16 @@ export class Network {
     // Each of these is some milliseconds of one piece: the event loop has a turn between them.
     const breath = new Breather();
     const net = declareSegmentation(config, backend.info, 'inference');
-    const graph = buildInference(net, 1, config.data.patch, builderFor(precision, backend.info));
     await breath.breathe();
-    const program = compile(graph, backend, net.state, 0, undefined, arithmetic);
+    const { program, norms } = compileInference(net, backend, {
+      batch: 1,
+      patch: config.data.patch,
+      precision,
+      arithmetic,
+    });
     await breath.breathe();
     const state = await weightsState(net.state, model.tensors, model.file, backend.info);
+    await foldState(net.state, state, norms, breath);
     await breath.breathe();
     return new Network(model, await Executor.open(backend, [program], state), program, turns);
   }

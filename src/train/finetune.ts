@@ -185,14 +185,9 @@ async function assemble(
   const first = config.optimizer.schedule === 'sawtooth' ? compileStep(net, backend, { part: 'first' }) : undefined;
   // Of full precision, as `predict` runs it, whatever the training's: its Dice is that of the model.
   const inference = held
-    ? compile(
-        buildInference(net, 1, patch, builderFor('fp32', backend.info)),
-        backend,
-        net.state,
-        0,
-        undefined,
-        config.train.arithmetic,
-      )
+    ? compile(buildInference(net, 1, patch, builderFor('fp32', backend.info)), backend, net.state, 0, {
+        arithmetic: config.train.arithmetic,
+      })
     : null;
   const others = inference ? [inference] : [];
   checkMemory({ program, first, others }, backend);

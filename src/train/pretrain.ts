@@ -131,7 +131,7 @@ function assemble(
   const net = declareNetwork(config, backend.info, 'training');
   const program = compileStep(net, backend);
   const look = buildProbe(net, batch, patch, augment.interpolation, builderFor(config.train.precision, backend.info));
-  const probe = compile(look.graph, backend, net.state, 0, undefined, config.train.arithmetic);
+  const probe = compile(look.graph, backend, net.state, 0, { arithmetic: config.train.arithmetic });
   checkMemory({ program, others: [probe] }, backend);
   const { cases } = prepared;
   const views = net.method.views(config);

@@ -86,7 +86,7 @@ export class Rig {
 
   compiled(fusions?: ReadonlySet<Fusion>): CompiledProgram {
     const state = { offsets: new Map<Tensor, number>(), bytes: 0 };
-    return compile(this.b.finish(), this.backend, state, this.stored.length, fusions);
+    return compile(this.b.finish(), this.backend, state, this.stored.length, { fusions });
   }
 
   async ready(fusions?: ReadonlySet<Fusion>): Promise<Ready> {

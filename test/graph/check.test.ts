@@ -117,7 +117,7 @@ describe('a graph stays as it was', () => {
       const before = shown(graph);
       const smaller = { ...stubBackend, opaqueBytes: () => 128 };
       const first = compile(graph, stubBackend, state, 1024);
-      const plain = compile(graph, smaller, state, 1024, NO_FUSIONS);
+      const plain = compile(graph, smaller, state, 1024, { fusions: NO_FUSIONS });
       const again = compile(graph, stubBackend, state, 1024);
       expect(shown(graph)).toBe(before);
       expect(plain.text()).not.toBe(first.text());
@@ -212,7 +212,7 @@ describe('joining nodes', () => {
       b.emit('l1_bwd', fwd.attrs, { a: x, b: fwd.inputs[1], sums, dloss: loss }, { da: dx, db });
     });
     b.output(dx, 'dx');
-    const program = compile(b.finish(), backend, nothing, 0, ALL_FUSIONS);
+    const program = compile(b.finish(), backend, nothing, 0, { fusions: ALL_FUSIONS });
     expect(program.graph.nodes.map((n) => n.kernel)).toEqual(['fill_fwd', 'l1_fwd', 'l1_bwd']);
   });
 });

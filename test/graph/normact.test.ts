@@ -155,7 +155,7 @@ describe('norms', () => {
       const x = b.input('x', [samples, 2, 4, 4, 2]);
       const y = ops.conv3d(b, x, b.input('w', [4, 2, 3, 3, 3]), null);
       b.output(ops.instanceNorm(b, y, { gamma: null, beta: null, eps: 1e-5 }, 0), 'y');
-      const { graph } = compile(b.finish(), stubBackend, { offsets: new Map(), bytes: 0 }, 0, ALL_FUSIONS);
+      const { graph } = compile(b.finish(), stubBackend, { offsets: new Map(), bytes: 0 }, 0, { fusions: ALL_FUSIONS });
       expect(names(graph.nodes).includes('normact_stats')).toBe(samples > 1);
     }
   });

@@ -14,7 +14,7 @@ const NAMES = buildAll().map((b) => b.name);
 const one = (name: string) => buildAll().find((b) => b.name === name)!;
 const compiled = (name: string, fusions = ALL_FUSIONS) => {
   const { graph, state } = one(name);
-  return compile(graph, stubBackend, { offsets: state.offsets, bytes: state.bytes }, 1024, fusions);
+  return compile(graph, stubBackend, { offsets: state.offsets, bytes: state.bytes }, 1024, { fusions });
 };
 
 describe.each(NAMES)('%s', (name) => {
@@ -43,7 +43,9 @@ describe.each(NAMES)('%s', (name) => {
     const { graph, state } = one(name);
     const { info } = stubBackend;
     for (const alignment of [64, 256]) {
-      const { plan } = compile(graph, { ...stubBackend, info: { ...info, alignment } }, state, 1024, ALL_FUSIONS);
+      const { plan } = compile(graph, { ...stubBackend, info: { ...info, alignment } }, state, 1024, {
+        fusions: ALL_FUSIONS,
+      });
       const own = [...plan.offsets].filter(([t]) => t.segment !== 'state');
       expect(own.length).toBeGreaterThan(20);
       for (const [t, offset] of own) expect(offset % alignment, t.name).toBe(0);

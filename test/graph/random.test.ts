@@ -128,7 +128,7 @@ const drawn = Array.from({ length: COUNT }, (_, seed) => {
 });
 
 async function run(one: (typeof drawn)[number], fusions: ReadonlySet<Fusion>, scopes: readonly string[]) {
-  const program = compile(recompute(one.graph, scopes), backend, { offsets: new Map(), bytes: 0 }, 0, fusions);
+  const program = compile(recompute(one.graph, scopes), backend, { offsets: new Map(), bytes: 0 }, 0, { fusions });
   const ready = new Ready(await backend.createSession(program.sizes), program);
   for (const t of one.inputs) ready.set(t.name, values(t.name, t.shape));
   await ready.run();

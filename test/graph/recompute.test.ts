@@ -190,7 +190,7 @@ describe('micro-batches', () => {
       const backend = backends[0]!;
       const read = async (halves: number, scopes: readonly string[]) => {
         const graph = recompute(build(new GraphBuilder(backend.info.real), halves), scopes);
-        const program = compile(graph, backend, { offsets: new Map(), bytes: 0 }, 0, fusions);
+        const program = compile(graph, backend, { offsets: new Map(), bytes: 0 }, 0, { fusions });
         const session = await backend.createSession(program.sizes);
         const ready = new Ready(session, program);
         for (const [name, shape] of [

@@ -249,7 +249,7 @@ it('views of the state: weights under another shape, rows of a queue that are re
     rig.result('last', ops.add(b, ops.rows(b, queue, 2, 2), ops.rows(b, queue, 0, 2)));
     b.emit('copy_fwd', { accumulate: 0 }, { x: ops.rows(b, queue, 2, 2) }, { y: ops.rows(b, queue, 0, 2) }, true);
     b.guard = ops.fill(b, b.tensor('guard', [1, 1, 1, 1, 1], 'i32'), 0);
-    const program = compile(b.finish(), backend, state, 0, ALL_FUSIONS);
+    const program = compile(b.finish(), backend, state, 0, { fusions: ALL_FUSIONS });
     const session = await backend.createSession(program.sizes);
     const ready = new Ready(session, program);
     const at = (t: Tensor) =>
