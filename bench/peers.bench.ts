@@ -15,6 +15,9 @@ import type { Backend } from '../src/backend/types.js';
 import { writeSafetensorsFile } from '../src/data/files.js';
 import { rawTensor } from '../src/data/safetensors.js';
 import { stateTensors } from '../src/model/network-state.js';
+import { supcon } from '../test/cases/supcon.js';
+import { randomInputs } from '../test/golden/random.js';
+import { Rig } from '../test/golden/rig.js';
 import { flopOf, labelOf, openConv, PASSES, repeatsOf, type ConvCase, type Pass } from './conv-work.js';
 import { Peer, peerPython, RUNTIME_PEERS, TORCH_PEERS, type PeerName } from './peer.js';
 import { Report } from './report.js';
@@ -127,6 +130,29 @@ function convEntry(c: ConvCase, pass: Pass): Entry {
   };
 }
 
+/** Dense SupCon with its gradients. */
+function supconEntry(c: NonNullable<typeof supcon.timing>[number]): Entry {
+  return {
+    name: `supcon ${c.name}`,
+    peers: ['eager', 'compiled'],
+    gflop: () => 0,
+    async open(b) {
+      const rig = new Rig(b);
+      supcon.build(rig, c, randomInputs(1, supcon, c), { dloss: 1 });
+      const ready = await rig.ready();
+      const [n, d, h, w, channels] = c.name.split('×').map(Number) as [number, number, number, number, number];
+      return {
+        spec: { kind: 'supcon', positions: d * h * w, rows: 2 * n, channels },
+        bytes: 0,
+        repeats: 1,
+        run: () => ready.run(),
+        value: () => null,
+        close: () => ready.close(),
+      };
+    },
+  };
+}
+
 const cube = (n: number, c: number, ...grid: [number, number, number]): ConvCase => ({
   voxels: [n, ...grid],
   i: c,
@@ -152,6 +178,7 @@ const ENTRIES: Entry[] = [
   ...works('3-D f16 2×48×64×48', unet(3, 16, 3, 1), 2, [48, 64, 48], arithmetic).map(stepEntry),
   ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256], arithmetic).map(stepEntry),
   ...works('3-D f32 2×64³', unet(3, 32, 4, 1), 2, [64, 64, 64], arithmetic).map(stepEntry),
+  ...(supcon.timing ?? []).map(supconEntry),
   ...CONVOLUTIONS.flatMap((c) => PASSES.map((pass) => convEntry(c, pass))),
 ];
 const chosen = ENTRIES.filter((e) => e.name.includes(options.filter));

@@ -1,6 +1,6 @@
 /** What every benchmark shares: its flags, the device, the ceiling measured in between, and the head of a figure. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -120,9 +120,20 @@ export class Report {
     if (!this.given.save) return;
     const file = path.join('bench', 'results', `${this.name}-${device}-${isa}-${head.date.slice(0, 10)}.json`);
     mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(file, `${JSON.stringify({ ...head, rows }, null, 2)}\n`);
+    writeFileSync(
+      file,
+      `${JSON.stringify({ ...head, rows: [...earlierRows(file, head.commit, rows), ...rows] }, null, 2)}\n`,
+    );
     process.stdout.write(`${file}\n`);
   }
+}
+
+/** Rows of the same day and commit whose work was not measured again: a long benchmark is run part by part. */
+function earlierRows(file: string, commitNow: string, rows: readonly object[]): object[] {
+  if (!existsSync(file)) return [];
+  const known = JSON.parse(readFileSync(file, 'utf8')) as { commit: string; rows: { work?: string }[] };
+  const now = new Set(rows.map((row) => (row as { work?: string }).work));
+  return known.commit === commitNow ? known.rows.filter(({ work }) => work !== undefined && !now.has(work)) : [];
 }
 
 /** MACL_COMMIT says it where there is no repository (a bundle on another machine). */

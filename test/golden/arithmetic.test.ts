@@ -151,6 +151,44 @@ describe.each(devices)('$label', (device) => {
     });
 });
 
+/**
+ * Errors of every variant against float64, by input and output channels: the largest and the root mean square, over the root mean
+ * square of the truth, in 1e-7. The most of result and dx, and of dw, on this many voxels; a quarter more is let pass.
+ */
+interface Errors {
+  readonly data: readonly [max: number, rms: number];
+  readonly weights: readonly [max: number, rms: number];
+}
+const ERRORS: Readonly<Record<number, Readonly<Record<number, Errors>>>> = { 16: {}, 64: {}, 256: {} };
+
+function errorOf(found: Float64Array, truth: Float64Array): readonly [max: number, rms: number] {
+  const scale = Math.sqrt(truth.reduce((sum, v) => sum + v * v, 0) / truth.length) * 1e-7;
+  const difference = found.map((v, i) => v - truth[i]!);
+  return [largest(difference) / scale, norm2(difference) / Math.sqrt(truth.length) / scale];
+}
+
+describe('errors of each variant', () => {
+  const device = devices.find((d) => d.label.startsWith('cpu') && d.backend);
+  const run = device ? test : test.skip;
+  run.each(Object.keys(ERRORS).map(Number))('%i channels', async (channels) => {
+    for (const depth of [3, 1] as const) {
+      const shape = { x: depth === 3 ? [1, 6, 8, 12, channels] : [1, 1, 24, 24, channels], out: channels } as Shapes;
+      const truth = await convolution(reference, shape, depth, DIRECT);
+      for (const variant of depth === 3 ? [DIRECT, 222, 242, 422, 442, 444] : [122, 142, 144]) {
+        const found = await convolution(device?.backend as Backend, shape, depth, variant);
+        const [y, dx, dw] = ['y', 'dx', 'dw'].map((name) => errorOf(found.get(name)!, truth.get(name)!));
+        const seen = { data: [Math.max(y![0], dx![0]), Math.max(y![1], dx![1])] as const, weights: dw! };
+        const known = ERRORS[channels]?.[variant];
+        if (process.env.MACL_ERRORS === 'print')
+          process.stdout.write(`${JSON.stringify({ channels, variant, ...seen })}\n`);
+        for (const of of ['data', 'weights'] as const)
+          for (const i of [0, 1])
+            expect(seen[of][i], `${variant} ${of}`).toBeLessThanOrEqual(1.25 * (known?.[of][i] ?? Infinity));
+      }
+    }
+  });
+});
+
 test('fast has the same bits with any number of threads', async () => {
   const { config, patch } = STEPS['finetune 3-D']!;
   const outputs: ReadonlyMap<string, Float64Array>[] = [];
