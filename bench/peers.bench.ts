@@ -9,6 +9,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { DEFAULT_ARITHMETIC, type Arithmetic } from '../src/arithmetic.js';
 import type { Backend } from '../src/backend/types.js';
@@ -96,7 +97,7 @@ function stepEntry(work: Work): Entry {
       const model = { ...work.config.model, classes: CLASSES };
       return {
         spec: { kind: work.kind, model, weights, batch, lr: 1e-4 },
-        bytes: s + scratch + io,
+        bytes: s + scratch + io + executor.session.scratchBytes,
         repeats: 1,
         run: () => executor.run(program),
         value: () => {
@@ -199,6 +200,9 @@ const environment = backend.info.isa === 'avx2' ? { ATEN_CPU_CAPABILITY: 'avx2',
 const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 const round = (n: number) => Number(n.toPrecision(4));
 
+/** Threads of OpenMP go on looking for work for a while after their last: the other side would run beside them. */
+const REST_MS = 50;
+
 /** How far losses of the same step may lie apart, relatively. */
 const SAME_LOSS = { fp32: 2e-4, bf16: 5e-2 } as const;
 
@@ -232,9 +236,11 @@ for (const entry of chosen)
       }
       const [mine, theirs]: [number[], number[]] = [[], []];
       for (let i = 0; i < rounds; i++) {
+        await delay(REST_MS);
         const start = performance.now();
         await ours.run();
         mine.push((performance.now() - start) / ours.repeats);
+        await delay(REST_MS);
         const { ms, value } = await peer.step();
         theirs.push(ms);
         compare(value);

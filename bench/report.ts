@@ -131,9 +131,11 @@ export class Report {
 /** Rows of the same day and commit whose work was not measured again: a long benchmark is run part by part. */
 function earlierRows(file: string, commitNow: string, rows: readonly object[]): object[] {
   if (!existsSync(file)) return [];
-  const known = JSON.parse(readFileSync(file, 'utf8')) as { commit: string; rows: { work?: string }[] };
-  const now = new Set(rows.map((row) => (row as { work?: string }).work));
-  return known.commit === commitNow ? known.rows.filter(({ work }) => work !== undefined && !now.has(work)) : [];
+  const known = JSON.parse(readFileSync(file, 'utf8')) as { commit: string; rows: object[] };
+  const keyOf = (row: object) =>
+    JSON.stringify(['work', 'case', 'peer', 'mode'].map((key) => (row as Record<string, unknown>)[key]));
+  const now = new Set(rows.map(keyOf));
+  return known.commit === commitNow ? known.rows.filter((row) => !now.has(keyOf(row))) : [];
 }
 
 /** MACL_COMMIT says it where there is no repository (a bundle on another machine). */

@@ -153,13 +153,50 @@ describe.each(devices)('$label', (device) => {
 
 /**
  * Errors of every variant against float64, by input and output channels: the largest and the root mean square, over the root mean
- * square of the truth, in 1e-7. The most of result and dx, and of dw, on this many voxels; a quarter more is let pass.
+ * square of the truth, in 1e-7. The most of result and dx, and of dw, on these grids, of two instruction sets.
  */
 interface Errors {
   readonly data: readonly [max: number, rms: number];
   readonly weights: readonly [max: number, rms: number];
 }
-const ERRORS: Readonly<Record<number, Readonly<Record<number, Errors>>>> = { 16: {}, 64: {}, 256: {} };
+const ERRORS: Readonly<Record<number, Readonly<Record<number, Errors>>>> = {
+  16: {
+    [DIRECT]: { data: [28.2, 3.46], weights: [7.28, 1.44] },
+    222: { data: [10.3, 2.18], weights: [15, 2.91] },
+    242: { data: [32.2, 3.77], weights: [22.8, 4.17] },
+    422: { data: [20.1, 3.74], weights: [19.9, 4.26] },
+    442: { data: [53.5, 6.35], weights: [32.1, 6.2] },
+    444: { data: [108, 10.8], weights: [46.6, 9.17] },
+    122: { data: [7.42, 1.55], weights: [8.69, 2.09] },
+    142: { data: [16.8, 2.68], weights: [16, 3.8] },
+    144: { data: [33.5, 4.57], weights: [20.3, 5.06] },
+  },
+  64: {
+    [DIRECT]: { data: [63.8, 6.87], weights: [18.8, 2.74] },
+    222: { data: [16.8, 3.55], weights: [16.8, 3] },
+    242: { data: [35.8, 6.1], weights: [27.1, 4.13] },
+    422: { data: [35.5, 6.05], weights: [27.1, 4.27] },
+    442: { data: [92.8, 10.5], weights: [51.5, 6.15] },
+    444: { data: [162, 17.9], weights: [66.4, 9.12] },
+    122: { data: [12.5, 2.62], weights: [13.2, 2.76] },
+    142: { data: [33.3, 4.52], weights: [27.7, 3.77] },
+    144: { data: [71.2, 7.66], weights: [29.8, 4.95] },
+  },
+  256: {
+    [DIRECT]: { data: [176, 13.5], weights: [51.9, 3.8] },
+    222: { data: [43, 6.72], weights: [31.1, 3.73] },
+    242: { data: [77.2, 11.5], weights: [41.1, 4.97] },
+    422: { data: [81.3, 11.4], weights: [49.5, 5.62] },
+    442: { data: [176, 19.6], weights: [66.5, 7.58] },
+    444: { data: [332, 33.5], weights: [112, 10.6] },
+    122: { data: [28.3, 4.96], weights: [31, 3.73] },
+    142: { data: [73, 8.5], weights: [55.6, 4.79] },
+    144: { data: [158, 14.4], weights: [58.2, 6.23] },
+  },
+};
+
+/** How much more is let pass: compilers add in other orders. */
+const PASSES = [1.5, 1.25] as const;
 
 function errorOf(found: Float64Array, truth: Float64Array): readonly [max: number, rms: number] {
   const scale = Math.sqrt(truth.reduce((sum, v) => sum + v * v, 0) / truth.length) * 1e-7;
@@ -167,27 +204,30 @@ function errorOf(found: Float64Array, truth: Float64Array): readonly [max: numbe
   return [largest(difference) / scale, norm2(difference) / Math.sqrt(truth.length) / scale];
 }
 
-describe('errors of each variant', () => {
-  const device = devices.find((d) => d.label.startsWith('cpu') && d.backend);
-  const run = device ? test : test.skip;
-  run.each(Object.keys(ERRORS).map(Number))('%i channels', async (channels) => {
-    for (const depth of [3, 1] as const) {
-      const shape = { x: depth === 3 ? [1, 6, 8, 12, channels] : [1, 1, 24, 24, channels], out: channels } as Shapes;
-      const truth = await convolution(reference, shape, depth, DIRECT);
-      for (const variant of depth === 3 ? [DIRECT, 222, 242, 422, 442, 444] : [122, 142, 144]) {
-        const found = await convolution(device?.backend as Backend, shape, depth, variant);
-        const [y, dx, dw] = ['y', 'dx', 'dw'].map((name) => errorOf(found.get(name)!, truth.get(name)!));
-        const seen = { data: [Math.max(y![0], dx![0]), Math.max(y![1], dx![1])] as const, weights: dw! };
-        const known = ERRORS[channels]?.[variant];
-        if (process.env.MACL_ERRORS === 'print')
-          process.stdout.write(`${JSON.stringify({ channels, variant, ...seen })}\n`);
-        for (const of of ['data', 'weights'] as const)
-          for (const i of [0, 1])
-            expect(seen[of][i], `${variant} ${of}`).toBeLessThanOrEqual(1.25 * (known?.[of][i] ?? Infinity));
+describe.each(devices.filter(({ label }) => /avx/.test(label)))(
+  'errors of each variant on $label',
+  ({ label, backend }) => {
+    const run = backend ? test : test.skip;
+    run.each(Object.keys(ERRORS).map(Number))('%i channels', async (channels) => {
+      for (const depth of [3, 1] as const) {
+        const shape = { x: depth === 3 ? [1, 6, 8, 12, channels] : [1, 1, 24, 24, channels], out: channels } as Shapes;
+        const truth = await convolution(reference, shape, depth, DIRECT);
+        for (const variant of depth === 3 ? [DIRECT, 222, 242, 422, 442, 444] : [122, 142, 144]) {
+          const found = await convolution(backend as Backend, shape, depth, variant);
+          const [y, dx, dw] = ['y', 'dx', 'dw'].map((name) => errorOf(found.get(name)!, truth.get(name)!));
+          const seen: Errors = { data: [Math.max(y![0], dx![0]), Math.max(y![1], dx![1])], weights: dw! };
+          if (process.env.MACL_ERRORS === 'print')
+            process.stdout.write(`${JSON.stringify({ label, channels, variant, ...seen })}\n`);
+          for (const of of ['data', 'weights'] as const)
+            for (const i of [0, 1] as const)
+              expect(seen[of][i], `${variant} ${of}`).toBeLessThanOrEqual(
+                PASSES[i] * ERRORS[channels]![variant]![of][i],
+              );
+        }
       }
-    }
-  });
-});
+    });
+  },
+);
 
 test('fast has the same bits with any number of threads', async () => {
   const { config, patch } = STEPS['finetune 3-D']!;
