@@ -1,6 +1,7 @@
 // GFLOP/s of the convolution kernels of one table against the fp32 ceiling measured in the same run (ceiling.h).
-// Usage: conv_bench isa [threads] [filter] [variant]; variant "all": each on shapes of many networks, best milliseconds alone, one
-// JSON line a shape (what src/ops/conv3d-variants.ts is made from). Random data; warm-up apart; best and median of several runs by the clock,
+// Usage: conv_bench isa [threads] [filter] [variant]; variant "all": each on shapes of many networks, best milliseconds alone,
+// one JSON line a shape and variant (what src/ops/conv3d-variants.ts is made from). Random data; warm-up apart; best and median
+// of several runs by the clock,
 // and the best by processor time (what a run would reach on a machine that nobody else uses).
 #include <time.h>
 
@@ -137,7 +138,9 @@ const Case cases[] = {
     {2, 48, 64, 48, 32, 32, 3, 3, 3}, {2, 24, 32, 24, 64, 64, 3, 3, 3}, {2, 48, 64, 48, 1, 16, 3, 3, 3},
     {2, 48, 64, 48, 32, 16, 3, 3, 3}, {2, 48, 64, 48, 16, 3, 1, 1, 1},  {2, 24, 32, 24, 48, 16, 3, 3, 3},
     {2, 24, 32, 24, 96, 32, 3, 3, 3}, {2, 6, 8, 6, 128, 128, 3, 3, 3},  {4, 1, 256, 256, 32, 32, 1, 3, 3},
-    {4, 1, 64, 64, 128, 128, 1, 3, 3}, {2, 3, 4, 3, 128, 128, 3, 3, 3},
+    {4, 1, 64, 64, 128, 128, 1, 3, 3}, {2, 3, 4, 3, 128, 128, 3, 3, 3},   {2, 6, 8, 6, 256, 256, 3, 3, 3},
+    {2, 12, 12, 12, 256, 256, 3, 3, 3}, {4, 1, 16, 16, 512, 512, 1, 3, 3}, {4, 1, 32, 32, 512, 256, 1, 3, 3},
+    {4, 1, 32, 32, 256, 256, 1, 3, 3},
 };
 
 std::vector<Case> sweep_cases() {

@@ -1,7 +1,7 @@
 // conv3d forward and dx by Winograd's algorithm (winograd.h) in one pass: no transformed volume is ever in memory. For kernels
 // 3×3×3 and 1×3×3 of stride 1; the direct kernels, which say the same more simply, are in conv3d_fast.h.
 //
-// A unit is `rows` rows of tiles (along H) of one row of tiles along D, in a strip of W. For it:
+// Rows of tiles lie one after the other along H, D and N. A unit is `rows` of them, in a strip of W. For it:
 //   input    V[p] ← Bᵀ x Bᵀ over D and H, whole rows of positions at a time
 //   points   for each p: along W Bᵀ once more; then P sums over channels with the register tile of conv3d_tile.h; then Aᵀ
 //   output   y ← Aᵀ M Aᵀ, bias, activation, statistics
@@ -17,6 +17,9 @@ namespace {
 
 constexpr i64 kWinogradBytes = i64(192) << 10;  // of V, and of M, of a unit: both should stay in a core's L2
 constexpr i64 kWinogradTile = 12;               // tiles along W that a multiplication should have at least
+// Where transformed weights do not stay in L2 they are read again for each unit: those of few tiles have more, and more of V.
+constexpr i64 kWinogradWeights = i64(512) << 10;
+constexpr i64 kWinogradMoreBytes = i64(1) << 20, kWinogradMoreTiles = 16;
 constexpr i64 kWinogradTasks = 64;              // so many at least, where outputs can be shared out
 
 inline i64 round_up(i64 a, i64 b) { return cdiv(a, b) * b; }
@@ -25,32 +28,45 @@ struct WinogradPlan {
   ConvShape s;
   WinogradForm form;
   i64 td, th;        // rows of tiles along D and H
-  i64 rows;          // of a unit, along H
+  i64 rows;          // of a unit
   i64 strips, wide;  // strips along W; outputs of each, whole tiles
   i64 group, groups; // output channels of a task, whole blocks of 16 but the last
-  i64 units() const { return s.n * td * cdiv(th, rows) * strips; }
+  i64 all_rows() const { return s.n * td * th; }
+  i64 units() const { return cdiv(all_rows(), rows) * strips; }
   i64 tasks() const { return units() * groups; }
   i64 along() const { return wide / form.mw * rows; }  // tiles of a unit that are multiplied together
 };
 
 struct WinogradUnit {
-  i64 n, d0, h0, w0;  // first output
-  i64 rows, wn;       // rows of tiles, outputs along W
+  i64 row, rows;  // of tiles
+  i64 w0, wn;     // outputs along W
 };
 
+// First output of a row of tiles.
+struct WinogradRow {
+  i64 n, d0, h0;
+};
+inline WinogradRow winograd_row(const WinogradPlan& p, i64 row) {
+  return {row / p.th / p.td, row / p.th % p.td * p.form.md, row % p.th * p.form.mh};
+}
+
 inline WinogradUnit winograd_unit(const WinogradPlan& p, i64 unit) {
-  const i64 strip = unit % p.strips, group = unit / p.strips % cdiv(p.th, p.rows);
-  const i64 rest = unit / p.strips / cdiv(p.th, p.rows), th = group * p.rows, w0 = strip * p.wide;
-  return {rest / p.td, rest % p.td * p.form.md, th * p.form.mh, w0, imin(p.rows, p.th - th), imin(p.wide, p.s.ow - w0)};
+  const i64 row = unit / p.strips * p.rows, w0 = unit % p.strips * p.wide;
+  return {row, imin(p.rows, p.all_rows() - row), w0, imin(p.wide, p.s.ow - w0)};
 }
 
 inline i64 winograd_voxels(const WinogradPlan& p, i64 unit) {
   const WinogradUnit u = winograd_unit(p, unit);
-  return imin(p.form.md, p.s.od - u.d0) * imin(p.form.mh * u.rows, p.s.oh - u.h0) * u.wn;
+  i64 voxels = 0;
+  for (i64 r = 0; r < u.rows; ++r) {
+    const WinogradRow at = winograd_row(p, u.row + r);
+    voxels += imin(p.form.md, p.s.od - at.d0) * imin(p.form.mh, p.s.oh - at.h0) * u.wn;
+  }
+  return voxels;
 }
 
 // Where units lie, the same for forward, dx and dw; `channels`: of the larger transformed row.
-inline WinogradPlan winograd_plan(const ConvShape& s, i64 variant, i64 channels, i64 tiles = kWinogradTile) {
+inline WinogradPlan winograd_plan(const ConvShape& s, i64 variant, i64 channels, i64 tiles) {
   const WinogradForm f = winograd_form(variant);
   const i64 mw = f.mw;
   WinogradPlan p{s, f, cdiv(s.od, f.md), cdiv(s.oh, f.mh), 1, 1, 0, 0, 0};
@@ -59,14 +75,21 @@ inline WinogradPlan winograd_plan(const ConvShape& s, i64 variant, i64 channels,
   p.strips = cdiv(s.ow, most);
   p.wide = round_up(cdiv(s.ow, p.strips), mw);
   p.strips = cdiv(s.ow, p.wide);
-  const i64 fit = imax(1, kWinogradBytes / (position * (p.wide + 2)));
-  const i64 rows = imin(imin(p.th, fit), cdiv(tiles, p.wide / mw));
-  p.rows = cdiv(p.th, cdiv(p.th, rows));
+  const i64 fit = imax(1, kWinogradBytes / (position * (p.wide + 2))), all = p.all_rows();
+  const i64 rows = imin(imin(all, fit), cdiv(tiles, p.wide / mw));
+  p.rows = cdiv(all, cdiv(all, rows));
   return p;
 }
 
 inline WinogradPlan winograd_fwd_plan(const ConvShape& s, i64 variant) {
-  WinogradPlan p = winograd_plan(s, variant, s.i);
+  WinogradPlan p = winograd_plan(s, variant, s.i, kWinogradTile);
+  const i64 weights = times(p.form.numbers() * s.i, round_up(s.o, 16)) * i64(sizeof(f32));
+  if (weights > kWinogradWeights && p.along() < kWinogradTile) {
+    const i64 row = p.form.points() * round_up(s.i, 16) * (p.wide + 2) * i64(sizeof(f32)), all = p.all_rows();
+    i64 rows = imin(imin(all, kWinogradMoreBytes / row), cdiv(kWinogradMoreTiles, p.wide / p.form.mw));
+    while (rows > p.rows && cdiv(all, rows) * p.strips * cdiv(s.o, 32) < kWinogradTasks) --rows;
+    if (rows > p.rows) p.rows = cdiv(all, cdiv(all, rows));
+  }
   const i64 o = round_up(s.o, 16), column = p.form.points() * p.rows * p.wide * i64(sizeof(f32));
   p.group = imin(o, imax(32, kWinogradBytes / column / 32 * 32));
   while (p.group > 16 && p.units() * cdiv(s.o, p.group) < kWinogradTasks) p.group = round_up(p.group / 2, 16);
@@ -219,6 +242,25 @@ inline void winograd_tile_of(i64 count, Args... args) {
   winograd_tile<W, TW, TC>(args...);
 }
 
+// M of one point from V3, where sums are fused; w: of its first output.
+template <class W>
+inline void winograd_fused_sums(const WinogradPlan& p, i64 along, i64 vectors, i64 cover, const f32* V3, const f32* w, f32* m) {
+  const i64 I = p.s.i, wvec = I * W::P * 16, vq = cover * round_up(I, 16), block = p.wide * p.rows * 16;
+  for (i64 v = 0, tc; v < vectors; v += tc) {
+    tc = imin(2, vectors - v);
+    const i64 most = tc == 2 ? 3 : 6, wide = cdiv(along, cdiv(along, most));
+    for (i64 j = 0; j < along; j += wide) {
+      const i64 tiles = imin(wide, along - j);
+      const f32 *x = V3 + j * 16, *weights = w + v * wvec;
+      f32* out = m + v * block + j * W::M * 16;
+      if (tc == 2)
+        winograd_tile_of<W, 2, 3>(tiles, x, vq, cover * 16, weights, wvec, I, out, block);
+      else
+        winograd_tile_of<W, 1, 6>(tiles, x, vq, cover * 16, weights, wvec, I, out, block);
+    }
+  }
+}
+
 // M[p] of output channels o0 … o0 + on from V, for every point. W: Winograd<mW>.
 template <class W>
 __attribute__((noinline)) void winograd_points(const WinogradPlan& p, const WinogradBuffers& z, const f32* u, i64 o0,
@@ -257,27 +299,11 @@ __attribute__((noinline)) void winograd_points(const WinogradPlan& p, const Wino
         for (int k = 0; k < PW; ++k)
           for (int l = 0; l < 16; l += kLanes) vstore(o + k * vq + l, vf{});
     }
-    if constexpr (kLanes == 16 && PW == 4) if (fused) {
-      const i64 wvec = I * PW * 16;
-      const f32* w = u + point * blocks * wvec + o0 * I * PW;
-      f32* m = M + point * z.mp;
-      for (i64 v = 0, tc; v < vectors; v += tc) {
-        tc = imin(2, vectors - v);
-        const i64 most = tc == 2 ? 3 : 6, wide = cdiv(along, cdiv(along, most));
-        for (i64 j = 0; j < along; j += wide) {
-          const i64 tiles = imin(wide, along - j);
-          const auto run = [&]<int TC, int TW>() {
-            winograd_tile_of<W, TC, TW>(tiles, V3 + j * 16, vq, cover * 16, w + v * wvec, wvec, I,
-                                        m + v * p.wide * p.rows * 16 + j * MW * 16, p.wide * p.rows * 16);
-          };
-          if (tc == 2)
-            run.template operator()<2, 3>();
-          else
-            run.template operator()<1, 6>();
-        }
+    if constexpr (kLanes == 16 && PW == 4)
+      if (fused) {
+        winograd_fused_sums<W>(p, along, vectors, cover, V3, u + (point * blocks * 16 + o0) * I * PW, M + point * z.mp);
+        continue;
       }
-      continue;
-    }
     for (int k = 0; k < PW; ++k) {
       const f32* w = u + ((point * PW + k) * blocks + o0 / 16) * I * 16;
       for (i64 v = 0, tc; v < vectors; v += tc) {
@@ -314,9 +340,10 @@ __attribute__((noinline)) void winograd_output(const WinogradPlan& p, const Wino
                                                i64 lanes, const f32* m, i64 mp, const ConvStats& stats, bool first) {
   constexpr int MD = T::D::M, MH = T::H::M;
   const ConvShape& s = p.s;
-  const i64 h0 = u.h0 + r * MH, nd = Whole ? MD : s.od - u.d0, nh = Whole ? MH : s.oh - h0, n = Whole ? kLanes : lanes;
+  const WinogradRow at = winograd_row(p, u.row + r);
+  const i64 nd = Whole ? MD : s.od - at.d0, nh = Whole ? MH : s.oh - at.h0, n = Whole ? kLanes : lanes;
   const i64 stepH = s.ow * c.ldy;
-  f32* y0 = c.y + (((u.n * s.od + u.d0) * s.oh + h0) * s.ow + u.w0) * c.ldy + o;
+  f32* y0 = c.y + (((at.n * s.od + at.d0) * s.oh + at.h0) * s.ow + u.w0) * c.ldy + o;
   const vf bias = c.b ? vload_some(c.b + o, n) : vf{};
   vf shift{}, sum{}, square{};
   i64 since = 0;
@@ -360,7 +387,8 @@ inline void winograd_task(const WinogradPlan& p, const ConvCall& c, f32* scratch
   if (fresh)
     winograd_outer(p.form, [&]<class T>(T) {
       for (i64 r = 0; r < u.rows; ++r) {
-        const WinogradRows<T> rows(c.x, c.ldx, s, u.n, u.d0 - p.form.kd / 2, u.h0 + r * p.form.mh - 1);
+        const WinogradRow at = winograd_row(p, u.row + r);
+        const WinogradRows<T> rows(c.x, c.ldx, s, at.n, at.d0 - p.form.kd / 2, at.h0 - 1);
         winograd_input<T>(rows, c.ldx, s.iw, s.i, u.w0 - 1, z.vw, V + r * 16 * z.vw, z.vp, p.rows * 16 * z.vw, 16);
       }
     });
@@ -373,7 +401,8 @@ inline void winograd_task(const WinogradPlan& p, const ConvCall& c, f32* scratch
       for (i64 l = 0; l < lanes; ++l) stats.sum[o0 + o + l] = stats.square[o0 + o + l] = 0;
     winograd_outer(p.form, [&]<class T>(T) {
       for (i64 r = 0; r < u.rows; ++r) {
-        const bool whole = u.d0 + T::D::M <= s.od && u.h0 + (r + 1) * T::H::M <= s.oh && lanes == kLanes;
+        const WinogradRow at = winograd_row(p, u.row + r);
+        const bool whole = at.d0 + T::D::M <= s.od && at.h0 + T::H::M <= s.oh && lanes == kLanes;
         const f32* m = M + (o / 16 * p.rows + r) * p.wide * 16 + o % 16;
         if (whole)
           winograd_output<T, true>(p, u, r, c, o0 + o, lanes, m, z.mp, stats, r == 0);
@@ -399,8 +428,9 @@ inline void winograd_pack_axis(const f64* g, i64 P, i64 outer, i64 inner, const 
     }
 }
 
-// U [point][point along W][block of 16 outputs][input][16], or (fused) [point][block][input][point along W][16], of one block; see conv3d_pack for `mode`. In float64. Several inputs
-// at a time: a number of one input is a line alone, and lines far apart are slow to write.
+// U [point][point along W][block of 16 outputs][input][16], or (fused) [point][block][input][point along W][16], of one block; see
+// conv3d_pack for `mode`. In float64. Several inputs at a time: a number of one input is a line alone, and lines far apart are slow
+// to write.
 inline void winograd_pack(const WinogradForm& f, const f32* w, f32* u, i64 O, i64 I, i64 mode, i64 ob) {
   constexpr i64 kNumbers = 4 * 72;  // of a group, on two axes
   const i64 out = mode == 0 ? O : I, in = mode == 0 ? I : O, step = cdiv(out, 16) * in * 16, taps = f.taps();
@@ -420,7 +450,8 @@ inline void winograd_pack(const WinogradForm& f, const f32* w, f32* u, i64 O, i6
     }
     for (i64 p = 0; p < f.pd; ++p)
       for (i64 n = 0; n < plane; ++n) {
-        const i64 along = n % f.pw, place = fused ? (n - along) * step + ((ob * in + i0) * f.pw + along) * 16 : n * step + (ob * in + i0) * 16;
+        const i64 along = n % f.pw, first = ob * in + i0;
+        const i64 place = fused ? (n - along) * step + (first * f.pw + along) * 16 : n * step + first * 16;
         f32* q = u + p * plane * step + place;
         const f64* r = c + n * 16;
         for (i64 i = 0; i < count; ++i, r += size, q += fused ? f.pw * 16 : 16) {

@@ -61,8 +61,9 @@ __attribute__((noinline)) void winograd_dw_grad(const WinogradPlan& p, const Win
                                                 i64 o0, i64 on, f32* e, i64 ep, i64 op, f64* db) {
   constexpr int MD = T::D::M, MH = T::H::M;
   const ConvShape& s = p.s;
-  const i64 h0 = u.h0 + r * MH, nd = imin(MD, s.od - u.d0), nh = imin(MH, s.oh - h0), stepH = s.ow * ld;
-  const f32* from = dy + (((u.n * s.od + u.d0) * s.oh + h0) * s.ow + u.w0) * ld + o0;
+  const WinogradRow at = winograd_row(p, u.row + r);
+  const i64 nd = imin(MD, s.od - at.d0), nh = imin(MH, s.oh - at.h0), stepH = s.ow * ld;
+  const f32* from = dy + (((at.n * s.od + at.d0) * s.oh + at.h0) * s.ow + u.w0) * ld + o0;
   for (i64 c = 0; c < op; c += kLanes) {
     const i64 lanes = imax(0, imin(kLanes, on - c));
     vf bias{};
@@ -232,7 +233,8 @@ inline void winograd_dw_task(const WinogradDwPlan& p, const DwTask& t, const f32
     const WinogradUnit u = winograd_unit(units, unit);
     winograd_outer(form, [&]<class T>(T) {
       for (i64 r = 0; r < u.rows; ++r) {
-        const WinogradRows<T> rows(x + t.i0, ldx, units.s, u.n, u.d0 - form.kd / 2, u.h0 + r * form.mh - 1);
+        const WinogradRow at = winograd_row(units, u.row + r);
+        const WinogradRows<T> rows(x + t.i0, ldx, units.s, at.n, at.d0 - form.kd / 2, at.h0 - 1);
         winograd_input<T>(rows, ldx, units.s.iw, t.in, u.w0 - 1, z.vw, V + r * z.vw * z.ip, z.vp, 16, z.ip);
         winograd_dw_grad<T>(units, u, r, dy, lddy, t.o0, t.on, E + r * units.wide * z.op, z.ep, z.op, t.db);
       }
