@@ -525,6 +525,21 @@ export function backendSuite(open: (options: BackendOptions) => Promise<Backend>
         expect(s.scratchBytes).toBe(0);
       });
     });
+    it('says what each instruction of the last run took, where it knows', () =>
+      withSession(sizes(), async (s) => {
+        expect(s.times()).toHaveLength(0);
+        for (const count of [2, 5]) {
+          const before = performance.now();
+          await s.run(s.load(longProgram(count, 4096)));
+          const times = s.times();
+          if (/^(cuda|wasm)/.test(backend.info.name)) expect(times).toHaveLength(0);
+          else {
+            expect(times).toHaveLength(count + 1); // and the commit
+            expect(times.every((ms) => ms > 0)).toBe(true);
+            expect(times.reduce((sum, ms) => sum + ms, 0)).toBeLessThan(performance.now() - before);
+          }
+        }
+      }));
     it('refuses opaque sizes of what is not opaque', async () => {
       const t = { shape: [1, 1, 1, 1, 4], ld: 4, dtype: 'f32' as const };
       const attrs = new Uint8Array(8);
