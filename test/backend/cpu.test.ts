@@ -15,11 +15,11 @@ const missing = typeof addon === 'string';
 const SIZES = { state: 4096, scratch: 1 << 22, io: 4096, store: 0 };
 
 describe.skipIf(missing)('cpu', () => {
-  backendSuite(async (options) => openCpu(options));
+  backendSuite(async (options) => openCpu(options), undefined, true);
 });
 
 describe.skipIf(missing)('reference in the addon', () => {
-  backendSuite((options) => openReference(options));
+  backendSuite((options) => openReference(options), undefined, true);
 });
 
 describe.skipIf(missing)('instruction sets', () => {
