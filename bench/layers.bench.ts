@@ -5,7 +5,7 @@
  * its arithmetic rate as a share of the fp32 multiply-add ceiling, and its bytes a second; summed by kernel, then call by call.
  */
 import type { Arithmetic } from '../src/arithmetic.js';
-import { flags, Report } from './report.js';
+import { flags, median, Report } from './report.js';
 import { fillInputs, openWork, unet, works } from './works.js';
 
 const options = flags();
@@ -15,7 +15,6 @@ const WORKS = [
   ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256], arithmetic),
 ];
 const report = await Report.open('layers', options);
-const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1] ?? 0;
 
 interface Call {
   readonly kernel: string;

@@ -36,6 +36,8 @@ export function flags(): Flags {
   }).values;
 }
 
+export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
+
 export interface Timing {
   readonly medianMs: number;
   readonly bestMs: number;

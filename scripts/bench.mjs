@@ -1,5 +1,5 @@
-// npm run bench [-- NAME … [options]]: runs bench/NAME.bench.ts (all of them without a name). Node 20 does not run
-// TypeScript, so they are bundled into dist-bench first, from src as it is now.
+// npm run bench [-- NAME … [options]]: runs bench/NAME.bench.ts (without a name all but those that compare with something
+// else). Node 20 does not run TypeScript, so they are bundled into dist-bench first, from src as it is now.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
@@ -19,7 +19,9 @@ if (unknown.length > 0) {
   process.stderr.write(`macl: no benchmark ${unknown.join(', ')}; there are: ${all.join(', ') || 'none'}\n`);
   process.exit(2);
 }
-const names = asked.length > 0 ? asked : all;
+/** What wants something beside this checkout, and has options of its own: run when it is named. */
+const ALONE = ['against', 'peers'];
+const names = asked.length > 0 ? asked : all.filter((name) => !ALONE.includes(name));
 
 await bundle(Object.fromEntries(names.map((name) => [name, `bench/${name}.bench.ts`])), 'dist-bench', { clean: true });
 for (const name of names) {

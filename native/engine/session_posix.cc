@@ -14,6 +14,7 @@ namespace {
 
 std::atomic<i64> allocated{0};
 constexpr i64 kHugePage = i64(2) << 20;
+constexpr i64 kMostBytes = i64(1) << 62;  // so that rounding up does not overflow
 constexpr i64 kHugeFrom = i64(1) << 20;  // memory of this size on lies in them where the system has them
 
 i64 nanoseconds() {
@@ -31,6 +32,7 @@ void count_allocated(i64 bytes) { allocated += bytes; }
 
 bool Memory::take(i64 bytes) {
   if (bytes == 0) return true;
+  if (bytes > kMostBytes) return false;
   bool huge = false;
 #if defined(MADV_HUGEPAGE)
   huge = bytes >= kHugeFrom;

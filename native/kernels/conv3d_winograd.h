@@ -18,7 +18,7 @@ namespace {
 constexpr i64 kWinogradBytes = i64(192) << 10;  // of V, and of M, of a unit: both should stay in a core's L2
 constexpr i64 kWinogradTile = 12;               // tiles along W that a multiplication should have at least
 // Where transformed weights do not stay in L2 they are read again for each unit: those of few tiles have more, and more of V.
-constexpr i64 kWinogradWeights = i64(512) << 10;
+constexpr i64 kWinogradWeights = (i64(512) << 10) / i64(sizeof(f32));
 constexpr i64 kWinogradMoreBytes = i64(1) << 20, kWinogradMoreTiles = 16;
 constexpr i64 kWinogradTasks = 64;              // so many at least, where outputs can be shared out
 
@@ -83,7 +83,7 @@ inline WinogradPlan winograd_plan(const ConvShape& s, i64 variant, i64 channels,
 
 inline WinogradPlan winograd_fwd_plan(const ConvShape& s, i64 variant) {
   WinogradPlan p = winograd_plan(s, variant, s.i, kWinogradTile);
-  const i64 weights = times(p.form.numbers() * s.i, round_up(s.o, 16)) * i64(sizeof(f32));
+  const i64 weights = times(p.form.numbers() * s.i, round_up(s.o, 16));
   if (weights > kWinogradWeights && p.along() < kWinogradTile) {
     const i64 row = p.form.points() * round_up(s.i, 16) * (p.wide + 2) * i64(sizeof(f32)), all = p.all_rows();
     i64 rows = imin(imin(all, kWinogradMoreBytes / row), cdiv(kWinogradMoreTiles, p.wide / p.form.mw));

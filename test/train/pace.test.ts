@@ -32,7 +32,7 @@ describe('before the first step', () => {
     expect(plans[1]!.n).toBeLessThan(events.findIndex((e) => e.kind === 'step'));
     expect(plans[1]!.text).toMatch(
       new RegExp(
-        `^device: ${device} \\([\\w-]+\\), 1 thread(, arithmetic fast: [^\n]*)?\ntime: .* for 110 steps \\(.* a step, measured\\)$`,
+        `^device: ${device} \\([\\w-]+\\), 1 thread, arithmetic fast: all convolutions are direct here\ntime: .* for 110 steps \\(.* a step, measured\\)$`,
       ),
     );
     // The rest of a run is too short to be measured: what was not measured has the same bits.

@@ -63,6 +63,8 @@ def planes(net):
                 setattr(parent, name, plane_layer(child))
 
     def max_pool(x, kernel, stride):
+        if x.shape[2] != 1:  # the module is patched for good: a 3-D network may come after
+            return F.max_pool3d(x, kernel, stride)
         return F.max_pool2d(x.squeeze(2), kernel[1:], stride[1:]).unsqueeze(2)
 
     macl_unet.F = SimpleNamespace(**{**vars(F), "max_pool3d": max_pool})
