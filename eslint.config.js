@@ -23,7 +23,9 @@ const nodeGlobals = Object.fromEntries(
 );
 
 export default defineConfig(
-  { ignores: ['.cache/', 'dist/', 'dist-bench/', 'build/', 'build-cmake/', 'build-fuzz/', 'coverage/', 'node_modules/'] },
+  {
+    ignores: ['.cache/', 'dist/', 'dist-bench/', 'build/', 'build-cmake/', 'build-fuzz/', 'coverage/', 'node_modules/'],
+  },
   js.configs.recommended,
   {
     files: ['**/*.{js,mjs,cjs}'],
