@@ -38,11 +38,25 @@ i64 width(i32 dtype) {
   return bytes[dtype];
 }
 
+// Weights, statistics, and what they become: of the element type where activations are bf16. By the names of native/ops.
+bool is_weight(const Port& p) {
+  static const char* names[] = {"w",  "b?",    "dw",      "db?",    "mean", "var", "gamma", "beta", "dgamma",
+                                "dbeta", "batch", "running", "g",   "m",    "v"};
+  for (const char* name : names) {
+    const i64 length = static_cast<i64>(std::strcspn(name, "?"));
+    const bool optional = name[length] != 0;  // b and db alone are activations of other kernels
+    if (p.length != length || std::strncmp(p.name, name, static_cast<size_t>(length))) continue;
+    if (p.optional || !optional) return true;
+  }
+  return false;
+}
+
 // One call; true where the kernel took it.
 bool call(const KernelTable& table, Random& r) {
   const Kernel& kernel = table.kernels[r.below(static_cast<u64>(table.count))];
   const KernelSpec& spec = kernel.spec;
-  const bool f64 = std::string(table.isa) == "ref64";
+  const bool f64 = std::string(table.isa) == "ref64", narrow = !f64 && r.chance(0.4);
+  const auto real = [&](const Port& p) { return f64 ? kF64 : narrow && !is_weight(p) ? kBF16 : kF32; };
   std::vector<Tensor> tensors;
   std::vector<std::unique_ptr<u8[]>> memory;
   std::vector<u8> store(4096, 7);
@@ -59,7 +73,7 @@ bool call(const KernelTable& table, Random& r) {
     if (!(port.optional && r.chance(0.4))) {
       t.segment = static_cast<i32>(r.below(2));
       const bool scalar = r.chance(0.25);
-      t.dtype = port.opaque ? kU8 : scalar ? kF64 : r.chance(0.85) ? (f64 ? kF64 : kF32) : static_cast<i32>(r.below(7));
+      t.dtype = port.opaque ? kU8 : scalar ? kF64 : r.chance(0.85) ? real(port) : static_cast<i32>(r.below(7));
       for (int i = 0; i < 5; ++i) t.s[i] = scalar ? 1 : r.chance(0.93) ? shape[i] : 1 + static_cast<i64>(r.below(6));
       if (huge && r.chance(0.5)) t.s[r.below(5)] = 1 + (wild(r) & 0x7fffffffffffll) % ((1ll << 47) - 1);
       t.ld = t.s[4] + (r.chance(0.1) ? static_cast<i64>(r.below(4)) : 0);
@@ -121,6 +135,8 @@ bool call(const KernelTable& table, Random& r) {
       if (t.dtype == kF64) std::memcpy(static_cast<u8*>(t.data) + b, &v, 8);
       else if (t.dtype == kF32) std::memcpy(static_cast<u8*>(t.data) + b, &v32, 4), std::memcpy(static_cast<u8*>(t.data) + b + 4, &v32, 4);
       else if (t.dtype == kI32) *reinterpret_cast<i32*>(static_cast<u8*>(t.data) + b) = static_cast<i32>(r.below(4)), *reinterpret_cast<i32*>(static_cast<u8*>(t.data) + b + 4) = static_cast<i32>(r.below(5)) - 1;
+      else if (t.dtype == kBF16)  // fp32's upper half
+        for (i64 k = b; k < b + 8; k += 2) std::memcpy(static_cast<u8*>(t.data) + k, reinterpret_cast<const u8*>(&v32) + 2, 2);
       else std::memset(static_cast<u8*>(t.data) + b, static_cast<int>(r.below(256)), 8);
     }
   }

@@ -1,5 +1,6 @@
-// boxmix: two images mixed by boxes. Equation: native/ops/boxmix.h. f, b and x may be slices of channels, labels one of a
-// wider tensor. A task is a row along W: the boxes write its labels in order, then the labels say what is mixed. It writes.
+// boxmix: two images mixed by boxes. Equation: native/ops/boxmix.h. f, b and x may be slices of channels, and bf16 alike,
+// labels one of a wider tensor. A task is a row along W: the boxes write its labels in order, then the labels say what is
+// mixed. It writes.
 #pragma once
 #include "../ops/boxmix.h"
 #include "math.h"
@@ -12,6 +13,7 @@ constexpr i64 kMostLevels = 255;
 inline i32 boxmix_fwd_check(const Args& a) {
   const Tensor &f = a.t[BoxmixFwd::f], &boxes = a.t[BoxmixFwd::boxes], &labels = a.t[BoxmixFwd::labels];
   const i64 levels = attrs<BoxmixAttrs>(a).levels;
+  MACL_NEED(are_alike(a, BoxmixFwd::f, BoxmixFwd::b, BoxmixFwd::x), kBadDType);
   MACL_NEED(levels >= 1 && levels <= kMostLevels, kBadAttr);
   MACL_NEED(is_voxels(f) && is_voxels(a.t[BoxmixFwd::b]) && is_voxels(a.t[BoxmixFwd::x]), kBadShape);
   MACL_NEED(same_shape(f, a.t[BoxmixFwd::b]) && same_shape(f, a.t[BoxmixFwd::x]), kBadShape);
@@ -32,7 +34,8 @@ inline bool box_holds(const i32* box, int axis, i64 at) {
   return at >= box[axis] && at < static_cast<i64>(box[axis]) + box[3 + axis];
 }
 
-inline i32 boxmix_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline i32 boxmix_fwd_of(const Args& a, i64 begin, i64 end) {
   const Tensor &f = a.t[BoxmixFwd::f], &b = a.t[BoxmixFwd::b], &x = a.t[BoxmixFwd::x], &y = a.t[BoxmixFwd::labels];
   const i64 levels = attrs<BoxmixAttrs>(a).levels, count = a.t[BoxmixFwd::boxes].s[1];
   for (i64 task = begin; task < end; ++task) {
@@ -47,9 +50,8 @@ inline i32 boxmix_fwd_run(const Args& a, i32, i64 begin, i64 end) {
       for (i64 w = imax(box[2], 0); w < w1; ++w) label[w * y.ld] = box[6];
     }
     for (i64 w = 0; w < x.s[3]; ++w) {
-      const real *first = ptr<real>(a, BoxmixFwd::f) + (v0 + w) * f.ld,
-                 *second = ptr<real>(a, BoxmixFwd::b) + (v0 + w) * b.ld;
-      real* out = ptr<real>(a, BoxmixFwd::x) + (v0 + w) * x.ld;
+      const E *first = ptr<E>(a, BoxmixFwd::f) + (v0 + w) * f.ld, *second = ptr<E>(a, BoxmixFwd::b) + (v0 + w) * b.ld;
+      E* out = ptr<E>(a, BoxmixFwd::x) + (v0 + w) * x.ld;
       const i64 level = label[w * y.ld];
       const f64 alpha = static_cast<f64>(level) / static_cast<f64>(levels);
       lanes(x.s[4], [&]<class V>(i64 c) {
@@ -59,6 +61,9 @@ inline i32 boxmix_fwd_run(const Args& a, i32, i64 begin, i64 end) {
     }
   }
   return kOk;
+}
+inline i32 boxmix_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  return of_element(a.t[BoxmixFwd::x], [&]<class E>(E) { return boxmix_fwd_of<E>(a, begin, end); });
 }
 
 #define BOXMIX_KERNELS MACL_KERNEL(boxmix_fwd, BoxmixAttrs, 1, boxmix_fwd_tasks, nullptr, boxmix_fwd_check)

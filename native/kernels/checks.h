@@ -27,11 +27,29 @@ inline bool are_real(const Args& a, int first, Places... rest) {
   return (!given(a.t[first]) || a.t[first].dtype == kReal) && are_real(a, rest...);
 }
 
-// An activation whatever its dtype, perhaps a slice of a wider tensor's channels; and one of the element type.
+// What activations are held in: the element type, and bf16 where there are vectors.
+inline bool is_element(i32 dtype) { return dtype == kReal || (!MACL_PLAIN && dtype == kBF16); }
+// Activations, each that is given, of one such dtype.
+inline bool are_alike(const Args& a, int first) { return !given(a.t[first]) || is_element(a.t[first].dtype); }
+template <class... Places>
+inline bool are_alike(const Args& a, int first, int second, Places... rest) {
+  const bool same = !given(a.t[first]) || !given(a.t[second]) || a.t[first].dtype == a.t[second].dtype;
+  return same && are_alike(a, first) && are_alike(a, given(a.t[second]) ? second : first, rest...);
+}
+// f(E{}), with E what the numbers of an activation are in memory.
+template <class F>
+inline __attribute__((always_inline)) auto of_element([[maybe_unused]] const Tensor& t, F f) {
+#if !MACL_PLAIN
+  if (t.dtype == kBF16) return f(bf16{});
+#endif
+  return f(real{});
+}
+
+// An activation whatever its dtype, perhaps a slice of a wider tensor's channels; and one of what activations are held in.
 inline bool is_grid(const Tensor& t) {
   return given(t) && t.s[0] > 0 && t.s[1] > 0 && t.s[2] > 0 && t.s[3] > 0 && t.ld >= t.s[4];
 }
-inline bool is_voxels(const Tensor& t) { return is_grid(t) && t.dtype == kReal; }
+inline bool is_voxels(const Tensor& t) { return is_grid(t) && is_element(t.dtype); }
 inline bool same_grid(const Tensor& a, const Tensor& b) {
   return a.s[0] == b.s[0] && a.s[1] == b.s[1] && a.s[2] == b.s[2] && a.s[3] == b.s[3];
 }

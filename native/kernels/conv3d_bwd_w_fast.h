@@ -20,14 +20,14 @@ inline DwConv conv3d_bwd_w_plan(const Args& a) {
 }
 
 // Rows h … h + n of (n, d), positions w0 … w1, are in `buf` (row stride `rowSize`): their share of the task's sums.
-inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const f32* x, i64 ldx, const f32* buf,
-                               i64 rowSize, i64 ow, i64 row, i64 rows, i64 w0, i64 w1, i64 iw) {
+template <class E>
+inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const E* x, i64 ldx, const f32* buf, i64 rowSize, i64 ow, i64 row, i64 rows, i64 w0, i64 w1, i64 iw) {
   const i64 h0 = row % s.oh, d = row / s.oh % s.od, n = row / s.oh / s.od;
   const bool fused = kDwFuse && s.kw == 3 && s.sw == 1;
   DwArgs t;
   t.ow = ow;
   t.ci = s.kw * ow;
-  t.xstep = s.sw * ldx;
+  DwInputs<E> inputs;
   for (i64 kd = 0; kd < s.kd; ++kd)
     for (i64 kh = 0; kh < s.kh; ++kh) {
       const i64 xd = conv3d_source(d, kd, s.kd, s.sd, 1, s.id);
@@ -50,7 +50,8 @@ inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const f32
         for (i64 r = 0; r < rows; ++r) {
           const i64 xh = conv3d_source(h0 + r, kh, s.kh, s.sh, 1, s.ih);
           if (xh < 0) continue;
-          t.x[t.rows] = x + (((n * s.id + xd) * s.ih + xh) * s.iw + from) * ldx + task.i0;
+          const E* first_x = x + (((n * s.id + xd) * s.ih + xh) * s.iw + from) * ldx + task.i0;
+          inputs.row(t, first_x, s.sw * ldx, task.in);
           t.dy[t.rows++] = buf + r * rowSize + (first - w0 + kDwPad) * ow;
         }
         t.out = task.part + (kd * s.kh + kh) * imin(s.i, kDwIn) * s.kw * ow + k * ow;
@@ -62,7 +63,8 @@ inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const f32
     }
 }
 
-inline void conv3d_bwd_w_task(const DwConv& c, const DwTask& t, const f32* x, i64 ldx, const f32* dy, i64 lddy) {
+template <class E>
+inline void conv3d_bwd_w_task(const DwConv& c, const DwTask& t, const E* x, i64 ldx, const E* dy, i64 lddy) {
   const ConvShape& s = c.s;
   const i64 ow = c.plan.ow;
   alignas(64) f32 buf[kDwPositions * kDwOut];
@@ -129,16 +131,17 @@ inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
                 at.accumulate != 0);
     return kOk;
   }
-  if (at.variant != 0) {
-    const WinogradDwPlan p = winograd_dw_plan(conv3d_fwd_shape(x, dy, at), at.variant);
-    for (i64 t = begin; t < end; ++t)
-      winograd_dw_task(p, dw_task(p.dw, ws, t), ptr<const f32>(a, T::x), x.ld, ptr<const f32>(a, T::dy), dy.ld,
-                       static_cast<f32*>(a.scratch));
-    return kOk;
-  }
-  const DwConv c = conv3d_bwd_w_plan(a);
-  for (i64 t = begin; t < end; ++t)
-    conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const f32>(a, T::x), x.ld, ptr<const f32>(a, T::dy), dy.ld);
+  of_element(x, [&]<class E>(E) {
+    const E *px = ptr<const E>(a, T::x), *pdy = ptr<const E>(a, T::dy);
+    if (at.variant != 0) {
+      const WinogradDwPlan p = winograd_dw_plan(conv3d_fwd_shape(x, dy, at), at.variant);
+      for (i64 t = begin; t < end; ++t)
+        winograd_dw_task(p, dw_task(p.dw, ws, t), px, x.ld, pdy, dy.ld, static_cast<f32*>(a.scratch));
+    } else {
+      const DwConv c = conv3d_bwd_w_plan(a);
+      for (i64 t = begin; t < end; ++t) conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), px, x.ld, pdy, dy.ld);
+    }
+  });
   return kOk;
 }
 

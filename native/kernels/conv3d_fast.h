@@ -29,7 +29,8 @@ inline ConvRows conv3d_rows(ConvShape s) {
 
 // Rows of the input, and their weights, that output row (n, d, h) is made of, from
 // position w0 on.
-inline void conv3d_strip(const ConvShape& s, const ConvCall& c, i64 row, i64 width, i64 w0, Strip& t) {
+template <class E>
+inline void conv3d_strip(const ConvShape& s, const ConvCall<E>& c, i64 row, i64 width, i64 w0, Strip<E>& t) {
   const i64 h = row % s.oh, d = row / s.oh % s.od, n = row / s.oh / s.od;
   const bool apart = s.kw == 3 && s.sw != 1;  // positions a stride apart: each tap of kW is a row of its own
   t.rows = 0;
@@ -43,7 +44,7 @@ inline void conv3d_strip(const ConvShape& s, const ConvCall& c, i64 row, i64 wid
     for (i64 kh = 0; kh < s.kh; ++kh) {
       const i64 xd = conv3d_source(d, kd, s.kd, s.sd, s.td, s.id), xh = conv3d_source(h, kh, s.kh, s.sh, s.th, s.ih);
       if (xd < 0 || xh < 0) continue;
-      const f32* src = c.x + ((n * s.id + xd) * s.ih + xh) * s.iw * c.ldx;
+      const E* src = c.x + ((n * s.id + xd) * s.ih + xh) * s.iw * c.ldx;
       const f32* w = c.wp + (kd * s.kh + kh) * s.i * s.kw * kPackLanes;
       for (i64 k = 0; k < (apart ? s.kw : 1); ++k) {
         // A row's place goes by its h, so that the next output row finds two of three there.
@@ -54,20 +55,23 @@ inline void conv3d_strip(const ConvShape& s, const ConvCall& c, i64 row, i64 wid
     }
 }
 
-inline void conv3d_activate(f32* y, i64 step, i64 n, i64 on, f32 slope) {
+template <class E>
+inline void conv3d_activate(E* y, i64 step, i64 n, i64 on, f32 slope) {
   for (i64 p = 0; p < n; ++p, y += step) {
     i64 o = 0;
     for (; o + kLanes <= on; o += kLanes) {
       const vf v = vload(y + o);
       vstore(y + o, v < 0 ? v * slope : v);
     }
-    for (; o < on; ++o) y[o] = y[o] < 0 ? y[o] * slope : y[o];
+    for (; o < on; ++o)
+      if (y[o] < 0) y[o] = y[o] * slope;
   }
 }
 
-inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
+template <class E>
+inline void conv3d_task(const ConvRows& r, const ConvCall<E>& c, i64 task) {
   const ConvShape& s = r.s;
-  Strip t;
+  Strip<E> t;
   StripBuffers buf;
   const i64 begin = task * r.perTask, end = imin(begin + r.perTask, s.rows());
   const ConvStats stats = conv3d_stats_of(c.stats, c.stats ? task : 0, s.o);
@@ -80,8 +84,8 @@ inline void conv3d_task(const ConvRows& r, const ConvCall& c, i64 task) {
       conv3d_strip(s, c, row, width, w0, t);
       for (i64 o0 = 0; o0 < s.o; o0 += kStripOut) {
         const i64 on = imin(kStripOut, s.o - o0), blocks = cdiv(on, kPackLanes);
-        f32* y = c.y + (row * s.ow + w0) * c.ldy + o0;
-        StripOut out[kStripBlocks];
+        E* y = c.y + (row * s.ow + w0) * c.ldy + o0;
+        StripOut<E> out[kStripBlocks];
         for (i64 j = 0; j < blocks; ++j)
           out[j] = {y + j * 16, c.b ? c.b + o0 + j * 16 : nullptr, imin(16, on - j * 16)};
         strip_run(t, buf, n, o0 / kPackLanes, blocks, out, c.ldy, c.accumulate);
@@ -100,7 +104,7 @@ inline i32 conv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
   if (at.variant == 0) return conv3d_pack_direct(a, begin, end);
   const WinogradForm form = winograd_form(at.variant);
   for (i64 ob = begin; ob < end; ++ob)
-    winograd_pack(form, ptr<const f32>(a, T::w), ptr<f32>(a, T::wp), w.s[0], w.s[1], at.mode, ob);
+    winograd_pack(form, ptr<const f32>(a, T::w), ptr<f32>(a, T::wp), w.s[0], w.s[1], at, ob);
   return kOk;
 }
 
@@ -140,31 +144,39 @@ inline i32 conv3d_fwd_fast_check(const Args& a) {
   return attrs<Conv3dAttrs>(a).stats != 0 && !holds(a.t[T::ws], conv3d_fwd_bytes(a, T::ws)) ? kBadShape : kOk;
 }
 
+// Tasks of either algorithm.
+template <class E>
+inline void conv3d_tasks(const ConvShape& s, i64 variant, const ConvCall<E>& call, void* scratch, i64 begin, i64 end) {
+  if (variant != 0) return winograd_run(winograd_fwd_plan(s, variant), call, static_cast<f32*>(scratch), begin, end);
+  const ConvRows rows = conv3d_rows(s);
+  for (i64 t = begin; t < end; ++t) conv3d_task(rows, call, t);
+}
+
 inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const ConvShape s = conv3d_fwd_shape(x, y, at);
   f64* stats = at.stats != 0 ? ptr<f64>(a, T::ws) : nullptr;
-  const ConvCall call{ptr<const f32>(a, T::x), ptr<const f32>(a, T::wp), optional_ptr<const f32>(a, T::b), x.ld,
-                      ptr<f32>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats};
+  if (phase == 0) {
+    of_element(x, [&]<class E>(E) {
+      const ConvCall<E> call{ptr<const E>(a, T::x), x.ld, ptr<const f32>(a, T::wp), optional_ptr<const f32>(a, T::b),
+                             ptr<E>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats};
+      conv3d_tasks(s, at.variant, call, a.scratch, begin, end);
+    });
+    return kOk;
+  }
   const auto combine = [&](i64 sums, auto voxels) {
     for (i64 c = begin * kPackLanes; c < imin(end * kPackLanes, y.s[4]); ++c)
       conv3d_stats(sums, y.s[4], voxels, stats, c, ptr<f32>(a, T::mean), ptr<f32>(a, T::var));
   };
   if (at.variant != 0) {
     const WinogradPlan p = winograd_fwd_plan(s, at.variant);
-    if (phase == 0)
-      winograd_run(p, call, static_cast<f32*>(a.scratch), begin, end);
-    else
-      combine(p.units(), [&](i64 unit) { return winograd_voxels(p, unit); });
-    return kOk;
-  }
-  const ConvRows rows = conv3d_rows(s);
-  if (phase == 0)
-    for (i64 t = begin; t < end; ++t) conv3d_task(rows, call, t);
-  else
+    combine(p.units(), [&](i64 unit) { return winograd_voxels(p, unit); });
+  } else {
+    const ConvRows rows = conv3d_rows(s);
     combine(rows.tasks(), [&](i64 t) { return rows.voxels(t); });
+  }
   return kOk;
 }
 
@@ -188,14 +200,12 @@ inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
   using T = Conv3dBwdX;
   const auto& at = attrs<Conv3dAttrs>(a);
   const ConvShape s = conv3d_bwd_x_shape(a);
-  const ConvCall call{ptr<const f32>(a, T::dy), ptr<const f32>(a, T::wp), nullptr, a.t[T::dy].ld, ptr<f32>(a, T::dx),
-                      a.t[T::dx].ld, at.accumulate != 0, false, 0, nullptr};
-  if (at.variant != 0) {
-    winograd_run(winograd_fwd_plan(s, at.variant), call, static_cast<f32*>(a.scratch), begin, end);
-    return kOk;
-  }
-  const ConvRows rows = conv3d_rows(s);
-  for (i64 t = begin; t < end; ++t) conv3d_task(rows, call, t);
+  const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
+  of_element(dy, [&]<class E>(E) {
+    const ConvCall<E> call{ptr<const E>(a, T::dy), dy.ld, ptr<const f32>(a, T::wp), nullptr,
+                           ptr<E>(a, T::dx), dx.ld, at.accumulate != 0, false, 0, nullptr};
+    conv3d_tasks(s, at.variant, call, a.scratch, begin, end);
+  });
   return kOk;
 }
 

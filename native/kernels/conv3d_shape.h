@@ -88,7 +88,7 @@ inline i32 conv3d_fwd_check(const Args& a) {
   using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y], &mean = a.t[T::mean], &var = a.t[T::var];
-  MACL_NEED(are_real(a, T::x, T::b, T::y, T::mean, T::var), kBadDType);
+  MACL_NEED(are_alike(a, T::x, T::y) && are_real(a, T::b, T::mean, T::var), kBadDType);
   MACL_NEED(at.act == 0 || at.stats == 0, kBadAttr);
   MACL_NEED_OK(conv3d_check(x, y, at));
   MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(y.s[4], x.s[4], at.kd * at.kh * at.kw, at.variant) * i64(sizeof(real))), kBadShape);
@@ -102,7 +102,7 @@ inline i32 conv3d_bwd_x_check(const Args& a) {
   using T = Conv3dBwdX;
   const auto& at = attrs<Conv3dAttrs>(a);
   const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
-  MACL_NEED(are_real(a, T::dy, T::dx), kBadDType);
+  MACL_NEED(are_alike(a, T::dy, T::dx), kBadDType);
   MACL_NEED_OK(conv3d_check(dx, dy, at));
   MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(dx.s[4], dy.s[4], at.kd * at.kh * at.kw, at.variant) * i64(sizeof(real))), kBadShape);
   return kOk;
@@ -112,7 +112,7 @@ inline i32 conv3d_bwd_w_check(const Args& a) {
   using T = Conv3dBwdW;
   const auto& at = attrs<Conv3dAttrs>(a);
   const Tensor &x = a.t[T::x], &dy = a.t[T::dy];
-  MACL_NEED(are_real(a, T::x, T::dy, T::dw, T::db), kBadDType);
+  MACL_NEED(are_alike(a, T::x, T::dy) && are_real(a, T::dw, T::db), kBadDType);
   MACL_NEED(has_shape(a.t[T::dw], dy.s[4], x.s[4], at.kd, at.kh, at.kw), kBadShape);
   MACL_NEED(is_channel_vector_or_absent(a.t[T::db], dy.s[4]), kBadShape);
   return conv3d_check(x, dy, at);
@@ -134,15 +134,18 @@ inline i32 conv3d_pack_check(const Args& a) {
   const auto& at = attrs<Conv3dPackAttrs>(a);
   const Tensor& w = a.t[T::w];
   MACL_NEED(conv3d_variant_fits(at.variant, w.s[2], w.s[3], w.s[4], at.sd, at.sh, at.sw), kBadAttr);
-  MACL_NEED(are_real(a, T::w) && at.dtype == kReal, kBadDType);
+  MACL_NEED(are_real(a, T::w) && is_element(at.dtype), kBadDType);
   MACL_NEED(is_grid(w) && holds(a.t[T::wp], conv3d_pack_bytes(a, T::wp)), kBadShape);
   return kOk;
 }
 
+// A weight as it is multiplied: rounded where activations are bf16. Packed it is `real` in either.
+inline real packed_weight(real w, i64 dtype) { return dtype == kBF16 ? real(bf16(f32(w))) : w; }
+
 inline i32 conv3d_pack_direct(const Args& a, i64 begin, i64 end) {
   using T = Conv3dPack;
   const Tensor& tw = a.t[T::w];
-  const i64 mode = attrs<Conv3dPackAttrs>(a).mode;
+  const i64 mode = attrs<Conv3dPackAttrs>(a).mode, dtype = attrs<Conv3dPackAttrs>(a).dtype;
   const i64 I = tw.s[1], rows = tw.s[2] * tw.s[3], kw = tw.s[4], taps = rows * kw;
   const i64 out = tw.s[mode == 0 ? 0 : 1], in = tw.s[mode == 0 ? 1 : 0];
   const real* w = ptr<const real>(a, T::w);
@@ -156,9 +159,9 @@ inline i32 conv3d_pack_direct(const Args& a, i64 begin, i64 end) {
             if (o >= out)
               *wp = 0;
             else if (mode == 0)
-              *wp = w[(o * I + i) * taps + r * kw + k];
+              *wp = packed_weight(w[(o * I + i) * taps + r * kw + k], dtype);
             else
-              *wp = w[(i * I + o) * taps + taps - 1 - (r * kw + k)];
+              *wp = packed_weight(w[(i * I + o) * taps + taps - 1 - (r * kw + k)], dtype);
           }
   return kOk;
 }

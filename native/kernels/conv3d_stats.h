@@ -6,11 +6,13 @@
 namespace macl {
 namespace {
 
-// What a forward convolution or dx is called with.
+// What a forward convolution or dx is called with; E: what activations are held in.
+template <class E>
 struct ConvCall {
-  const f32 *x, *wp, *b;
+  const E* x;
   i64 ldx;
-  f32* y;
+  const f32 *wp, *b;
+  E* y;
   i64 ldy;
   bool accumulate, act;
   f32 slope;
@@ -35,7 +37,9 @@ inline ConvStats conv3d_stats_of(f64* ws, i64 task, i64 channels) {
   return {p, p + channels, f, f + channels, f + 2 * channels};
 }
 
-inline void conv3d_strip_stats(const f32* y, i64 step, i64 n, i64 on, const ConvStats& t, i64 o0, bool first) {
+// Of what y holds, rounded where it is bf16.
+template <class E>
+inline void conv3d_strip_stats(const E* y, i64 step, i64 n, i64 on, const ConvStats& t, i64 o0, bool first) {
   if (first)
     for (i64 o = 0; o < on; ++o) {
       t.shift[o0 + o] = y[o];

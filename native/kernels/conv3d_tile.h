@@ -142,13 +142,15 @@ inline i64 strip_width(i64 n, i64 out) {
 
 // One input row of a strip: positions q = first + p·step, p < count; only q that are multiples of dil with q/dil < size
 // exist, all others are zero.
+template <class E>
 struct StripRow {
-  const f32* src;
+  const E* src;
   i64 first, step, dil, size;
   i64 slot;  // where it lies in the buffer: a row that is there already (from the last output row) is not copied again
 };
 
-inline void copy_channels(f32* dst, const f32* src, i64 cn) {
+template <class E>
+inline void copy_channels(f32* dst, const E* src, i64 cn) {
   if (cn == 16) {
     MACL_UNROLL for (int l = 0; l < 16; l += kLanes) vstore(dst + l, vload(src + l));
   } else {
@@ -161,7 +163,8 @@ inline void zero_channels(f32* dst) {
 }
 
 // Channels c0 … c0 + cn of one row into dst [block][count][16], or [count] where the input has one channel.
-inline void strip_fill(f32* dst, const StripRow& r, i64 ld, i64 count, i64 c0, i64 cn, bool single) {
+template <class E>
+inline void strip_fill(f32* dst, const StripRow<E>& r, i64 ld, i64 count, i64 c0, i64 cn, bool single) {
   if (single) {
     i64 p = 0, q = r.first;
     if (r.dil == 1 && r.step == 1) {
@@ -170,12 +173,12 @@ inline void strip_fill(f32* dst, const StripRow& r, i64 ld, i64 count, i64 c0, i
       for (; p < count; ++p) dst[p] = 0;
     }
     for (; p < count; ++p, q += r.step)
-      dst[p] = q >= 0 && q % r.dil == 0 && q / r.dil < r.size ? r.src[q / r.dil * ld] : 0;
+      dst[p] = q >= 0 && q % r.dil == 0 && q / r.dil < r.size ? f32(r.src[q / r.dil * ld]) : 0;
     return;
   }
   for (i64 c = 0; c < cn; c += 16) {
     const i64 lanes = imin(16, cn - c);
-    const f32* src = r.src + c0 + c;
+    const E* src = r.src + c0 + c;
     if (r.dil == 1) {
       i64 p = 0, q = r.first;
       for (; p < count && q < 0; ++p, q += r.step, dst += 16) zero_channels(dst);
@@ -192,9 +195,16 @@ inline void strip_fill(f32* dst, const StripRow& r, i64 ld, i64 count, i64 c0, i
   }
 }
 
+// Does a row lie in memory as in the buffer, and all that the strip reads of it? Only 16 channels do.
+template <class E>
+inline bool strip_lies(const StripRow<E>& r, i64 ld, i64 count, i64 cn) {
+  return sizeof(E) == sizeof(f32) && ld == 16 && cn == 16 && r.step == 1 && r.dil == 1 && r.first >= 0 && r.first + count <= r.size;
+}
+
 // What a strip is computed from; rows and weights pointers belong together.
+template <class E>
 struct Strip {
-  StripRow row[kMaxRows];
+  StripRow<E> row[kMaxRows];
   const f32* w[kMaxRows];
   i64 rows;
   i64 slots;   // of the buffer, at least as many as rows
@@ -205,8 +215,9 @@ struct Strip {
 };
 
 // 16 outputs of a strip: the position's step in y is the same for all blocks.
+template <class E>
 struct StripOut {
-  f32* y;
+  E* y;
   const f32* bias;  // of the block's first channel; may be null
   i64 lanes;        // 16, or fewer in the last block
 };
@@ -218,20 +229,25 @@ struct StripBuffers {
   alignas(64) f32 acc[kStripCover * kStripOut];
   alignas(64) f32 bias[kStripOut];
   // What the slots of x hold.
-  const f32* src[kMaxRows] = {};
+  const void* src[kMaxRows] = {};
   i64 first[kMaxRows], layout[kMaxRows];
 };
 
 // Sums of positions p … p + m and vectors v … v + tc from the buffer into y.
-inline void strip_store(const StripBuffers& b, const StripOut* out, i64 v, i64 tc, i64 p, i64 m, i64 step, bool add) {
+template <class E>
+inline void strip_store(const StripBuffers& b, const StripOut<E>* out, i64 v, i64 tc, i64 p, i64 m, i64 step, bool add) {
   for (i64 c = v * kLanes; c < (v + tc) * kLanes; c += kLanes) {
-    const StripOut& o = out[c / 16];
+    const StripOut<E>& o = out[c / 16];
     const i64 lanes = imin(kLanes, o.lanes - c % 16);
-    f32* y = o.y + c % 16 + p * step;
+    E* y = o.y + c % 16 + p * step;
     const f32* acc = b.acc + p * kStripOut + c;
+    // Positions without a gap take a whole vector each: what it writes too much is theirs who come next.
+    i64 over = lanes == step && !add ? m - cdiv(kLanes, step) : 0;
     for (i64 i = 0; i < m; ++i, y += step, acc += kStripOut) {
       if (lanes == kLanes)
         vstore(y, add ? vload(y) + vload(acc) : vload(acc));
+      else if (i < over)
+        vstore(y, vload(acc));
       else
         for (i64 l = 0; l < lanes; ++l) y[l] = add ? y[l] + acc[l] : acc[l];
     }
@@ -240,7 +256,8 @@ inline void strip_store(const StripBuffers& b, const StripOut* out, i64 v, i64 t
 
 // y (n positions, `blocks` blocks of outputs from block first on in the packed weights) = bias + the strip's sums; or
 // += the sums where accumulate (then without bias).
-inline void strip_run(const Strip& s, StripBuffers& b, i64 n, i64 first, i64 blocks, const StripOut* out, i64 step,
+template <class E>
+inline void strip_run(const Strip<E>& s, StripBuffers& b, i64 n, i64 first, i64 blocks, const StripOut<E>* out, i64 step,
                       bool accumulate) {
   const bool single = s.ci == 1;
   const i64 vectors = ((blocks - 1) * 16 + out[blocks - 1].lanes + kLanes - 1) / kLanes;
@@ -264,8 +281,13 @@ inline void strip_run(const Strip& s, StripBuffers& b, i64 n, i64 first, i64 blo
     const i64 layout = (c0 * kStripCover + cover) * 2048 + chunk;
     t.ci = cn;
     for (i64 r = 0; r < s.rows; ++r) {
-      const StripRow& row = s.row[r];
+      const StripRow<E>& row = s.row[r];
       f32* x = b.x + row.slot * rowSize;
+      if (strip_lies(row, s.ld, count, cn)) {
+        t.x[r] = reinterpret_cast<const f32*>(row.src + row.first * s.ld);
+        t.w[r] = s.w[r];
+        continue;
+      }
       if (b.src[row.slot] != row.src || b.first[row.slot] != row.first || b.layout[row.slot] != layout) {
         strip_fill(x, row, s.ld, count, c0, cn, single);
         b.src[row.slot] = row.src;
@@ -283,10 +305,11 @@ inline void strip_run(const Strip& s, StripBuffers& b, i64 n, i64 first, i64 blo
       for (i64 c = v * kLanes; c < (v + tc) * kLanes; c += kLanes) whole &= c % 16 + kLanes <= out[c / 16].lanes;
       t.woff = (first + j) * s.wblock + in;
       for (i64 p = 0; p < n; p += tile.tw) {
-        const bool direct = whole && p + tile.tw <= n;
+        // bf16 is rounded once, when all channels are summed.
+        const bool direct = whole && p + tile.tw <= n && sizeof(E) == sizeof(f32);
         t.xoff = single ? p : p * 16;
         if (direct) {
-          t.out = out[j].y + in + p * step;
+          t.out = reinterpret_cast<f32*>(out[j].y + in + p * step);
           t.outLd = step;
           t.outVec = kLanes == 16 && tc > 1 ? out[j + 1].y - out[j].y : kLanes;
         } else {

@@ -124,12 +124,12 @@ inline void winograd_input_at(Load load, f32* v, i64 vp) {
 }
 
 // PD × PH rows of x at (d, h), which may lie outside; those of x's sample n. Null: zeros.
-template <class T>
+template <class T, class E>
 struct WinogradRows {
-  const f32* row[T::PP];
+  const E* row[T::PP];
   bool whole = true;
   i64 stepD, stepH;
-  WinogradRows(const f32* x, i64 ldx, const ConvShape& s, i64 n, i64 d, i64 h) {
+  WinogradRows(const E* x, i64 ldx, const ConvShape& s, i64 n, i64 d, i64 h) {
     stepH = s.iw * ldx;
     stepD = s.ih * stepH;
     for (int a = 0; a < T::PD; ++a)
@@ -143,10 +143,10 @@ struct WinogradRows {
 
 // V of one row of tiles: positions first … first + count of the rows, 16 channels at a time.
 // V[p·vp + block·blockStep + position·positionStep]
-template <class T>
-__attribute__((noinline)) void winograd_input(const WinogradRows<T>& r, i64 ldx, i64 iw, i64 channels, i64 first,
+template <class T, class E>
+__attribute__((noinline)) void winograd_input(const WinogradRows<T, E>& r, i64 ldx, i64 iw, i64 channels, i64 first,
                                               i64 count, f32* v, i64 vp, i64 blockStep, i64 positionStep) {
-  alignas(64) static const f32 zeros[kLanes] = {};
+  alignas(64) static const E zeros[kLanes] = {};
   for (i64 c0 = 0; c0 < channels; c0 += 16, v += blockStep)
     for (i64 l = 0; l < 16; l += kLanes) {
       const i64 c = c0 + l, lanes = imax(0, imin(kLanes, channels - c));
@@ -162,18 +162,18 @@ __attribute__((noinline)) void winograd_input(const WinogradRows<T>& r, i64 ldx,
           winograd_input_at<T>(
               [&](int a, int b) {
                 vf x{};
-                const f32* from = r.row[a * T::PH + b];
+                const E* from = r.row[a * T::PH + b];
                 for (i64 j = 0; from && j < lanes; ++j) x[j] = from[at + j];
                 return x;
               },
               out, vp);
         } else if (r.whole) {
-          const f32* from = r.row[0] + at;
+          const E* from = r.row[0] + at;
           winograd_input_at<T>([&](int a, int b) { return vload(from + a * r.stepD + b * r.stepH); }, out, vp);
         } else {
           winograd_input_at<T>(
               [&](int a, int b) {
-                const f32* from = r.row[a * T::PH + b];
+                const E* from = r.row[a * T::PH + b];
                 return vload(from ? from + at : zeros);
               },
               out, vp);
@@ -335,15 +335,15 @@ __attribute__((noinline)) void winograd_points(const WinogradPlan& p, const Wino
 
 // y of one row of tiles from M (its first position), one vector of channels. Whole: no tile reaches beyond the volume, no channel
 // is missing.
-template <class T, bool Whole>
-__attribute__((noinline)) void winograd_output(const WinogradPlan& p, const WinogradUnit& u, i64 r, const ConvCall& c, i64 o,
-                                               i64 lanes, const f32* m, i64 mp, const ConvStats& stats, bool first) {
+template <class T, bool Whole, class E>
+__attribute__((noinline)) void winograd_output(const WinogradPlan& p, const WinogradUnit& u, i64 r, const ConvCall<E>& c,
+                                               i64 o, i64 lanes, const f32* m, i64 mp, const ConvStats& stats, bool first) {
   constexpr int MD = T::D::M, MH = T::H::M;
   const ConvShape& s = p.s;
   const WinogradRow at = winograd_row(p, u.row + r);
   const i64 nd = Whole ? MD : s.od - at.d0, nh = Whole ? MH : s.oh - at.h0, n = Whole ? kLanes : lanes;
   const i64 stepH = s.ow * c.ldy;
-  f32* y0 = c.y + (((at.n * s.od + at.d0) * s.oh + at.h0) * s.ow + u.w0) * c.ldy + o;
+  E* y0 = c.y + (((at.n * s.od + at.d0) * s.oh + at.h0) * s.ow + u.w0) * c.ldy + o;
   const vf bias = c.b ? vload_some(c.b + o, n) : vf{};
   vf shift{}, sum{}, square{};
   i64 since = 0;
@@ -352,12 +352,13 @@ __attribute__((noinline)) void winograd_output(const WinogradPlan& p, const Wino
     const auto load = [&](int a, int b) { return vload(m + (a * T::PH + b) * mp); };
     const auto store = [&](int a, int b, vf out) {
       if (!Whole && (a >= nd || b >= nh)) return;
-      f32* y = y0 + (a * s.oh + b) * stepH;
+      E* y = y0 + (a * s.oh + b) * stepH;
       out += bias;
       if (c.accumulate) out += vload_some(y, n);
       if (c.act) out = out < 0 ? out * c.slope : out;
       vstore_some(y, out, n);
       if (!c.stats) return;
+      out = vrounded<E>(out);
       if (first) {
         first = false;
         shift = out;
@@ -379,7 +380,8 @@ __attribute__((noinline)) void winograd_output(const WinogradPlan& p, const Wino
   }
 }
 
-inline void winograd_task(const WinogradPlan& p, const ConvCall& c, f32* scratch, i64 unit, i64 group, bool fresh) {
+template <class E>
+inline void winograd_task(const WinogradPlan& p, const ConvCall<E>& c, f32* scratch, i64 unit, i64 group, bool fresh) {
   const ConvShape& s = p.s;
   const WinogradBuffers z(p);
   f32 *V = scratch, *M = V + z.v, *V3 = M + z.m, *M3 = V3 + z.v3;
@@ -388,8 +390,8 @@ inline void winograd_task(const WinogradPlan& p, const ConvCall& c, f32* scratch
     winograd_outer(p.form, [&]<class T>(T) {
       for (i64 r = 0; r < u.rows; ++r) {
         const WinogradRow at = winograd_row(p, u.row + r);
-        const WinogradRows<T> rows(c.x, c.ldx, s, at.n, at.d0 - p.form.kd / 2, at.h0 - 1);
-        winograd_input<T>(rows, c.ldx, s.iw, s.i, u.w0 - 1, z.vw, V + r * 16 * z.vw, z.vp, p.rows * 16 * z.vw, 16);
+        const WinogradRows<T, E> rows(c.x, c.ldx, s, at.n, at.d0 - p.form.kd / 2, at.h0 - 1);
+        winograd_input(rows, c.ldx, s.iw, s.i, u.w0 - 1, z.vw, V + r * 16 * z.vw, z.vp, p.rows * 16 * z.vw, 16);
       }
     });
   const i64 o0 = group * p.group, on = imin(p.group, s.o - o0);
@@ -413,7 +415,8 @@ inline void winograd_task(const WinogradPlan& p, const ConvCall& c, f32* scratch
   }
 }
 
-inline void winograd_run(const WinogradPlan& p, const ConvCall& c, f32* scratch, i64 begin, i64 end) {
+template <class E>
+inline void winograd_run(const WinogradPlan& p, const ConvCall<E>& c, f32* scratch, i64 begin, i64 end) {
   for (i64 task = begin; task < end; ++task)
     winograd_task(p, c, scratch, task / p.groups, task % p.groups, task == begin || task % p.groups == 0);
 }
@@ -431,9 +434,9 @@ inline void winograd_pack_axis(const f64* g, i64 P, i64 outer, i64 inner, const 
 // U [point][point along W][block of 16 outputs][input][16], or (fused) [point][block][input][point along W][16], of one block; see
 // conv3d_pack for `mode`. In float64. Several inputs at a time: a number of one input is a line alone, and lines far apart are slow
 // to write.
-inline void winograd_pack(const WinogradForm& f, const f32* w, f32* u, i64 O, i64 I, i64 mode, i64 ob) {
+inline void winograd_pack(const WinogradForm& f, const f32* w, f32* u, i64 O, i64 I, const Conv3dPackAttrs& at, i64 ob) {
   constexpr i64 kNumbers = 4 * 72;  // of a group, on two axes
-  const i64 out = mode == 0 ? O : I, in = mode == 0 ? I : O, step = cdiv(out, 16) * in * 16, taps = f.taps();
+  const i64 mode = at.mode, out = mode == 0 ? O : I, in = mode == 0 ? I : O, step = cdiv(out, 16) * in * 16, taps = f.taps();
   const bool fused = winograd_fused(f.pw, in, out);
   const i64 plane = f.ph * f.pw, size = f.kd * plane * 16, most = kNumbers * 16 / size;
   f64 a[27 * 16], b[54 * 16], c[kNumbers * 16];  // the most that each axis makes
@@ -443,7 +446,8 @@ inline void winograd_pack(const WinogradForm& f, const f32* w, f32* u, i64 O, i6
       for (i64 k = 0; k < taps; ++k)
         for (i64 l = 0; l < 16; ++l) {
           const i64 o = ob * 16 + l;
-          a[k * 16 + l] = o >= out ? 0 : mode == 0 ? w[(o * I + i) * taps + k] : w[(i * I + o) * taps + taps - 1 - k];
+const i64 tap = mode == 0 ? (o * I + i) * taps + k : (i * I + o) * taps + taps - 1 - k;
+          a[k * 16 + l] = o >= out ? 0 : packed_weight(w[tap], at.dtype);
         }
       winograd_pack_axis(f.gw, f.pw, f.kd * 3, 1, a, b);
       winograd_pack_axis(f.gh, f.ph, f.kd, f.pw, b, c + (i - i0) * size);

@@ -56,14 +56,14 @@ struct WinogradDwBuffers {
 };
 
 // E of one row of tiles: [point][position][op], zeros beyond the volume. db += the sums over its positions.
-template <class T>
-__attribute__((noinline)) void winograd_dw_grad(const WinogradPlan& p, const WinogradUnit& u, i64 r, const f32* dy, i64 ld,
+template <class T, class E>
+__attribute__((noinline)) void winograd_dw_grad(const WinogradPlan& p, const WinogradUnit& u, i64 r, const E* dy, i64 ld,
                                                 i64 o0, i64 on, f32* e, i64 ep, i64 op, f64* db) {
   constexpr int MD = T::D::M, MH = T::H::M;
   const ConvShape& s = p.s;
   const WinogradRow at = winograd_row(p, u.row + r);
   const i64 nd = imin(MD, s.od - at.d0), nh = imin(MH, s.oh - at.h0), stepH = s.ow * ld;
-  const f32* from = dy + (((at.n * s.od + at.d0) * s.oh + at.h0) * s.ow + u.w0) * ld + o0;
+  const E* from = dy + (((at.n * s.od + at.d0) * s.oh + at.h0) * s.ow + u.w0) * ld + o0;
   for (i64 c = 0; c < op; c += kLanes) {
     const i64 lanes = imax(0, imin(kLanes, on - c));
     vf bias{};
@@ -73,7 +73,7 @@ __attribute__((noinline)) void winograd_dw_grad(const WinogradPlan& p, const Win
         for (int k = 0; k < T::PP; ++k) vstore(out + k * ep, vf{});
         continue;
       }
-      const f32* y = from + w * ld + c;
+      const E* y = from + w * ld + c;
       const auto store = [&](int a, int b, vf r) { vstore(out + (a * T::PH + b) * ep, r); };
       if (nd == MD && nh == MH && lanes == kLanes) {
         winograd_a_both<T>([&](int a, int b) { return vload(y + (a * s.oh + b) * stepH); }, store);
@@ -219,7 +219,8 @@ __attribute__((noinline)) void winograd_dw_flush(const WinogradForm& f, const Wi
     }
 }
 
-inline void winograd_dw_task(const WinogradDwPlan& p, const DwTask& t, const f32* x, i64 ldx, const f32* dy, i64 lddy,
+template <class Element>
+inline void winograd_dw_task(const WinogradDwPlan& p, const DwTask& t, const Element* x, i64 ldx, const Element* dy, i64 lddy,
                              f32* scratch) {
   const WinogradPlan& units = p.units;
   const WinogradDwBuffers z(p);
@@ -234,8 +235,8 @@ inline void winograd_dw_task(const WinogradDwPlan& p, const DwTask& t, const f32
     winograd_outer(form, [&]<class T>(T) {
       for (i64 r = 0; r < u.rows; ++r) {
         const WinogradRow at = winograd_row(units, u.row + r);
-        const WinogradRows<T> rows(x + t.i0, ldx, units.s, at.n, at.d0 - form.kd / 2, at.h0 - 1);
-        winograd_input<T>(rows, ldx, units.s.iw, t.in, u.w0 - 1, z.vw, V + r * z.vw * z.ip, z.vp, 16, z.ip);
+        const WinogradRows<T, Element> rows(x + t.i0, ldx, units.s, at.n, at.d0 - form.kd / 2, at.h0 - 1);
+        winograd_input(rows, ldx, units.s.iw, t.in, u.w0 - 1, z.vw, V + r * z.vw * z.ip, z.vp, 16, z.ip);
         winograd_dw_grad<T>(units, u, r, dy, lddy, t.o0, t.on, E + r * units.wide * z.op, z.ep, z.op, t.db);
       }
     });

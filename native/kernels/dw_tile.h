@@ -65,6 +65,30 @@ __attribute__((noinline)) void dw_tile(const DwArgs& t) {
       MACL_UNROLL for (int c = 0; c < TC; ++c) vstore(t.out + i * t.ci + k * t.ow + c * kLanes, a[i][k][c]);
 }
 
+// Rows of x for the tile, which reads fp32: as they lie, or (bf16) widened into a buffer, anew for each tap of kD and kH.
+template <class E>
+struct DwInputs {
+  void row(DwArgs& t, const f32* x, i64 xstep, i64) {
+    t.x[t.rows] = x;
+    t.xstep = xstep;
+  }
+};
+template <>
+struct DwInputs<bf16> {
+  alignas(64) f32 buf[kDwPositions * kDwIn];
+  // Whole vectors are stored: what is too much is the next position's, or lies behind the last.
+  void row(DwArgs& t, const bf16* x, i64 xstep, i64 in) {
+    const i64 step = in == 1 ? 1 : cdiv(in, kLanes) * kLanes;
+    f32* to = buf + t.rows * t.count * step;
+    t.x[t.rows] = to;
+    t.xstep = step;
+    const bool line = in == 1 && xstep == 1;  // one channel: the row is one line of numbers
+    const i64 positions = line ? 1 : t.count, numbers = line ? t.count : in;
+    for (i64 p = 0; p < positions; ++p, x += xstep, to += step)
+      for (i64 i = 0; i < numbers; i += kLanes) vstore(to + i, vload_some(x + i, imin(kLanes, numbers - i)));
+  }
+};
+
 // Widest tile in input channels that the registers hold: 24 (AVX-512), 12 (AVX2), 8 or 9 (128 bits) sums.
 constexpr int dw_most(int k, int tc) {
   if (kLanes == 16) return k == 3 ? (tc == 2 ? 4 : 8) : 8;
@@ -152,7 +176,8 @@ inline DwTask dw_task(const DwPlan& p, void* ws, i64 task) {
 }
 
 // dst [count + 2·pad][ow] ← count positions of dy, on channels each, zeros around.
-inline void dw_fill(f32* dst, i64 ow, const f32* dy, i64 step, i64 count, i64 on) {
+template <class E>
+inline void dw_fill(f32* dst, i64 ow, const E* dy, i64 step, i64 count, i64 on) {
   for (i64 i = 0; i < kDwPad * ow; ++i) dst[i] = dst[(kDwPad + count) * ow + i] = 0;
   dst += kDwPad * ow;
   for (i64 p = 0; p < count; ++p, dst += ow, dy += step) {

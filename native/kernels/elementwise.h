@@ -1,5 +1,5 @@
 // add, copy, concat, fill, wsum, scale, round. Equations: native/ops/elementwise.h. Every tensor but the float64 scalars may
-// be a slice of channels; add, copy and fill take fp32, float64 and int32.
+// be a slice of channels; add, copy, concat and fill take fp32, float64, int32 and (where there are vectors) bf16.
 #pragma once
 #include "../ops/elementwise.h"
 #include "math.h"
@@ -20,13 +20,17 @@ MACL_INLINE void each_row(const Tensor& t, i64 begin, i64 end, bool dense, F f) 
 }
 inline bool is_dense(const Tensor& t) { return t.ld == t.s[4]; }
 
+// What `lanes` computes with: the element type, and bf16.
+template <class T>
+constexpr bool is_vectored = is_bf16<T> || (sizeof(T) == sizeof(real) && static_cast<T>(0.5) != 0);
+
 template <class T>
 MACL_INLINE void copy_row(T* y, const T* x, i64 n, bool add) {
-  if constexpr (sizeof(T) == sizeof(real) && static_cast<T>(0.5) != 0) {
+  if constexpr (is_vectored<T>) {
     if (add)
       lanes(n, [&]<class V>(i64 i) { store(y + i, load<V>(y + i) + load<V>(x + i)); });
-    else
-      lanes(n, [&]<class V>(i64 i) { store(y + i, load<V>(x + i)); });
+    else  // as bits: NaN in bf16 keeps its own
+      lanes(n, [&]<class V>(i64 i) { __builtin_memcpy(y + i, x + i, sizeof(T) * Vec<V>::lanes); });
   } else {
     for (i64 i = 0; i < n; ++i) y[i] = add ? static_cast<T>(y[i] + x[i]) : x[i];
   }
@@ -40,7 +44,25 @@ inline void copy_tensor(const Tensor& x, const Tensor& y, i64 begin, i64 end, bo
            [&](i64 v, i64 n) { copy_row(yp + v * y.ld, xp + v * x.ld, n, add); });
 }
 
-inline bool is_number(i32 dtype) { return dtype == kF32 || dtype == kF64 || dtype == kI32; }
+inline bool is_number(i32 dtype) { return dtype == kF32 || dtype == kF64 || dtype == kI32 || is_element(dtype); }
+// f(T{}), with T what the numbers of a dtype are in memory.
+template <class F>
+inline i32 of_number(i32 dtype, F f) {
+  switch (dtype) {
+    case kF32:
+      return f(f32{}), kOk;
+    case kF64:
+      return f(f64{}), kOk;
+    case kI32:
+      return f(i32{}), kOk;
+#if !MACL_PLAIN
+    case kBF16:
+      return f(bf16{}), kOk;
+#endif
+    default:
+      return kBadDType;
+  }
+}
 inline bool is_slice(const Tensor& t) { return given(t) && is_number(t.dtype) && t.ld >= t.s[4]; }
 
 // The first tensor's voxels, split; used by most kernels of this file.
@@ -62,7 +84,7 @@ inline void add_tensors(const Args& a, i64 begin, i64 end) {
   each_row(p, begin, end, is_dense(p) && is_dense(q) && is_dense(y), [&](i64 v, i64 n) {
     const T *u = pp + v * p.ld, *w = qp + v * q.ld;
     T* o = yp + v * y.ld;
-    if constexpr (sizeof(T) == sizeof(real) && static_cast<T>(0.5) != 0) {
+    if constexpr (is_vectored<T>) {
       lanes(n, [&]<class V>(i64 i) { store(o + i, load<V>(u + i) + load<V>(w + i)); });
     } else {
       for (i64 i = 0; i < n; ++i) o[i] = u[i] + w[i];
@@ -71,20 +93,7 @@ inline void add_tensors(const Args& a, i64 begin, i64 end) {
 }
 inline i32 add_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   using T = AddFwd;
-  switch (a.t[T::a].dtype) {
-    case kF32:
-      add_tensors<f32>(a, begin, end);
-      break;
-    case kF64:
-      add_tensors<f64>(a, begin, end);
-      break;
-    case kI32:
-      add_tensors<i32>(a, begin, end);
-      break;
-    default:
-      return kBadDType;
-  }
-  return kOk;
+  return of_number(a.t[T::a].dtype, [&]<class N>(N) { add_tensors<N>(a, begin, end); });
 }
 
 inline i32 copy_fwd_check(const Args& a) {
@@ -94,20 +103,7 @@ inline i32 copy_fwd_check(const Args& a) {
   return kOk;
 }
 inline i32 copy_any(const Tensor& x, const Tensor& y, i64 begin, i64 end, bool add) {
-  switch (x.dtype) {
-    case kF32:
-      copy_tensor<f32>(x, y, begin, end, add);
-      break;
-    case kF64:
-      copy_tensor<f64>(x, y, begin, end, add);
-      break;
-    case kI32:
-      copy_tensor<i32>(x, y, begin, end, add);
-      break;
-    default:
-      return kBadDType;
-  }
-  return kOk;
+  return of_number(x.dtype, [&]<class T>(T) { copy_tensor<T>(x, y, begin, end, add); });
 }
 inline i32 copy_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   using T = CopyFwd;
@@ -140,20 +136,7 @@ inline void concat_tensors(const Tensor& p, const Tensor& q, const Tensor& whole
   });
 }
 inline i32 concat_any(const Tensor& p, const Tensor& q, const Tensor& whole, bool forward, i64 begin, i64 end) {
-  switch (whole.dtype) {
-    case kF32:
-      concat_tensors<f32>(p, q, whole, forward, begin, end);
-      break;
-    case kF64:
-      concat_tensors<f64>(p, q, whole, forward, begin, end);
-      break;
-    case kI32:
-      concat_tensors<i32>(p, q, whole, forward, begin, end);
-      break;
-    default:
-      return kBadDType;
-  }
-  return kOk;
+  return of_number(whole.dtype, [&]<class T>(T) { concat_tensors<T>(p, q, whole, forward, begin, end); });
 }
 inline i64 concat_fwd_tasks(const Args& a, i32) { return voxel_chunks(a.t[ConcatFwd::y]); }
 inline i32 concat_fwd_run(const Args& a, i32, i64 begin, i64 end) {
@@ -176,20 +159,13 @@ inline void fill_tensor(const Tensor& y, i64 begin, i64 end, T value) {
 inline i32 fill_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   using T = FillFwd;
   const f64 value = attrs<FillAttrs>(a).value;
-  switch (a.t[T::y].dtype) {
-    case kF32:
-      fill_tensor<f32>(a.t[T::y], begin, end, static_cast<f32>(value));
-      break;
-    case kF64:
-      fill_tensor<f64>(a.t[T::y], begin, end, value);
-      break;
-    case kI32:
-      fill_tensor<i32>(a.t[T::y], begin, end, static_cast<i32>(value));
-      break;
-    default:
-      return kBadDType;
-  }
-  return kOk;
+  const Tensor& y = a.t[T::y];
+  return of_number(y.dtype, [&]<class N>(N) {
+    if constexpr (is_bf16<N>)
+      fill_tensor<N>(y, begin, end, static_cast<f32>(round_bf16(value)));
+    else
+      fill_tensor<N>(y, begin, end, static_cast<N>(value));
+  });
 }
 
 inline i32 wsum_fwd_check(const Args& a) {
@@ -224,7 +200,7 @@ inline i32 round_fwd_check(const Args& a) {
   using T = RoundFwd;
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
   MACL_NEED(is_slice(x) && is_slice(y) && same_shape(x, y), kBadShape);
-  MACL_NEED(x.dtype == y.dtype && x.dtype != kI32, kBadDType);
+  MACL_NEED(x.dtype == y.dtype && (x.dtype == kF32 || x.dtype == kF64), kBadDType);
   MACL_NEED(attrs<RoundAttrs>(a).dtype == kBF16, kBadAttr);
   return kOk;
 }

@@ -1,6 +1,6 @@
 // l1, softmaxce, dice: each forward, backward, and both in one. Equations: native/ops/losses.h. Activations and
-// gradients may be slices of channels; labels are int32. Forward phases: 0 sums chunks into ws (float64), 1 combines
-// them in order; the fused kernels' phase 2 is the backward kernel's only one.
+// gradients may be slices of channels, and bf16 alike; labels are int32. Forward phases: 0 sums chunks into ws (float64), 1
+// combines them in order; the fused kernels' phase 2 is the backward kernel's only one.
 #pragma once
 #include "../ops/losses.h"
 #include "losses_softmax.h"
@@ -19,6 +19,7 @@ constexpr L1Places kL1FwdBwd = {3, 4, 5, 2, 6, 7, 8};
 
 inline i32 l1_check(const Args& a, const L1Places& p) {
   using T = L1Fwd;
+  MACL_NEED(are_alike(a, T::a, T::b, p.da < 0 ? T::a : p.da, p.db < 0 ? T::b : p.db), kBadDType);
   MACL_NEED(is_voxels(a.t[T::a]) && is_voxels(a.t[T::b]) && same_shape(a.t[T::a], a.t[T::b]), kBadShape);
   MACL_NEED(is_flat(a.t[p.sums], 2, kF64), kBadShape);
   if (p.loss >= 0) {
@@ -37,11 +38,12 @@ template <class V>
 MACL_INLINE V vabs(V x) {
   return x < splat<V>(real(0)) ? -x : x;
 }
+template <class E>
 inline void l1_chunk(const Args& a, i64 task, f64* out) {
   using T = L1Fwd;
   const Tensor &p = a.t[T::a], &q = a.t[T::b];
   const i64 v0 = task * voxel_chunk(p.s[4]), rows = imin(voxel_chunk(p.s[4]), voxels(p) - v0);
-  const real *x = ptr<real>(a, T::a) + v0 * p.ld, *y = ptr<real>(a, T::b) + v0 * q.ld;
+  const E *x = ptr<E>(a, T::a) + v0 * p.ld, *y = ptr<E>(a, T::b) + v0 * q.ld;
   f64 diff = 0, size = 0, square = 0;
   lanes(p.s[4], [&]<class V>(i64 c) {
     V d = splat<V>(real(0)), s = d, m = d;
@@ -79,6 +81,7 @@ MACL_INLINE V signed_as(V x, V c) {
   const V negative = x < zero ? -c : zero;
   return x > zero ? c : negative;
 }
+template <class E>
 inline void l1_gradient(const Args& a, const L1Places& p, i64 task) {
   using T = L1Fwd;
   const L1Attrs& at = attrs<L1Attrs>(a);
@@ -90,9 +93,9 @@ inline void l1_gradient(const Args& a, const L1Places& p, i64 task) {
   for (i64 v = v0; v < v1; ++v)
     lanes(ta.s[4], [&]<class V>(i64 c) {
       const V g1 = splat<V>(to_diff), g2 = splat<V>(to_size);
-      const V x = load<V>(ptr<real>(a, T::a) + v * ta.ld + c), y = load<V>(ptr<real>(a, T::b) + v * tb.ld + c);
+      const V x = load<V>(ptr<E>(a, T::a) + v * ta.ld + c), y = load<V>(ptr<E>(a, T::b) + v * tb.ld + c);
       const V d = signed_as(x - y, g1), gx = d - signed_as(x, g2), gy = -d - signed_as(y, g2);
-      real *ox = ptr<real>(a, p.da) + v * da.ld + c, *oy = ptr<real>(a, p.db) + v * db.ld + c;
+      E *ox = ptr<E>(a, p.da) + v * da.ld + c, *oy = ptr<E>(a, p.db) + v * db.ld + c;
       store(ox, at.accumulate ? load<V>(ox) + gx : gx);
       store(oy, at.accumulate ? load<V>(oy) + gy : gy);
     });
@@ -103,12 +106,14 @@ inline i32 l1_run(const Args& a, const L1Places& p, int step, i64 begin, i64 end
     l1_combine(a, p);
     return kOk;
   }
-  for (i64 task = begin; task < end; ++task) {
-    if (step == 0)
-      l1_chunk(a, task, ptr<f64>(a, p.ws) + 3 * task);
-    else
-      l1_gradient(a, p, task);
-  }
+  of_element(a.t[L1Fwd::a], [&]<class E>(E) {
+    for (i64 task = begin; task < end; ++task) {
+      if (step == 0)
+        l1_chunk<E>(a, task, ptr<f64>(a, p.ws) + 3 * task);
+      else
+        l1_gradient<E>(a, p, task);
+    }
+  });
   return kOk;
 }
 inline i64 l1_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : voxel_chunks(a.t[L1Fwd::a]); }

@@ -1,5 +1,5 @@
 // softmaxce and dice: the losses over softmax. A group of kWide voxels is turned so that each class is one vector. Part
-// of losses.h, which has their table entries. At most 128 classes (stack).
+// of losses.h, which has their table entries. At most 128 classes (stack). Logits and their gradient may be bf16.
 #pragma once
 #include "../ops/losses.h"
 #include "math.h"
@@ -27,8 +27,8 @@ struct SoftmaxGroup {
   }
 };
 // Reads `rows` voxels (the other lanes are 0 and do not count); false on a label that is neither a class nor `ignore`.
-inline bool read_group(SoftmaxGroup& g, const real* x, i64 ld, const i32* y, i64 ldy, i64 rows, i64 classes,
-                       i64 ignore) {
+template <class E>
+inline bool read_group(SoftmaxGroup& g, const E* x, i64 ld, const i32* y, i64 ldy, i64 rows, i64 classes, i64 ignore) {
   i32 wrong = 0;
   const auto label = [&](int l, i32 v) {
     const bool skip = v == static_cast<i32>(ignore), inside = static_cast<u32>(v) < static_cast<u32>(classes);
@@ -41,7 +41,7 @@ inline bool read_group(SoftmaxGroup& g, const real* x, i64 ld, const i32* y, i64
     for (int l = 0; l < kWide; ++l) label(l, y[l * ldy]);
   } else {
     for (i64 k = 0; k < classes; ++k)
-      for (int l = 0; l < kWide; ++l) g.x[k * kWide + l] = l < rows ? x[l * ld + k] : real(0);
+      for (int l = 0; l < kWide; ++l) g.x[k * kWide + l] = l < rows ? real(x[l * ld + k]) : real(0);
     for (int l = 0; l < kWide; ++l) label(l, l < rows ? y[l * ldy] : static_cast<i32>(ignore));
   }
   return !wrong;
@@ -65,9 +65,10 @@ inline void probabilities(SoftmaxGroup& g, i64 classes) {
   for (i64 k = 0; k < classes; ++k) store(g.x + k * kWide, load<vr>(g.x + k * kWide) * scale);
 }
 // Writes (or adds) class by class values back as rows.
-inline void write_group(const real* values, real* dx, i64 ld, i64 rows, i64 classes, bool add) {
+template <class E>
+inline void write_group(const real* values, E* dx, i64 ld, i64 rows, i64 classes, bool add) {
   const auto put = [&](i64 l, i64 k) {
-    real& o = dx[l * ld + k];
+    E& o = dx[l * ld + k];
     o = add ? o + values[k * kWide + l] : values[k * kWide + l];
   };
   if (rows == kWide) {
@@ -94,6 +95,7 @@ constexpr CePlaces kCeFwdBwd = {4, 5, 3, 6, 7};
 inline i32 softmaxce_check(const Args& a, const CePlaces& p) {
   using T = SoftmaxceFwd;
   const Tensor& x = a.t[T::x];
+  MACL_NEED(are_alike(a, T::x, p.dx < 0 ? T::x : p.dx), kBadDType);
   MACL_NEED(is_logits(x) && is_labels(a.t[T::y], x), kBadShape);
   MACL_NEED(!given(a.t[T::cw]) || is_flat(a.t[T::cw], x.s[4], kF64), kBadShape);
   MACL_NEED(is_scalar64(a.t[p.count]), kBadShape);
@@ -108,6 +110,7 @@ inline i64 softmaxce_bytes(const Args& a, i32) { return loss_chunks(a.t[Softmaxc
 inline i64 softmaxce_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : loss_chunks(a.t[SoftmaxceFwd::x]); }
 
 // One chunk: step 0 sums weighted losses and weights into out[2]; step 2 writes the gradient.
+template <class E>
 inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task, f64* out) {
   using T = SoftmaxceFwd;
   const SoftmaxceAttrs& at = attrs<SoftmaxceAttrs>(a);
@@ -124,7 +127,7 @@ inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task,
   SoftmaxGroup g;
   for (i64 v = task * kLossChunk; v < v1; v += kWide) {
     const i64 rows = imin(kWide, v1 - v);
-    if (!read_group(g, ptr<real>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes, at.ignore))
+    if (!read_group(g, ptr<E>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes, at.ignore))
       return kBadLabel;
     vr w = g.where_counted(splat<vr>(real(1)));
     if (cw) {
@@ -143,7 +146,7 @@ inline i32 softmaxce_chunk(const Args& a, const CePlaces& p, int step, i64 task,
       for (i64 k = 0; k < classes; ++k)
         store(g.x + k * kWide, g.where_counted((g.at(k) - g.where(k, splat<vr>(real(1)))) * w));
       const Tensor& dx = a.t[p.dx];
-      write_group(g.x, ptr<real>(a, p.dx) + v * dx.ld, dx.ld, rows, classes, at.accumulate != 0);
+      write_group(g.x, ptr<E>(a, p.dx) + v * dx.ld, dx.ld, rows, classes, at.accumulate != 0);
     }
   }
   if (step == 0) {
@@ -166,11 +169,13 @@ inline i32 softmaxce_run(const Args& a, const CePlaces& p, int step, i64 begin, 
     *ptr<f64>(a, p.count) = count;
     return kOk;
   }
-  for (i64 task = begin; task < end; ++task) {
-    f64* out = step == 0 ? ptr<f64>(a, p.ws) + 2 * task : nullptr;
-    if (const i32 s = softmaxce_chunk(a, p, step, task, out)) return s;
-  }
-  return kOk;
+  return of_element(a.t[T::x], [&]<class E>(E) -> i32 {
+    for (i64 task = begin; task < end; ++task) {
+      f64* out = step == 0 ? ptr<f64>(a, p.ws) + 2 * task : nullptr;
+      if (const i32 s = softmaxce_chunk<E>(a, p, step, task, out)) return s;
+    }
+    return kOk;
+  });
 }
 inline i32 softmaxce_fwd_check(const Args& a) { return softmaxce_check(a, kCeFwd); }
 inline i32 softmaxce_bwd_check(const Args& a) { return softmaxce_check(a, kCeBwd); }
@@ -196,6 +201,7 @@ inline i64 dice_chunks(const Tensor& x) { return cdiv(x.s[1] * x.s[2] * x.s[3], 
 inline i32 dice_check(const Args& a, const DicePlaces& p) {
   using T = DiceFwd;
   const Tensor& x = a.t[T::x];
+  MACL_NEED(are_alike(a, T::x, p.dx < 0 ? T::x : p.dx), kBadDType);
   MACL_NEED(is_logits(x) && x.s[4] >= 2 && is_labels(a.t[T::y], x), kBadShape);
   MACL_NEED(is_flat(a.t[p.sums], dice_samples(a) * x.s[4] * 3, kF64), kBadShape);
   MACL_NEED(p.loss < 0 || (is_scalar64(a.t[p.loss]) && given(a.t[p.ws])), kBadShape);
@@ -212,6 +218,7 @@ inline i64 dice_bytes(const Args& a, i32) {
 inline i64 dice_tasks(const Args& a, i32 phase) { return phase == 1 ? 1 : a.t[DiceFwd::x].s[0] * dice_chunks(a.t[DiceFwd::x]); }
 
 // Σ p·y, Σ p, Σ y of a chunk, a class after the other.
+template <class E>
 inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
   using T = DiceFwd;
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
@@ -227,7 +234,7 @@ inline i32 dice_chunk(const Args& a, i64 task, f64* out) {
   SoftmaxGroup g;
   for (i64 v = v0; v < v1; v += kWide) {
     const i64 rows = imin(kWide, v1 - v);
-    if (!read_group(g, ptr<real>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes,
+    if (!read_group(g, ptr<E>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes,
                     attrs<DiceAttrs>(a).ignore))
       return kBadLabel;
     probabilities(g, classes);
@@ -258,6 +265,7 @@ inline void dice_combine(const Args& a, const DicePlaces& p) {
     }
   *ptr<f64>(a, p.loss) = 1 - mean / static_cast<f64>(samples * (classes - first));
 }
+template <class E>
 inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
   using T = DiceFwd;
   const DiceAttrs& at = attrs<DiceAttrs>(a);
@@ -277,7 +285,7 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
   SoftmaxGroup g;
   for (i64 v = v0; v < v1; v += kWide) {
     const i64 rows = imin(kWide, v1 - v);
-    if (!read_group(g, ptr<real>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes, at.ignore))
+    if (!read_group(g, ptr<E>(a, T::x) + v * x.ld, x.ld, ptr<i32>(a, T::y) + v * y.ld, y.ld, rows, classes, at.ignore))
       return kBadLabel;
     probabilities(g, classes);
     // Through the softmax: dx_k = p_k (g_k − Σ_j g_j p_j) with g_k = other_k, plus extra_k where the label is k.
@@ -287,7 +295,7 @@ inline i32 dice_gradient(const Args& a, const DicePlaces& p, i64 task) {
       const vr to_p = splat<vr>(other[k]) + g.where(k, splat<vr>(extra[k]));
       store(g.x + k * kWide, g.where_counted(g.at(k) * (to_p - inner)));
     }
-    write_group(g.x, ptr<real>(a, p.dx) + v * dx.ld, dx.ld, rows, classes, at.accumulate != 0);
+    write_group(g.x, ptr<E>(a, p.dx) + v * dx.ld, dx.ld, rows, classes, at.accumulate != 0);
   }
   return kOk;
 }
@@ -298,12 +306,14 @@ inline i32 dice_run(const Args& a, const DicePlaces& p, int step, i64 begin, i64
     dice_combine(a, p);
     return kOk;
   }
-  for (i64 task = begin; task < end; ++task) {
-    const i32 s =
-        step == 0 ? dice_chunk(a, task, ptr<f64>(a, p.ws) + task * a.t[T::x].s[4] * 3) : dice_gradient(a, p, task);
-    if (s) return s;
-  }
-  return kOk;
+  const Tensor& x = a.t[T::x];
+  return of_element(x, [&]<class E>(E) -> i32 {
+    for (i64 task = begin; task < end; ++task) {
+      const i32 s = step == 0 ? dice_chunk<E>(a, task, ptr<f64>(a, p.ws) + task * x.s[4] * 3) : dice_gradient<E>(a, p, task);
+      if (s) return s;
+    }
+    return kOk;
+  });
 }
 inline i32 dice_fwd_check(const Args& a) { return dice_check(a, kDiceFwd); }
 inline i32 dice_bwd_check(const Args& a) { return dice_check(a, kDiceBwd); }

@@ -8,9 +8,6 @@
 namespace macl {
 namespace {
 
-typedef f32 vf4 __attribute__((vector_size(16)));
-typedef f32 vf8 __attribute__((vector_size(32)));
-typedef f32 vf16 __attribute__((vector_size(64)));
 typedef i32 vi4 __attribute__((vector_size(16)));
 typedef i32 vi8 __attribute__((vector_size(32)));
 typedef i32 vi16 __attribute__((vector_size(64)));
@@ -50,13 +47,32 @@ struct Vec<vf16> {
 
 #define MACL_INLINE inline __attribute__((always_inline))
 
+template <class T>
+constexpr bool is_bf16 = false;
+template <>
+constexpr bool is_bf16<bf16> = true;
+
+// Of numbers in memory of any element type.
 template <class V, class T>
 MACL_INLINE V load(const T* p) {
-  return *reinterpret_cast<const typename Vec<V>::unaligned*>(p);
+  if constexpr (!is_bf16<T>)
+    return *reinterpret_cast<const typename Vec<V>::unaligned*>(p);
+  else if constexpr (Vec<V>::lanes == 1)
+    return *p;
+  else {
+    V v;
+    bf16_load(p, v);
+    return v;
+  }
 }
 template <class V, class T>
 MACL_INLINE void store(T* p, V v) {
-  *reinterpret_cast<typename Vec<V>::unaligned*>(p) = v;
+  if constexpr (!is_bf16<T>)
+    *reinterpret_cast<typename Vec<V>::unaligned*>(p) = v;
+  else if constexpr (Vec<V>::lanes == 1)
+    *p = v;
+  else
+    bf16_store(p, v);
 }
 template <class V, class T>
 MACL_INLINE V splat(T s) {

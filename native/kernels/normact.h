@@ -1,5 +1,5 @@
 // normact: statistics, normalise + activation (+ max-pool), its gradient, running statistics. Equations:
-// native/ops/normact.h. Every activation may be a slice of channels; y may lie where x lies, dx where dy lies.
+// native/ops/normact.h. Every activation may be a slice of channels, and bf16; y may lie where x lies, dx where dy lies.
 // Forward and backward compute γ·(x − mean)·rstd + β with the same expression, so that they agree on its sign.
 #pragma once
 #include "../ops/normact.h"
@@ -87,9 +87,10 @@ inline i64 normact_stats_tasks(const Args& a, i32 phase) {
   const NormGroups g = normact_stats_groups(a);
   return phase == 0 ? g.tasks() : g.count * cdiv(a.t[NormactStats::x].s[4], 16);
 }
-inline void stats_chunk(const real* x, i64 ld, i64 rows, i64 channels, f64* out) {
+template <class E>
+inline void stats_chunk(const E* x, i64 ld, i64 rows, i64 channels, f64* out) {
   lanes(channels, [&]<class V>(i64 c) {
-    const real* p = x + c;
+    const E* p = x + c;
     const V first = load<V>(p);
     V s0 = splat<V>(real(0)), s1 = s0, s2 = s0, s3 = s0;
     i64 v = 0;
@@ -123,10 +124,12 @@ inline i32 normact_stats_run(const Args& a, i32 phase, i64 begin, i64 end) {
   const NormGroups g = normact_stats_groups(a);
   const i64 channels = x.s[4];
   if (phase == 0) {
-    for (i64 k = begin; k < end; ++k) {
-      const NormChunk at = norm_chunk(g, k);
-      stats_chunk(ptr<real>(a, T::x) + at.first * x.ld, x.ld, at.rows, channels, ptr<f64>(a, T::ws) + k * channels * 2);
-    }
+    of_element(x, [&]<class E>(E) {
+      for (i64 k = begin; k < end; ++k) {
+        const NormChunk at = norm_chunk(g, k);
+        stats_chunk(ptr<E>(a, T::x) + at.first * x.ld, x.ld, at.rows, channels, ptr<f64>(a, T::ws) + k * channels * 2);
+      }
+    });
     return kOk;
   }
   const i64 blocks = cdiv(channels, 16);
@@ -166,6 +169,7 @@ inline i32 normact_fwd_check(const Args& a) {
   using T = NormactFwd;
   const NormactFwdAttrs& p = attrs<NormactFwdAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y], &pooled = a.t[T::pooled];
+  MACL_NEED(are_alike(a, T::x, T::y, T::pooled), kBadDType);
   MACL_NEED(is_voxels(x) && is_voxels(y) && same_shape(x, y), kBadShape);
   MACL_NEED_OK(norm_params_check(a, kFwdPlaces, x, p.norm));
   if (given(pooled)) {
@@ -180,8 +184,8 @@ inline i64 normact_fwd_tasks(const Args& a, i32) {
   if (given(a.t[T::pooled])) return window_rows(a.t[T::x], p.sd, p.sh);
   return norm_groups(a.t[T::x], a.t[T::mean]).tasks();
 }
-inline void normact_rows(const real* x, i64 ldx, real* y, i64 ldy, i64 rows, i64 channels, const NormCoefs& k,
-                         f64 slope) {
+template <class E>
+inline void normact_rows(const E* x, i64 ldx, E* y, i64 ldy, i64 rows, i64 channels, const NormCoefs& k, f64 slope) {
   lanes(channels, [&]<class V>(i64 c) {
     const V mean = load<V>(k.mean + c), scale = load<V>(k.scale + c), shift = load<V>(k.shift + c);
     const V leak = splat<V>(slope);
@@ -189,21 +193,23 @@ inline void normact_rows(const real* x, i64 ldx, real* y, i64 ldy, i64 rows, i64
       store(y + v * ldy + c, leaky((load<V>(x + v * ldx + c) - mean) * scale + shift, leak));
   });
 }
-// One row of pooling windows: reads, writes y, and keeps each window's maximum.
+// One row of pooling windows: reads, writes y, and keeps each window's maximum. Rounding keeps the order, so that the maximum,
+// rounded where it is stored, is that of the rounded numbers in y.
+template <class E>
 inline void normact_pooled(const Args& a, const WindowRow& r, i64 c0, i64 channels, const NormCoefs& k,
                            const NormactFwdAttrs& p) {
   using T = NormactFwd;
   const Tensor &x = a.t[T::x], &y = a.t[T::y], &pooled = a.t[T::pooled];
   const i64 windows = r.whole ? pooled.s[3] : 0, sw = p.sw;
-  const real* in[4];
-  real* out[4];
+  const E* in[4];
+  E* out[4];
   int lines = 0;
   for (i64 d = r.d0; d < r.d1; ++d)
     for (i64 h = r.h0; h < r.h1; ++h, ++lines) {
-      in[lines] = ptr<real>(a, T::x) + voxel_at(x, r.n, d, h) * x.ld + c0;
-      out[lines] = ptr<real>(a, T::y) + voxel_at(x, r.n, d, h) * y.ld + c0;
+      in[lines] = ptr<E>(a, T::x) + voxel_at(x, r.n, d, h) * x.ld + c0;
+      out[lines] = ptr<E>(a, T::y) + voxel_at(x, r.n, d, h) * y.ld + c0;
     }
-  real* best_row = r.whole ? ptr<real>(a, T::pooled) + voxel_at(pooled, r.n, r.d, r.h) * pooled.ld + c0 : nullptr;
+  E* best_row = r.whole ? ptr<E>(a, T::pooled) + voxel_at(pooled, r.n, r.d, r.h) * pooled.ld + c0 : nullptr;
   lanes(channels, [&]<class V>(i64 c) {
     const V mean = load<V>(k.mean + c), scale = load<V>(k.scale + c), shift = load<V>(k.shift + c);
     const V leak = splat<V>(p.slope);
@@ -223,7 +229,8 @@ inline void normact_pooled(const Args& a, const WindowRow& r, i64 c0, i64 channe
   for (int l = 0; l < lines; ++l)
     normact_rows(in[l] + rest * x.ld, x.ld, out[l] + rest * y.ld, y.ld, x.s[3] - rest, channels, k, p.slope);
 }
-inline i32 normact_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline void normact_fwd_of(const Args& a, i64 begin, i64 end) {
   using T = NormactFwd;
   const NormactFwdAttrs& p = attrs<NormactFwdAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
@@ -240,15 +247,18 @@ inline i32 normact_fwd_run(const Args& a, i32, i64 begin, i64 end) {
       if (pooled) {
         const WindowRow row = window_row(x, p.sd, p.sh, task);
         coefs_of(g.count == 1 ? 0 : row.n);
-        normact_pooled(a, row, c0, n, k, p);
+        normact_pooled<E>(a, row, c0, n, k, p);
       } else {
         const NormChunk at = norm_chunk(g, task);
         coefs_of(at.group);
-        normact_rows(ptr<real>(a, T::x) + at.first * x.ld + c0, x.ld, ptr<real>(a, T::y) + at.first * y.ld + c0, y.ld,
+        normact_rows(ptr<E>(a, T::x) + at.first * x.ld + c0, x.ld, ptr<E>(a, T::y) + at.first * y.ld + c0, y.ld,
                      at.rows, n, k, p.slope);
       }
     }
   }
+}
+inline i32 normact_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[NormactFwd::x], [&]<class E>(E) { normact_fwd_of<E>(a, begin, end); });
   return kOk;
 }
 
@@ -260,6 +270,7 @@ inline NormGroups normact_sums_groups(const Args& a) { return norm_groups(a.t[No
 inline i32 normact_sums_check(const Args& a) {
   using T = NormactSums;
   const Tensor &dy = a.t[T::dy], &x = a.t[T::x], &dgamma = a.t[T::dgamma], &dbeta = a.t[T::dbeta];
+  MACL_NEED(are_alike(a, T::dy, T::x), kBadDType);
   MACL_NEED(is_voxels(dy) && is_voxels(x) && same_shape(x, dy), kBadShape);
   MACL_NEED_OK(norm_params_check(a, kSumsPlaces, x, kOwnNorm));
   MACL_NEED(is_flat(a.t[T::sums], 2 * elements(a.t[T::mean]), kF64), kBadShape);
@@ -279,8 +290,9 @@ template <class V>
 MACL_INLINE V masked(V dy, V pre, V slope) {
   return pre > splat<V>(real(0)) ? dy : dy * slope;
 }
-inline void normact_sums_chunk(const real* dy, i64 lddy, const real* x, i64 ldx, i64 rows, i64 channels,
-                               const NormCoefs& k, f64 slope, f64* out) {
+template <class E>
+inline void normact_sums_chunk(const E* dy, i64 lddy, const E* x, i64 ldx, i64 rows, i64 channels, const NormCoefs& k,
+                               f64 slope, f64* out) {
   lanes(channels, [&]<class V>(i64 c) {
     const V mean = load<V>(k.mean + c), scale = load<V>(k.scale + c), shift = load<V>(k.shift + c);
     const V leak = splat<V>(slope);
@@ -335,7 +347,8 @@ inline void normact_sums_combine(const Args& a, const NormGroups& n, i64 c) {
     o = static_cast<real>(p.accumulate ? o + dbeta : dbeta);
   }
 }
-inline i32 normact_sums_run(const Args& a, i32 phase, i64 begin, i64 end) {
+template <class E>
+inline i32 normact_sums_of(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = NormactSums;
   const NormactSumsAttrs& p = attrs<NormactSumsAttrs>(a);
   const Tensor &dy = a.t[T::dy], &x = a.t[T::x];
@@ -352,11 +365,14 @@ inline i32 normact_sums_run(const Args& a, i32 phase, i64 begin, i64 end) {
     for (i64 task = begin; task < end; ++task) {
       const NormChunk at = norm_chunk(g, task);
       if (at.group != group) norm_coefs(a, kSumsPlaces, true, p.eps, group = at.group, channels, c0, n, k);
-      normact_sums_chunk(ptr<real>(a, T::dy) + at.first * dy.ld + c0, dy.ld, ptr<real>(a, T::x) + at.first * x.ld + c0,
-                         x.ld, at.rows, n, k, p.slope, ptr<f64>(a, T::ws) + (task * channels + c0) * 2);
+      normact_sums_chunk(ptr<E>(a, T::dy) + at.first * dy.ld + c0, dy.ld, ptr<E>(a, T::x) + at.first * x.ld + c0, x.ld,
+                         at.rows, n, k, p.slope, ptr<f64>(a, T::ws) + (task * channels + c0) * 2);
     }
   }
   return kOk;
+}
+inline i32 normact_sums_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return of_element(a.t[NormactSums::x], [&]<class E>(E) { return normact_sums_of<E>(a, phase, begin, end); });
 }
 
 // ---- backward: dx written, or added (accumulateX) ----
@@ -365,6 +381,7 @@ inline i32 normact_bwd_check(const Args& a) {
   using T = NormactBwd;
   const NormactBwdAttrs& p = attrs<NormactBwdAttrs>(a);
   const Tensor &dy = a.t[T::dy], &x = a.t[T::x], &dx = a.t[T::dx];
+  MACL_NEED(are_alike(a, T::dy, T::x, T::dx), kBadDType);
   MACL_NEED(is_voxels(dy) && is_voxels(x) && is_voxels(dx), kBadShape);
   MACL_NEED(same_shape(x, dy) && same_shape(x, dx), kBadShape);
   MACL_NEED_OK(norm_params_check(a, kBwdPlaces, x, p.norm));
@@ -378,8 +395,9 @@ struct NormBwdCoefs {
   alignas(64) real k1[kNormBlock];  // γ·rstd·Σg/n; 0 where the statistics are none of this x's
   alignas(64) real k2[kNormBlock];  // γ·rstd³·Σg(x − mean)/n
 };
-inline void normact_bwd_rows(const real* dy, i64 lddy, const real* x, i64 ldx, real* dx, i64 lddx, i64 rows,
-                             i64 channels, const NormCoefs& k, const NormBwdCoefs& b, f64 slope, bool add) {
+template <class E>
+inline void normact_bwd_rows(const E* dy, i64 lddy, const E* x, i64 ldx, E* dx, i64 lddx, i64 rows, i64 channels,
+                             const NormCoefs& k, const NormBwdCoefs& b, f64 slope, bool add) {
   lanes(channels, [&]<class V>(i64 c) {
     const V mean = load<V>(k.mean + c), scale = load<V>(k.scale + c), shift = load<V>(k.shift + c);
     const V k1 = load<V>(b.k1 + c), k2 = load<V>(b.k2 + c), leak = splat<V>(slope);
@@ -387,7 +405,7 @@ inline void normact_bwd_rows(const real* dy, i64 lddy, const real* x, i64 ldx, r
       const V e = load<V>(x + v * ldx + c) - mean;
       const V g = masked(load<V>(dy + v * lddy + c), e * scale + shift, leak);
       const V r = (g * scale - k1) - e * k2;
-      real* o = dx + v * lddx + c;
+      E* o = dx + v * lddx + c;
       store(o, add ? load<V>(o) + r : r);
     }
   });
@@ -406,7 +424,8 @@ inline void norm_bwd_coefs(const Args& a, i64 group, i64 channels, i64 c0, i64 n
     b.k2[i] = static_cast<real>(gamma * rstd * rstd * rstd * sums[1] / p.count);
   }
 }
-inline i32 normact_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline void normact_bwd_of(const Args& a, i64 begin, i64 end) {
   using T = NormactBwd;
   const NormactBwdAttrs& p = attrs<NormactBwdAttrs>(a);
   const Tensor &dy = a.t[T::dy], &x = a.t[T::x], &dx = a.t[T::dx];
@@ -423,11 +442,13 @@ inline i32 normact_bwd_run(const Args& a, i32, i64 begin, i64 end) {
         norm_coefs(a, kBwdPlaces, p.norm != kNoNorm, p.eps, group = at.group, channels, c0, n, k);
         norm_bwd_coefs(a, group, channels, c0, n, b);
       }
-      normact_bwd_rows(ptr<real>(a, T::dy) + at.first * dy.ld + c0, dy.ld, ptr<real>(a, T::x) + at.first * x.ld + c0,
-                       x.ld, ptr<real>(a, T::dx) + at.first * dx.ld + c0, dx.ld, at.rows, n, k, b, p.slope,
-                       p.accumulateX != 0);
+      normact_bwd_rows(ptr<E>(a, T::dy) + at.first * dy.ld + c0, dy.ld, ptr<E>(a, T::x) + at.first * x.ld + c0, x.ld,
+                       ptr<E>(a, T::dx) + at.first * dx.ld + c0, dx.ld, at.rows, n, k, b, p.slope, p.accumulateX != 0);
     }
   }
+}
+inline i32 normact_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[NormactBwd::x], [&]<class E>(E) { normact_bwd_of<E>(a, begin, end); });
   return kOk;
 }
 

@@ -1,5 +1,5 @@
 // maxpool3d and avgpool. Equations: native/ops/pool.h. x, y, dx, dy of maxpool3d, x and dx of avgpool may be slices of
-// channels. One task is a row of windows, or (avgpool) a chunk of a sample's voxels.
+// channels; all of a call may be bf16. One task is a row of windows, or (avgpool) a chunk of a sample's voxels.
 #pragma once
 #include "../ops/pool.h"
 #include "math.h"
@@ -38,6 +38,7 @@ inline bool pool_stride(i64 s) { return s == 1 || s == 2; }
 template <int X, int Y>
 inline i32 maxpool3d_check_of(const Args& a) {
   const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
+  MACL_NEED(are_alike(a, X, Y), kBadDType);
   MACL_NEED(pool_stride(p.sd) && pool_stride(p.sh) && pool_stride(p.sw), kBadAttr);
   MACL_NEED(is_voxels(a.t[X]) && is_voxels(a.t[Y]), kBadShape);
   MACL_NEED(pool_shapes(a.t[X], a.t[Y], p.sd, p.sh, p.sw), kBadShape);
@@ -46,6 +47,7 @@ inline i32 maxpool3d_check_of(const Args& a) {
 inline i32 maxpool3d_fwd_check(const Args& a) { return maxpool3d_check_of<Maxpool3dFwd::x, Maxpool3dFwd::y>(a); }
 inline i32 maxpool3d_bwd_check(const Args& a) {
   using T = Maxpool3dBwd;
+  MACL_NEED(are_alike(a, T::x, T::dy, T::dx), kBadDType);
   MACL_NEED(is_voxels(a.t[T::dx]) && same_shape(a.t[T::x], a.t[T::dx]), kBadShape);
   return maxpool3d_check_of<T::x, T::dy>(a);
 }
@@ -54,20 +56,21 @@ inline i64 maxpool3d_fwd_tasks(const Args& a, i32) {
   using T = Maxpool3dFwd;
   return a.t[T::y].s[0] * a.t[T::y].s[1] * a.t[T::y].s[2];
 }
-inline i32 maxpool3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline void maxpool3d_fwd_of(const Args& a, i64 begin, i64 end) {
   using T = Maxpool3dFwd;
   const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const i64 rows = y.s[2], slices = y.s[1];
   for (i64 task = begin; task < end; ++task) {
     const i64 h = task % rows, d = task / rows % slices, n = task / rows / slices;
-    real* out = ptr<real>(a, T::y) + task * y.s[3] * y.ld;
+    E* out = ptr<E>(a, T::y) + task * y.s[3] * y.ld;
     lanes(y.s[4], [&]<class V>(i64 c) {
       for (i64 w = 0; w < y.s[3]; ++w) {
         V best = splat<V>(real(0));
         for (i64 i = 0; i < p.sd; ++i)
           for (i64 j = 0; j < p.sh; ++j) {
-            const real* in = ptr<real>(a, T::x) + (voxel_at(x, n, d * p.sd + i, h * p.sh + j) + w * p.sw) * x.ld + c;
+            const E* in = ptr<E>(a, T::x) + (voxel_at(x, n, d * p.sd + i, h * p.sh + j) + w * p.sw) * x.ld + c;
             for (i64 k = 0; k < p.sw; ++k) {
               const V v = load<V>(in + k * x.ld);
               best = (i | j | k) == 0 ? v : pool_max(best, v);
@@ -77,6 +80,9 @@ inline i32 maxpool3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
       }
     });
   }
+}
+inline i32 maxpool3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[Maxpool3dFwd::x], [&]<class E>(E) { maxpool3d_fwd_of<E>(a, begin, end); });
   return kOk;
 }
 
@@ -86,7 +92,8 @@ inline i64 maxpool3d_bwd_tasks(const Args& a, i32) {
   const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
   return window_rows(a.t[T::x], p.sd, p.sh);
 }
-inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline void maxpool3d_bwd_of(const Args& a, i64 begin, i64 end) {
   using T = Maxpool3dBwd;
   const Maxpool3dAttrs& p = attrs<Maxpool3dAttrs>(a);
   const Tensor &x = a.t[T::x], &dy = a.t[T::dy], &dx = a.t[T::dx];
@@ -94,15 +101,15 @@ inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
   for (i64 task = begin; task < end; ++task) {
     const WindowRow r = window_row(x, p.sd, p.sh, task);
     const i64 windows = r.whole ? dy.s[3] : 0;
-    const real* in[4];
-    real* out[4];
+    const E* in[4];
+    E* out[4];
     int lines = 0;
     for (i64 d = r.d0; d < r.d1; ++d)
       for (i64 h = r.h0; h < r.h1; ++h, ++lines) {
-        in[lines] = ptr<real>(a, T::x) + voxel_at(x, r.n, d, h) * x.ld;
-        out[lines] = ptr<real>(a, T::dx) + voxel_at(x, r.n, d, h) * dx.ld;
+        in[lines] = ptr<E>(a, T::x) + voxel_at(x, r.n, d, h) * x.ld;
+        out[lines] = ptr<E>(a, T::dx) + voxel_at(x, r.n, d, h) * dx.ld;
       }
-    const real* grad = r.whole ? ptr<real>(a, T::dy) + voxel_at(dy, r.n, r.d, r.h) * dy.ld : nullptr;
+    const E* grad = r.whole ? ptr<E>(a, T::dy) + voxel_at(dy, r.n, r.d, r.h) * dy.ld : nullptr;
     const i64 sw = p.sw;
     lanes(x.s[4], [&]<class V>(i64 c) {
       const V zero = splat<V>(real(0));
@@ -118,7 +125,7 @@ inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
         const V g = load<V>(grad + w * dy.ld + c);
         for (int l = 0; l < lines; ++l)
           for (i64 k = 0; k < sw; ++k) {
-            real* o = out[l] + (w * sw + k) * dx.ld + c;
+            E* o = out[l] + (w * sw + k) * dx.ld + c;
             const V v = at == splat<V>(static_cast<real>(l * 2 + k)) ? g : zero;
             store(o, add ? load<V>(o) + v : v);
           }
@@ -128,6 +135,9 @@ inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
           for (i64 w = windows * sw; w < x.s[3]; ++w) store(out[l] + w * dx.ld + c, zero);
     });
   }
+}
+inline i32 maxpool3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[Maxpool3dBwd::x], [&]<class E>(E) { maxpool3d_bwd_of<E>(a, begin, end); });
   return kOk;
 }
 
@@ -137,6 +147,7 @@ inline i64 sample_chunks(const Tensor& x) { return cdiv(sample_voxels(x), voxel_
 inline i32 avgpool_fwd_check(const Args& a) {
   using T = AvgpoolFwd;
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
+  MACL_NEED(are_alike(a, T::x, T::y), kBadDType);
   MACL_NEED(is_voxels(x) && is_voxels(y), kBadShape);
   MACL_NEED(y.s[0] == x.s[0] && sample_voxels(y) == 1 && y.s[4] == x.s[4] && given(a.t[T::ws]), kBadShape);
   return kOk;
@@ -150,7 +161,8 @@ inline i64 avgpool_fwd_tasks(const Args& a, i32 phase) {
   using T = AvgpoolFwd;
   return phase == 0 ? a.t[T::x].s[0] * sample_chunks(a.t[T::x]) : a.t[T::x].s[0];
 }
-inline i32 avgpool_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+template <class E>
+inline void avgpool_fwd_of(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = AvgpoolFwd;
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const i64 channels = x.s[4], per = sample_voxels(x), chunk = voxel_chunk(channels), chunks = sample_chunks(x);
@@ -158,7 +170,7 @@ inline i32 avgpool_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
   for (i64 task = begin; task < end; ++task) {
     if (phase == 0) {
       const i64 n = task / chunks, v0 = task % chunks * chunk, rows = imin(chunk, per - v0);
-      const real* in = ptr<real>(a, T::x) + (n * per + v0) * x.ld;
+      const E* in = ptr<E>(a, T::x) + (n * per + v0) * x.ld;
       lanes(channels, [&]<class V>(i64 c) {
         V s0 = splat<V>(real(0)), s1 = s0;
         i64 v = 0;
@@ -173,38 +185,46 @@ inline i32 avgpool_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
       for (i64 c = 0; c < channels; ++c) {
         f64 sum = 0;
         for (i64 k = 0; k < chunks; ++k) sum += ws[(task * chunks + k) * channels + c];
-        ptr<real>(a, T::y)[task * y.ld + c] = static_cast<real>(sum / static_cast<f64>(per));
+        ptr<E>(a, T::y)[task * y.ld + c] = static_cast<real>(sum / static_cast<f64>(per));
       }
     }
   }
+}
+inline i32 avgpool_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  of_element(a.t[AvgpoolFwd::x], [&]<class E>(E) { avgpool_fwd_of<E>(a, phase, begin, end); });
   return kOk;
 }
 
 inline i32 avgpool_bwd_check(const Args& a) {
   using T = AvgpoolBwd;
   const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
+  MACL_NEED(are_alike(a, T::dy, T::dx), kBadDType);
   MACL_NEED(is_voxels(dx) && is_voxels(dy), kBadShape);
   MACL_NEED(dy.s[0] == dx.s[0] && sample_voxels(dy) == 1 && dy.s[4] == dx.s[4], kBadShape);
   return kOk;
 }
 inline i64 avgpool_bwd_tasks(const Args& a, i32) { return a.t[AvgpoolBwd::dx].s[0] * sample_chunks(a.t[AvgpoolBwd::dx]); }
-inline i32 avgpool_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline void avgpool_bwd_of(const Args& a, i64 begin, i64 end) {
   using T = AvgpoolBwd;
   const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   const bool add = attrs<AvgpoolAttrs>(a).accumulate != 0;
   const i64 per = sample_voxels(dx), chunk = voxel_chunk(dx.s[4]), chunks = sample_chunks(dx);
   for (i64 task = begin; task < end; ++task) {
     const i64 n = task / chunks, v0 = task % chunks * chunk, rows = imin(chunk, per - v0);
-    const real* in = ptr<real>(a, T::dy) + n * dy.ld;
-    real* out = ptr<real>(a, T::dx) + (n * per + v0) * dx.ld;
+    const E* in = ptr<E>(a, T::dy) + n * dy.ld;
+    E* out = ptr<E>(a, T::dx) + (n * per + v0) * dx.ld;
     lanes(dx.s[4], [&]<class V>(i64 c) {
       const V g = load<V>(in + c) / splat<V>(static_cast<real>(per));
       for (i64 v = 0; v < rows; ++v) {
-        real* o = out + v * dx.ld + c;
+        E* o = out + v * dx.ld + c;
         store(o, add ? load<V>(o) + g : g);
       }
     });
   }
+}
+inline i32 avgpool_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[AvgpoolBwd::dx], [&]<class E>(E) { avgpool_bwd_of<E>(a, begin, end); });
   return kOk;
 }
 

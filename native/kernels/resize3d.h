@@ -1,6 +1,6 @@
 // resize3d: trilinear with aligned corners, and its transpose. Equation: native/ops/resize3d.h. x, y, dx, dy may be
-// slices of channels. One task is a row along W of the tensor that is written; fwd writes or (accumulate) adds, and so
-// does bwd.
+// slices of channels, and bf16. One task is a row along W of the tensor that is written; fwd writes or (accumulate) adds, and
+// so does bwd.
 #pragma once
 #include "../ops/resize3d.h"
 #include "math.h"
@@ -41,6 +41,7 @@ static_assert(Resize3dFwd::x == kResizeFrom && Resize3dFwd::y == kResizeTo);
 static_assert(Resize3dBwd::dy == kResizeFrom && Resize3dBwd::dx == kResizeTo);
 inline i32 resize3d_check(const Args& a) {
   const Tensor &x = a.t[kResizeFrom], &y = a.t[kResizeTo];
+  MACL_NEED(are_alike(a, kResizeFrom, kResizeTo), kBadDType);
   MACL_NEED(is_voxels(x) && is_voxels(y) && x.s[0] == y.s[0] && x.s[4] == y.s[4], kBadShape);
   return kOk;
 }
@@ -49,25 +50,26 @@ inline i64 resize3d_tasks(const Args& a, i32) {
   return to.s[0] * to.s[1] * to.s[2];
 }
 
-inline i32 resize3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline void resize3d_fwd_of(const Args& a, i64 begin, i64 end) {
   using T = Resize3dFwd;
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const bool add = attrs<Resize3dAttrs>(a).accumulate != 0;
   for (i64 task = begin; task < end; ++task) {
     const i64 h = task % y.s[2], d = task / y.s[2] % y.s[1], n = task / y.s[2] / y.s[1];
     const AxisTap td = axis_tap(d, x.s[1], y.s[1]), th = axis_tap(h, x.s[2], y.s[2]);
-    const real* rows[4];
+    const E* rows[4];
     f64 row_weight[4];
     int count = 0;
     for (int i = 0; i < (td.f != 0 ? 2 : 1); ++i)
       for (int j = 0; j < (th.f != 0 ? 2 : 1); ++j, ++count) {
-        rows[count] = ptr<real>(a, T::x) + voxel_at(x, n, td.i + i, th.i + j) * x.ld;
+        rows[count] = ptr<E>(a, T::x) + voxel_at(x, n, td.i + i, th.i + j) * x.ld;
         row_weight[count] = (i ? td.f : 1 - td.f) * (j ? th.f : 1 - th.f);
       }
-    real* out = ptr<real>(a, T::y) + task * y.s[3] * y.ld;
+    E* out = ptr<E>(a, T::y) + task * y.s[3] * y.ld;
     for (i64 w = 0; w < y.s[3]; ++w) {
       const AxisTap tw = axis_tap(w, x.s[3], y.s[3]);
-      const real* tap[8];
+      const E* tap[8];
       real weight[8];
       int taps = 0;
       for (int r = 0; r < count; ++r)
@@ -75,7 +77,7 @@ inline i32 resize3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
           tap[taps] = rows[r] + (tw.i + k) * x.ld;
           weight[taps] = static_cast<real>(row_weight[r] * (k ? tw.f : 1 - tw.f));
         }
-      real* o = out + w * y.ld;
+      E* o = out + w * y.ld;
       lanes(y.s[4], [&]<class V>(i64 c) {
         V sum = load<V>(tap[0] + c) * splat<V>(weight[0]);
         for (int t = 1; t < taps; ++t) sum += load<V>(tap[t] + c) * splat<V>(weight[t]);
@@ -83,42 +85,81 @@ inline i32 resize3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
       });
     }
   }
+}
+inline i32 resize3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[Resize3dFwd::x], [&]<class E>(E) { resize3d_fwd_of<E>(a, begin, end); });
   return kOk;
 }
 
 // A task's row of dx takes from the rows of dy that touch it, in their order; along W each voxel of dy gives to its two
-// taps.
-inline i32 resize3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+// taps. Sums lie in the row itself, or (bf16, which would round each of them) on the stack, for a part of the row at a time.
+struct ResizePart {
+  i64 task, w0, w1, c0, n;  // voxels and channels of the row
+};
+constexpr i64 kResizeSums = 8192, kResizeChannels = 512;
+// Adds what the part gets to its sums; the first is voxel w0's channel c0.
+template <class E>
+inline void resize3d_bwd_part(const Args& a, const ResizePart& p, real* sums, i64 ld) {
   using T = Resize3dBwd;
   const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
-  const bool add = attrs<Resize3dAttrs>(a).accumulate != 0;
-  for (i64 task = begin; task < end; ++task) {
-    const i64 h = task % dx.s[2], d = task / dx.s[2] % dx.s[1], n = task / dx.s[2] / dx.s[1];
-    const AxisRange rd = axis_range(d, dx.s[1], dy.s[1]), rh = axis_range(h, dx.s[2], dy.s[2]);
-    real* out = ptr<real>(a, T::dx) + task * dx.s[3] * dx.ld;
-    for (i64 w = 0; w < dx.s[3] && !add; ++w)
-      lanes(dx.s[4], [&]<class V>(i64 c) { store(out + w * dx.ld + c, splat<V>(real(0))); });
-    for (i64 i = rd.first; i <= rd.last; ++i) {
-      const f64 wd = axis_weight(i, d, dx.s[1], dy.s[1]);
-      if (wd == 0) continue;
-      for (i64 j = rh.first; j <= rh.last; ++j) {
-        const f64 wh = wd * axis_weight(j, h, dx.s[2], dy.s[2]);
-        if (wh == 0) continue;
-        const real* row = ptr<real>(a, T::dy) + voxel_at(dy, n, i, j) * dy.ld;
-        for (i64 k = 0; k < dy.s[3]; ++k) {
-          const AxisTap tap = axis_tap(k, dx.s[3], dy.s[3]);
-          const real near = static_cast<real>(wh * (1 - tap.f)), far = static_cast<real>(wh * tap.f);
-          const real* g = row + k * dy.ld;
-          real* o = out + tap.i * dx.ld;
-          lanes(dx.s[4], [&]<class V>(i64 c) {
-            const V v = load<V>(g + c);
-            store(o + c, load<V>(o + c) + v * splat<V>(near));
-            if (tap.f != 0) store(o + dx.ld + c, load<V>(o + dx.ld + c) + v * splat<V>(far));
-          });
-        }
+  const i64 h = p.task % dx.s[2], d = p.task / dx.s[2] % dx.s[1], n = p.task / dx.s[2] / dx.s[1];
+  const AxisRange rd = axis_range(d, dx.s[1], dy.s[1]), rh = axis_range(h, dx.s[2], dy.s[2]);
+  const i64 k0 = axis_range(p.w0, dx.s[3], dy.s[3]).first;
+  const i64 k1 = dy.s[3] == 1 ? 0 : axis_range(p.w1 - 1, dx.s[3], dy.s[3]).last;
+  for (i64 i = rd.first; i <= rd.last; ++i) {
+    const f64 wd = axis_weight(i, d, dx.s[1], dy.s[1]);
+    if (wd == 0) continue;
+    for (i64 j = rh.first; j <= rh.last; ++j) {
+      const f64 wh = wd * axis_weight(j, h, dx.s[2], dy.s[2]);
+      if (wh == 0) continue;
+      const E* row = ptr<E>(a, T::dy) + voxel_at(dy, n, i, j) * dy.ld + p.c0;
+      for (i64 k = k0; k <= k1; ++k) {
+        const AxisTap tap = axis_tap(k, dx.s[3], dy.s[3]);
+        const real near = static_cast<real>(wh * (1 - tap.f)), far = static_cast<real>(wh * tap.f);
+        const auto inside = [&](i64 w) { return !is_bf16<E> || (w >= p.w0 && w < p.w1); };
+        const bool to_near = inside(tap.i), to_far = tap.f != 0 && inside(tap.i + 1);
+        const E* g = row + k * dy.ld;
+        real* o = sums + (tap.i - p.w0) * ld;
+        lanes(p.n, [&]<class V>(i64 c) {
+          const V v = load<V>(g + c);
+          if (to_near) store(o + c, load<V>(o + c) + v * splat<V>(near));
+          if (to_far) store(o + ld + c, load<V>(o + ld + c) + v * splat<V>(far));
+        });
       }
     }
   }
+}
+template <class E>
+inline void resize3d_bwd_row(const Args& a, i64 task) {
+  using T = Resize3dBwd;
+  const Tensor& dx = a.t[T::dx];
+  const bool add = attrs<Resize3dAttrs>(a).accumulate != 0;
+  E* out = ptr<E>(a, T::dx) + task * dx.s[3] * dx.ld;
+  if constexpr (is_bf16<E>) {
+    alignas(64) real sums[kResizeSums];
+    for (i64 c0 = 0; c0 < dx.s[4]; c0 += kResizeChannels) {
+      const i64 n = imin(kResizeChannels, dx.s[4] - c0), most = kResizeSums / n;
+      for (i64 w0 = 0; w0 < dx.s[3]; w0 += most) {
+        const i64 w1 = imin(w0 + most, dx.s[3]);
+        const auto each = [&](auto f) {
+          for (i64 w = w0; w < w1; ++w)
+            lanes(n, [&]<class V>(i64 c) { f(sums + (w - w0) * n + c, out + w * dx.ld + c0 + c, V{}); });
+        };
+        each([&]<class V>(real* s, const E* o, V) { store(s, add ? load<V>(o) : V{}); });
+        resize3d_bwd_part<E>(a, {task, w0, w1, c0, n}, sums, n);
+        each([&]<class V>(real* s, E* o, V) { store(o, load<V>(s)); });
+      }
+    }
+  } else {
+    for (i64 w = 0; w < dx.s[3] && !add; ++w)
+      lanes(dx.s[4], [&]<class V>(i64 c) { store(out + w * dx.ld + c, splat<V>(real(0))); });
+    resize3d_bwd_part<E>(a, {task, 0, dx.s[3], 0, dx.s[4]}, out, dx.ld);
+  }
+}
+inline i32 resize3d_bwd_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[Resize3dBwd::dx], [&]<class E>(E) {
+    for (i64 task = begin; task < end; ++task) resize3d_bwd_row<E>(a, task);
+  });
   return kOk;
 }
 

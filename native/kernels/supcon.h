@@ -1,9 +1,9 @@
 // supcon: the position-aware contrastive loss at each of S positions, forward, backward, and both in one. Equation:
-// native/ops/supcon.h. z1, z2, dz1, dz2 [B, D, H, W, C] may be slices of channels; 2B ≤ 512.
+// native/ops/supcon.h. z1, z2, dz1, dz2 [B, D, H, W, C] may be slices of channels, and bf16 alike; 2B ≤ 512.
 //
-// A task is a fixed run of positions with scratch of its own in ws: unit vectors u [2B, Cp] and turned [C, Mp], the
-// similarities [2B, Mp], du [2B, Cp] (Cp, Mp: C, 2B filled up with zeros to whole vectors), 1/|z|, and which samples
-// are positives. Phase 0 walks positions (loss and cosine of each into ws, gradients out); phase 1 adds them in order.
+// A task is a fixed run of positions with scratch of its own in ws, of the element type: unit vectors u [2B, Cp] and turned
+// [C, Mp], the similarities [2B, Mp], du [2B, Cp] (Cp, Mp: C, 2B filled up with zeros to whole vectors), 1/|z|, and which
+// samples are positives. Phase 0 walks positions (loss and cosine of each into ws, gradients out); phase 1 adds them in order.
 // A sample's own other view always is a positive.
 #pragma once
 #include "../ops/supcon.h"
@@ -65,6 +65,7 @@ inline i32 supcon_check(const Args& a, const SupconPlaces& p) {
   using T = SupconFwd;
   const SupconAttrs& at = attrs<SupconAttrs>(a);
   const Tensor &z = a.t[T::z1], &pos = a.t[T::pos];
+  MACL_NEED(are_alike(a, T::z1, T::z2, p.dz1 < 0 ? T::z1 : p.dz1, p.dz2 < 0 ? T::z2 : p.dz2), kBadDType);
   MACL_NEED(is_voxels(z) && is_voxels(a.t[T::z2]) && same_shape(z, a.t[T::z2]), kBadShape);
   MACL_NEED(2 * z.s[0] <= kMaxVectors && given(a.t[p.ws]), kBadShape);
   MACL_NEED(pos.s[0] == z.s[0] && pos.s[1] >= 1 && pos.s[1] <= 3, kBadShape);
@@ -98,6 +99,7 @@ inline void supcon_positives(const Args& a, const SupconSizes& s, real* positive
 }
 
 // Everything at one position. out: loss and cosine of the position (not yet divided by S), where asked for.
+template <class E>
 struct SupconTask {
   const Args& a;
   const SupconPlaces& p;
@@ -116,15 +118,15 @@ struct SupconTask {
 
   // A vector's next position lies behind it, and the vectors of one position lie far apart: asked for one position
   // early (an address past the end does no harm).
-  void ask_for(const real* next) const {
-    for (i64 c = 0; c < s.channels; c += 64 / i64(sizeof(real))) __builtin_prefetch(next + c);
+  void ask_for(const E* next) const {
+    for (i64 c = 0; c < s.channels; c += 64 / i64(sizeof(E))) __builtin_prefetch(next + c);
   }
 
   // u, turned and 1 / max(|z|, 1e-12), stored negative where |z| is below: the gradient then has no projection.
   void normalise(i64 position) const {
     for (i64 i = 0; i < s.vectors; ++i) {
       const int which = i < s.batch ? 0 : 1;
-      const real* z = ptr<real>(a, which) + at(a.t[which], i, position);
+      const E* z = ptr<E>(a, which) + at(a.t[which], i, position);
       ask_for(z + a.t[which].ld);
       vr squares = splat<vr>(real(0));
       i64 c0 = 0;
@@ -206,7 +208,7 @@ struct SupconTask {
   // Through the normalisation: dz = (du − (du·u) u) / |z|.
   void write_gradient(i64 position, i64 i, f64 factor, bool add) const {
     const int which = i < s.batch ? p.dz1 : p.dz2;
-    real* out = ptr<real>(a, which) + at(a.t[which], i, position);
+    E* out = ptr<E>(a, which) + at(a.t[which], i, position);
     ask_for(out + a.t[which].ld);
     const real *ui = u() + i * s.cp, *di = du() + i * s.cp;
     vr dots = splat<vr>(real(0));
@@ -237,16 +239,18 @@ inline i32 supcon_run(const Args& a, const SupconPlaces& p, i32 phase, i64 begin
     *ptr<f64>(a, p.cosine) = cosine / static_cast<f64>(s.positions);
     return kOk;
   }
-  for (i64 task = begin; task < end; ++task) {
-    const SupconTask t{a, p, s, ptr<u8>(a, p.ws) + supcon_head(s) + task * s.bytes};
-    supcon_positives(a, s, t.positives());
-    // What fills rows up to whole vectors is read by the multiplications, never written by normalise.
-    for (i64 i = 0; i < s.vectors; ++i)
-      for (i64 c = s.channels; c < s.cp; ++c) t.u()[i * s.cp + c] = real(0);
-    for (i64 c = 0; c < s.channels; ++c)
-      for (i64 i = s.vectors; i < s.mp; ++i) t.turned()[c * s.mp + i] = real(0);
-    for (i64 k = task * s.per_task; k < imin((task + 1) * s.per_task, s.positions); ++k) t.position(k, partial + 2 * k);
-  }
+  of_element(a.t[T::z1], [&]<class E>(E) {
+    for (i64 task = begin; task < end; ++task) {
+      const SupconTask<E> t{a, p, s, ptr<u8>(a, p.ws) + supcon_head(s) + task * s.bytes};
+      supcon_positives(a, s, t.positives());
+      // What fills rows up to whole vectors is read by the multiplications, never written by normalise.
+      for (i64 i = 0; i < s.vectors; ++i)
+        for (i64 c = s.channels; c < s.cp; ++c) t.u()[i * s.cp + c] = real(0);
+      for (i64 c = 0; c < s.channels; ++c)
+        for (i64 i = s.vectors; i < s.mp; ++i) t.turned()[c * s.mp + i] = real(0);
+      for (i64 k = task * s.per_task; k < imin((task + 1) * s.per_task, s.positions); ++k) t.position(k, partial + 2 * k);
+    }
+  });
   return kOk;
 }
 inline i64 supcon_tasks(const Args& a, i32 phase) { return phase == 0 ? supcon_sizes(a.t[SupconFwd::z1]).tasks : 1; }

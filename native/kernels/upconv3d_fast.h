@@ -26,13 +26,14 @@ inline i64 upconv3d_fwd_tasks(const Args& a, i32) {
   return cdiv(s.rows(), upconv3d_per_task(s));
 }
 
-inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline void upconv3d_fwd_rows(const Args& a, i64 begin, i64 end) {
   using T = Upconv3dFwd;
   const UpShape s = upconv3d_args_shape(a, Upconv3dFwd::x, Upconv3dFwd::y);
   const f32* b = optional_ptr<const f32>(a, T::b);
   const i64 per = upconv3d_per_task(s), last = imin(end * per, s.rows()), blocks = cdiv(s.o, kPackLanes);
   const i64 ldx = a.t[T::x].ld, ldy = a.t[T::y].ld, strip = strip_width(s.w, s.o * s.taps());
-  Strip t;
+  Strip<E> t;
   StripBuffers buf;
   t.rows = t.slots = 1;
   t.ld = ldx;
@@ -43,21 +44,25 @@ inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
   for (i64 row = begin * per; row < last; ++row)
     for (i64 w0 = 0; w0 < s.w; w0 += strip) {
       const i64 n = imin(strip, s.w - w0);
-      t.row[0] = {ptr<const f32>(a, T::x) + row * s.w * ldx, w0, 1, 1, s.w, 0};
+      t.row[0] = {ptr<const E>(a, T::x) + row * s.w * ldx, w0, 1, 1, s.w, 0};
       // Blocks of all taps lie one after the other in the packed weights: as many at a time as a strip takes, or, where
       // blocks are not full, one tap at a time.
       const i64 all = s.taps() * blocks, group = s.o % 16 == 0 ? kStripBlocks : imin(blocks, kStripBlocks);
       for (i64 first = 0, most; first < all; first += most) {
         most = imin(group, s.o % 16 == 0 ? all - first : blocks - first % blocks);
-        StripOut out[kStripBlocks];
+        StripOut<E> out[kStripBlocks];
         for (i64 j = 0; j < most; ++j) {
           const i64 tap = (first + j) / blocks, o = (first + j) % blocks * 16;
-          out[j] = {ptr<f32>(a, T::y) + upconv3d_voxel(s, row, tap, w0) * ldy + o, b ? b + o : nullptr, imin(16, s.o - o)};
+          out[j] = {ptr<E>(a, T::y) + upconv3d_voxel(s, row, tap, w0) * ldy + o, b ? b + o : nullptr, imin(16, s.o - o)};
         }
         t.w[0] = ptr<const f32>(a, T::wp);
         strip_run(t, buf, n, first, most, out, ldy * s.sw, false);
       }
     }
+}
+
+inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[Upconv3dFwd::x], [&]<class E>(E) { upconv3d_fwd_rows<E>(a, begin, end); });
   return kOk;
 }
 
@@ -67,12 +72,13 @@ inline i64 upconv3d_bwd_x_tasks(const Args& a, i32) {
   return cdiv(s.rows(), upconv3d_per_task(s));
 }
 
-inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
+template <class E>
+inline void upconv3d_bwd_x_rows(const Args& a, i64 begin, i64 end) {
   using T = Upconv3dBwdX;
   const UpShape s = upconv3d_args_shape(a, Upconv3dBwdX::dx, Upconv3dBwdX::dy);
   const i64 per = upconv3d_per_task(s), last = imin(end * per, s.rows());
   const i64 lddy = a.t[T::dy].ld, ldx = a.t[T::dx].ld, strip = strip_width(s.w, s.i);
-  Strip t;
+  Strip<E> t;
   StripBuffers buf;
   t.rows = t.slots = s.taps();
   t.ld = lddy;
@@ -85,19 +91,23 @@ inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
       const i64 n = imin(strip, s.w - w0);
       for (i64 tap = 0; tap < s.taps(); ++tap) {
         const i64 c = tap % s.sw;
-        t.row[tap] = {ptr<const f32>(a, T::dy) + (upconv3d_voxel(s, row, tap, 0) - c) * lddy, w0 * s.sw + c, s.sw, 1,
+        t.row[tap] = {ptr<const E>(a, T::dy) + (upconv3d_voxel(s, row, tap, 0) - c) * lddy, w0 * s.sw + c, s.sw, 1,
                       s.w * s.sw, tap};
         t.w[tap] = ptr<const f32>(a, T::wp) + tap * s.o * kPackLanes;
       }
       for (i64 i0 = 0; i0 < s.i; i0 += kStripOut) {
         const i64 in = imin(kStripOut, s.i - i0);
         const i64 count = cdiv(in, kPackLanes);
-        StripOut out[kStripBlocks];
+        StripOut<E> out[kStripBlocks];
         for (i64 j = 0; j < count; ++j)
-          out[j] = {ptr<f32>(a, T::dx) + (row * s.w + w0) * ldx + i0 + j * 16, nullptr, imin(16, in - j * 16)};
+          out[j] = {ptr<E>(a, T::dx) + (row * s.w + w0) * ldx + i0 + j * 16, nullptr, imin(16, in - j * 16)};
         strip_run(t, buf, n, i0 / kPackLanes, count, out, ldx, attrs<Upconv3dAttrs>(a).accumulate != 0);
       }
     }
+}
+
+inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
+  of_element(a.t[Upconv3dBwdX::dy], [&]<class E>(E) { upconv3d_bwd_x_rows<E>(a, begin, end); });
   return kOk;
 }
 
@@ -122,6 +132,7 @@ inline i32 upconv3d_bwd_w_fast_check(const Args& a) {
   return status == kOk && !holds(a.t[T::ws], upconv3d_bwd_w_bytes(a, T::ws)) ? i32(kBadShape) : status;
 }
 
+template <class E>
 inline void upconv3d_bwd_w_task(const UpShape& s, const DwPlan& p, const DwTask& task, const Args& a) {
   using T = Upconv3dBwdW;
   alignas(64) f32 buf[kDwPositions * kDwOut];
@@ -129,16 +140,17 @@ inline void upconv3d_bwd_w_task(const UpShape& s, const DwPlan& p, const DwTask&
   const i64 rowSize = (seg + 2 * kDwPad) * p.ow, fit = imin(kDwRows, kDwPositions / (seg + 2 * kDwPad));
   DwArgs t;
   t.ow = t.ci = p.ow;
-  t.xstep = a.t[T::x].ld;
+  DwInputs<E> inputs;
   for (i64 row = task.row0; row < task.row1; row += fit)
     for (i64 w0 = 0; w0 < s.w; w0 += seg) {
       t.count = imin(seg, s.w - w0);
-      t.rows = imin(fit, task.row1 - row);
-      for (i64 r = 0; r < t.rows; ++r) t.x[r] = ptr<const f32>(a, T::x) + ((row + r) * s.w + w0) * a.t[T::x].ld + task.i0;
+      const i64 rows = imin(fit, task.row1 - row);
+      for (t.rows = 0; t.rows < rows; ++t.rows)
+        inputs.row(t, ptr<const E>(a, T::x) + ((row + t.rows) * s.w + w0) * a.t[T::x].ld + task.i0, a.t[T::x].ld, task.in);
       for (i64 tap = 0; tap < s.taps(); ++tap) {
         for (i64 r = 0; r < t.rows; ++r) {
           f32* to = buf + r * rowSize;
-          dw_fill(to, p.ow, ptr<const f32>(a, T::dy) + upconv3d_voxel(s, row + r, tap, w0) * a.t[T::dy].ld + task.o0,
+          dw_fill(to, p.ow, ptr<const E>(a, T::dy) + upconv3d_voxel(s, row + r, tap, w0) * a.t[T::dy].ld + task.o0,
                   a.t[T::dy].ld * s.sw, t.count, task.on);
           if (task.db) dw_bias(to, p.ow, t.count, task.on, task.db);
           t.dy[r] = to + kDwPad * p.ow;
@@ -156,7 +168,7 @@ inline i32 upconv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
   void* ws = a.t[T::ws].data;
   for (i64 t = begin; t < end; ++t) {
     if (phase == 0)
-      upconv3d_bwd_w_task(s, p, dw_task(p, ws, t), a);
+      of_element(a.t[T::x], [&]<class E>(E) { upconv3d_bwd_w_task<E>(s, p, dw_task(p, ws, t), a); });
     else
       dw_reduce(p, ws, t, ptr<f32>(a, T::dw), s.taps(), s.o * s.taps(), optional_ptr<f32>(a, T::db),
                 attrs<Upconv3dAttrs>(a).accumulate != 0);

@@ -38,7 +38,7 @@ inline i32 upconv3d_fwd_check(const Args& a) {
   using T = Upconv3dFwd;
   const auto& at = attrs<Upconv3dAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
-  MACL_NEED(are_real(a, T::x, T::b, T::y), kBadDType);
+  MACL_NEED(are_alike(a, T::x, T::y) && are_real(a, T::b), kBadDType);
   MACL_NEED_OK(upconv3d_check(x, y, at));
   MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(y.s[4], x.s[4], at.sd * at.sh * at.sw) * i64(sizeof(real))), kBadShape);
   MACL_NEED(is_channel_vector_or_absent(a.t[T::b], y.s[4]), kBadShape);
@@ -49,7 +49,7 @@ inline i32 upconv3d_bwd_x_check(const Args& a) {
   using T = Upconv3dBwdX;
   const auto& at = attrs<Upconv3dAttrs>(a);
   const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
-  MACL_NEED(are_real(a, T::dy, T::dx), kBadDType);
+  MACL_NEED(are_alike(a, T::dy, T::dx), kBadDType);
   MACL_NEED_OK(upconv3d_check(dx, dy, at));
   MACL_NEED(holds(a.t[T::wp], conv3d_pack_count(dx.s[4], dy.s[4], at.sd * at.sh * at.sw) * i64(sizeof(real))), kBadShape);
   return kOk;
@@ -59,7 +59,7 @@ inline i32 upconv3d_bwd_w_check(const Args& a) {
   using T = Upconv3dBwdW;
   const auto& at = attrs<Upconv3dAttrs>(a);
   const Tensor &x = a.t[T::x], &dy = a.t[T::dy];
-  MACL_NEED(are_real(a, T::x, T::dy, T::dw, T::db), kBadDType);
+  MACL_NEED(are_alike(a, T::x, T::dy) && are_real(a, T::dw, T::db), kBadDType);
   MACL_NEED(has_shape(a.t[T::dw], x.s[4], dy.s[4], at.sd, at.sh, at.sw), kBadShape);
   MACL_NEED(is_channel_vector_or_absent(a.t[T::db], dy.s[4]), kBadShape);
   return upconv3d_check(x, dy, at);
@@ -79,7 +79,7 @@ inline i64 upconv3d_pack_bytes(const Args& a, i32) {
 inline i32 upconv3d_pack_check(const Args& a) {
   using T = Upconv3dPack;
   MACL_NEED(attrs<Upconv3dPackAttrs>(a).variant == 0, kBadAttr);
-  MACL_NEED(are_real(a, T::w) && attrs<Upconv3dPackAttrs>(a).dtype == kReal, kBadDType);
+  MACL_NEED(are_real(a, T::w) && is_element(attrs<Upconv3dPackAttrs>(a).dtype), kBadDType);
   MACL_NEED(is_grid(a.t[T::w]) && holds(a.t[T::wp], upconv3d_pack_bytes(a, T::wp)), kBadShape);
   return kOk;
 }
@@ -89,6 +89,7 @@ inline i32 upconv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
   const Tensor& tw = a.t[T::w];
   const i64 I = tw.s[0], O = tw.s[1], taps = tw.s[2] * tw.s[3] * tw.s[4];
   const bool fwd = attrs<Upconv3dPackAttrs>(a).mode == 0;
+  const i64 dtype = attrs<Upconv3dPackAttrs>(a).dtype;
   const i64 out = fwd ? O : I, in = fwd ? I : O, blocks = cdiv(out, kPackLanes);
   const real* w = ptr<const real>(a, T::w);
   for (i64 b = begin; b < end; ++b)
@@ -97,7 +98,7 @@ inline i32 upconv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
       for (i64 c = 0; c < in; ++c)
         for (i64 l = 0; l < kPackLanes; ++l, ++wp) {
           const i64 k = b * kPackLanes + l, i = fwd ? c : k, o = fwd ? k : c;
-          *wp = k < out ? w[(i * O + o) * taps + t] : 0;
+          *wp = k < out ? packed_weight(w[(i * O + o) * taps + t], dtype) : 0;
         }
     }
   return kOk;

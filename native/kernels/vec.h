@@ -1,7 +1,7 @@
 // What one instruction set looks like to the kernels: the element type `real`, the vector type and its width. No
 // standard headers (see native/ops/types.h).
 #pragma once
-#include "../ops/types.h"
+#include "bf16.h"
 
 #if defined(MACL_ISA_REF64)
 #define MACL_PLAIN 1
@@ -59,14 +59,33 @@ inline vf vsplat(f32 s) {
 #endif
 }
 
+inline vf vload(const bf16* p) {
+  vf v;
+  bf16_load(p, v);
+  return v;
+}
+inline void vstore(bf16* p, vf v) { bf16_store(p, v); }
+
+// What memory of E holds of a vector.
+template <class E>
+inline vf vrounded(vf v) {
+  if constexpr (sizeof(E) == sizeof(f32)) {
+    return v;
+  } else {
+    return widened(narrowed(v));
+  }
+}
+
 // The first `lanes` numbers alone, zeros beyond them.
-inline vf vload_some(const f32* p, i64 lanes) {
+template <class E>
+inline vf vload_some(const E* p, i64 lanes) {
   if (lanes == kLanes) return vload(p);
   vf v{};
   for (i64 l = 0; l < lanes; ++l) v[l] = p[l];
   return v;
 }
-inline void vstore_some(f32* p, vf v, i64 lanes) {
+template <class E>
+inline void vstore_some(E* p, vf v, i64 lanes) {
   if (lanes == kLanes) return vstore(p, v);
   for (i64 l = 0; l < lanes; ++l) p[l] = v[l];
 }

@@ -1,5 +1,6 @@
 // warp3d: y [N, D, H, W, C] sampled from volumes in the store segment through descriptors. Equation and descriptor:
-// native/ops/warp3d.h. y may be a slice of channels; it is the element type, or (nearest only) int32.
+// native/ops/warp3d.h. y may be a slice of channels; it is the element type or bf16, or
+// (nearest only) int32.
 //
 // A task is a run of rows along W of one sample (about 1,024 voxels). Coordinates are float64: at 512 voxels fp32 would
 // be off by 1e-5 of a voxel. Uniforms of the noise are (word + ½) / 2^32.
@@ -77,7 +78,7 @@ inline i32 warp3d_fwd_check(const Args& a) {
   const Tensor &desc = a.t[T::desc], &y = a.t[T::y];
   const i64 interp = attrs<Warp3dAttrs>(a).interp;
   MACL_NEED(interp >= 0 && interp <= 2, kBadAttr);
-  MACL_NEED(given(y) && (y.dtype == kReal || (y.dtype == kI32 && interp == 0)), kBadDType);
+  MACL_NEED(given(y) && (is_element(y.dtype) || (y.dtype == kI32 && interp == 0)), kBadDType);
   MACL_NEED(elements(y) > 0 && y.ld >= y.s[4], kBadShape);
   MACL_NEED(is_flat(desc, y.s[0] * y.s[4] * kWarpWords, kF64) ||
                 (given(desc) && desc.dtype == kF64 && elements(desc) == y.s[0] * y.s[4] * kWarpWords),
@@ -86,21 +87,23 @@ inline i32 warp3d_fwd_check(const Args& a) {
 }
 inline i64 warp3d_fwd_tasks(const Args& a, i32) { return a.t[Warp3dFwd::y].s[0] * warp_tasks_of_sample(a.t[Warp3dFwd::y]); }
 
-// value → gain · value + bias + noise → y.
-inline void warp_finish(const Tensor& y, const WarpSource& s, const f64* values, i64 voxel, i64 c, i64 n) {
+inline void warp_put(i32* p, f64 v) {
+  const f64 r = floor64(v + 0.5);
+  *p = r > -2147483648.0 ? (r < 2147483647.0 ? static_cast<i32>(r) : 2147483647) : -2147483647 - 1;
+}
+template <class E>
+inline void warp_put(E* p, f64 v) {
+  *p = static_cast<real>(v);
+}
+// value → gain · value + bias + noise → n voxels of y, whose numbers are T.
+template <class T>
+inline void warp_finish(T* y, i64 ld, const WarpSource& s, const f64* values, i64 voxel, i64 c, i64 n) {
   f64 noise[kWarpRow];
   if (s.noise != 0) philox_noise(s.key[0], s.key[1], static_cast<u64>(voxel), static_cast<u32>(c), n, noise);
   for (i64 i = 0; i < n; ++i) {
     f64 v = s.gain * values[i] + s.bias;
     if (s.noise != 0) v += s.noise * noise[i];
-    const i64 at = (voxel + i) * y.ld + c;
-    if (y.dtype == kI32) {
-      const f64 r = floor64(v + 0.5);
-      static_cast<i32*>(y.data)[at] =
-          r > -2147483648.0 ? (r < 2147483647.0 ? static_cast<i32>(r) : 2147483647) : -2147483647 - 1;
-    } else {
-      static_cast<real*>(y.data)[at] = static_cast<real>(v);
-    }
+    warp_put(y + (voxel + i) * ld + c, v);
   }
 }
 
@@ -119,7 +122,13 @@ inline i32 warp3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
           const i64 count = imin(kWarpRow, y.s[3] - w0);
           f64 values[kWarpRow];
           warp_row(s, interp, d, h, w0, count, values);
-          warp_finish(y, s, values, (n * y.s[1] * y.s[2] + r) * y.s[3] + w0, c, count);
+          const auto finish = [&]<class N>(N) {
+            warp_finish(ptr<N>(a, T::y), y.ld, s, values, (n * y.s[1] * y.s[2] + r) * y.s[3] + w0, c, count);
+          };
+          if (y.dtype == kI32)
+            finish(i32{});
+          else
+            of_element(y, finish);
         }
       }
     }

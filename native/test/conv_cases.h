@@ -72,7 +72,7 @@ void run_all_ways(const std::string& what, Call& c, const std::vector<int>& outp
   }
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Buffer& b = c[outputs[i]];
-    const i64 e = b.t.dtype == kF64 ? 8 : 4, count = i64(b.bytes.size()) / e / b.t.ld;
+    const i64 e = b.width(), count = i64(b.bytes.size()) / e / b.t.ld;
     bool same = true;
     for (i64 v = 0; v < count; ++v)
       for (i64 k = 0; k < b.t.ld; ++k)
@@ -87,7 +87,11 @@ void run_all_ways(const std::string& what, Call& c, const std::vector<int>& outp
 struct Case {
   i64 n, d, h, w, i, o, kd, kh, kw, sd, sh, sw, pad;  // pad: channels beside the slices
   i64 variant = 0;
+  bool bf16 = false;  // activations
 };
+
+// Of a stored activation: bf16 rounds it once, relative to the largest.
+double stored(const Case& c, double tolerance) { return c.bf16 ? tolerance + 0x1p-8 : tolerance; }
 
 // Calls f for every term of the convolution: y's voxel, x's voxel, tap.
 void terms(const Case& c, const std::function<void(i64, i64, i64)>& f) {
@@ -109,15 +113,15 @@ void conv_case(const KernelTable& table, const Case& c) {
   const bool f64 = !std::strcmp(table.isa, "ref64");
   const double tol = f64 ? 1e-12 : c.variant ? 3 * tolerance : tolerance;
   char name[160];
-  std::snprintf(name, sizeof name, "%s conv %lldx%lldx%lldx%lld %lld->%lld k%lld%lld%lld s%lld%lld%lld pad%lld v%lld",
-                table.isa, c.n, c.d, c.h, c.w, c.i, c.o, c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, c.pad, c.variant);
+  std::snprintf(name, sizeof name, "%s%s conv %lldx%lldx%lldx%lld %lld->%lld k%lld%lld%lld s%lld%lld%lld pad%lld v%lld",
+                table.isa, c.bf16 ? " bf16" : "", c.n, c.d, c.h, c.w, c.i, c.o, c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, c.pad, c.variant);
   const std::string label = name;
   const i64 od = (c.d - 1) / c.sd + 1, oh = (c.h - 1) / c.sh + 1, ow = (c.w - 1) / c.sw + 1, taps = c.kd * c.kh * c.kw;
   Call pack0(table, "conv3d_pack", f64), pack1(table, "conv3d_pack", f64);
   int w0 = 0;
   for (Call* p : {&pack0, &pack1}) {
     p->attrs(Conv3dPackAttrs{.mode = p == &pack1, .sd = c.sd, .sh = c.sh, 
-                           .sw = c.sw, .variant = c.variant, .dtype = f64 ? kF64 : kF32});
+                           .sw = c.sw, .variant = c.variant, .dtype = c.bf16 ? kBF16 : f64 ? kF64 : kF32});
     w0 = p->add(c.o, c.i, c.kd, c.kh, c.kw);
     fill_random((*p)[w0], 1);
     p->opaque();
@@ -125,18 +129,18 @@ void conv_case(const KernelTable& table, const Case& c) {
   }
   const Values w = [&] {
     Values v;
-    for (i64 i = 0; i < c.o * c.i * taps; ++i) v.push_back(pack0[w0].get(i));
+    for (i64 i = 0; i < c.o * c.i * taps; ++i) v.push_back(c.bf16 ? rounded16(pack0[w0].get(i)) : pack0[w0].get(i));
     return v;
   }();
   const i64 before = c.pad / 2;
   Values x, b;
   for (int mode = 0; mode < 3; ++mode) {  // plain, with statistics, with an activation and no bias
-    Call f(table, "conv3d_fwd", f64);
+    Call f(table, "conv3d_fwd", f64, c.bf16);
     f.attrs(Conv3dAttrs{c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, mode == 1, mode == 2, 0.1, 0, c.variant});
-    const int ix = f.add(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
+    const int ix = f.act(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
     f.opaque(&pack0[1]);
     const int ib = mode == 2 ? f.none() : f.add(c.o, 1, 1, 1, 1);
-    const int iy = f.add(c.n, od, oh, ow, c.o, c.o + c.pad, before);
+    const int iy = f.act(c.n, od, oh, ow, c.o, c.o + c.pad, before);
     fill_random(f[ix], 2), fill_random(f[iy], 3);
     if (mode != 2) {
       fill_random(f[ib], 4);
@@ -164,7 +168,8 @@ void conv_case(const KernelTable& table, const Case& c) {
     });
     if (mode == 2)
       for (double& v : y) v = v < 0 ? v * 0.1 : v;
-    expect(label + " fwd", difference(values(f, iy, before), y), tol);
+    expect(label + " fwd", difference(values(f, iy, before), y), stored(c, tol));
+    if (c.bf16) y = values(f, iy, before);  // statistics are of what is stored
     if (mode == 1) {
       Values mean(size_t(c.o), 0), var(size_t(c.o), 0);
       const double count = double(y.size()) / double(c.o);
@@ -175,12 +180,12 @@ void conv_case(const KernelTable& table, const Case& c) {
     }
   }
   for (int add = 0; add < 2; ++add) {
-    Call g(table, "conv3d_bwd_x", f64), h(table, "conv3d_bwd_w", f64);
+    Call g(table, "conv3d_bwd_x", f64, c.bf16), h(table, "conv3d_bwd_w", f64, c.bf16);
     const Conv3dAttrs at{c.kd, c.kh, c.kw, c.sd, c.sh, c.sw, 0, 0, 0, add, c.variant};
     g.attrs(at), h.attrs(at);
-    const int idy = g.add(c.n, od, oh, ow, c.o, c.o + c.pad, before);
+    const int idy = g.act(c.n, od, oh, ow, c.o, c.o + c.pad, before);
     g.opaque(&pack1[1]);
-    const int idx = g.add(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
+    const int idx = g.act(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
     g.opaque();
     fill_random(g[idy], 5), fill_random(g[idx], 6);
     Values dy = values(g, idy, before), dx = values(g, idx, before);
@@ -191,10 +196,10 @@ void conv_case(const KernelTable& table, const Case& c) {
           dx[size_t(vx * c.i + i)] += dy[size_t(vy * c.o + o)] * w[size_t((o * c.i + i) * taps + tap)];
     });
     run_all_ways(label + " dx", g, {idx}, {before});
-    expect(label + " dx", difference(values(g, idx, before), dx), tol);
+    expect(label + " dx", difference(values(g, idx, before), dx), stored(c, tol));
 
-    const int jx = h.add(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
-    const int jdy = h.add(c.n, od, oh, ow, c.o, c.o + c.pad, before);
+    const int jx = h.act(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
+    const int jdy = h.act(c.n, od, oh, ow, c.o, c.o + c.pad, before);
     const int jdw = h.add(c.o, c.i, c.kd, c.kh, c.kw);
     const int jdb = add ? h.add(c.o, 1, 1, 1, 1) : h.none();
     h.opaque();
@@ -222,8 +227,8 @@ void upconv_case(const KernelTable& table, const Case& c) {
   const bool f64 = !std::strcmp(table.isa, "ref64");
   const double tol = f64 ? 1e-12 : tolerance;
   char name[160];
-  std::snprintf(name, sizeof name, "%s upconv %lldx%lldx%lldx%lld %lld->%lld s%lld%lld%lld pad%lld", table.isa, c.n,
-                c.d, c.h, c.w, c.i, c.o, c.sd, c.sh, c.sw, c.pad);
+  std::snprintf(name, sizeof name, "%s%s upconv %lldx%lldx%lldx%lld %lld->%lld s%lld%lld%lld pad%lld", table.isa,
+                c.bf16 ? " bf16" : "", c.n, c.d, c.h, c.w, c.i, c.o, c.sd, c.sh, c.sw, c.pad);
   const std::string label = name;
   const i64 taps = c.sd * c.sh * c.sw, before = c.pad / 2;
   const auto up = [&](const std::function<void(i64, i64, i64)>& f) {
@@ -236,21 +241,25 @@ void upconv_case(const KernelTable& table, const Case& c) {
   };
   Call pack0(table, "upconv3d_pack", f64), pack1(table, "upconv3d_pack", f64);
   for (Call* p : {&pack0, &pack1}) {
-    p->attrs(Upconv3dPackAttrs{.mode = p == &pack1, .variant = 0, .dtype = f64 ? kF64 : kF32});
+    p->attrs(Upconv3dPackAttrs{.mode = p == &pack1, .variant = 0, .dtype = c.bf16 ? kBF16 : f64 ? kF64 : kF32});
     p->add(c.i, c.o, c.sd, c.sh, c.sw);
     fill_random((*p)[0], 1);
     p->opaque();
     run_all_ways(label + " pack", *p, {1}, {0});
   }
-  const auto w = [&](i64 i, i64 o, i64 tap) { return pack0[0].get((i * c.o + o) * taps + tap); };
+  const auto w = [&](i64 i, i64 o, i64 tap) {
+    const double v = pack0[0].get((i * c.o + o) * taps + tap);
+    return c.bf16 ? rounded16(v) : v;
+  };
   for (int add = 0; add < 2; ++add) {
     const Upconv3dAttrs at{c.sd, c.sh, c.sw, add};
-    Call f(table, "upconv3d_fwd", f64), g(table, "upconv3d_bwd_x", f64), h(table, "upconv3d_bwd_w", f64);
+    Call f(table, "upconv3d_fwd", f64, c.bf16), g(table, "upconv3d_bwd_x", f64, c.bf16);
+    Call h(table, "upconv3d_bwd_w", f64, c.bf16);
     f.attrs(Upconv3dAttrs{c.sd, c.sh, c.sw, 0}), g.attrs(at), h.attrs(at);
-    const int ix = f.add(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
+    const int ix = f.act(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
     f.opaque(&pack0[1]);
     const int ib = add ? f.none() : f.add(c.o, 1, 1, 1, 1);
-    const int iy = f.add(c.n, c.d * c.sd, c.h * c.sh, c.w * c.sw, c.o, c.o + c.pad, before);
+    const int iy = f.act(c.n, c.d * c.sd, c.h * c.sh, c.w * c.sw, c.o, c.o + c.pad, before);
     f.opaque();
     fill_random(f[ix], 2), fill_random(f[iy], 3);
     if (!add) fill_random(f[ib], 4);
@@ -262,11 +271,11 @@ void upconv_case(const KernelTable& table, const Case& c) {
       for (i64 o = 0; o < c.o; ++o)
         for (i64 i = 0; i < c.i; ++i) y[size_t(vy * c.o + o)] += x[size_t(vx * c.i + i)] * w(i, o, tap);
     });
-    expect(label + " fwd", difference(values(f, iy, before), y), tol);
+    expect(label + " fwd", difference(values(f, iy, before), y), stored(c, tol));
 
-    const int idy = g.add(c.n, c.d * c.sd, c.h * c.sh, c.w * c.sw, c.o, c.o + c.pad, before);
+    const int idy = g.act(c.n, c.d * c.sd, c.h * c.sh, c.w * c.sw, c.o, c.o + c.pad, before);
     g.opaque(&pack1[1]);
-    const int idx = g.add(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
+    const int idx = g.act(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
     g.opaque();
     fill_random(g[idy], 5), fill_random(g[idx], 6);
     const Values dy = values(g, idy, before);
@@ -277,10 +286,10 @@ void upconv_case(const KernelTable& table, const Case& c) {
         for (i64 i = 0; i < c.i; ++i) dx[size_t(vx * c.i + i)] += dy[size_t(vy * c.o + o)] * w(i, o, tap);
     });
     run_all_ways(label + " dx", g, {idx}, {before});
-    expect(label + " dx", difference(values(g, idx, before), dx), tol);
+    expect(label + " dx", difference(values(g, idx, before), dx), stored(c, tol));
 
-    const int jx = h.add(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
-    const int jdy = h.add(c.n, c.d * c.sd, c.h * c.sh, c.w * c.sw, c.o, c.o + c.pad, before);
+    const int jx = h.act(c.n, c.d, c.h, c.w, c.i, c.i + c.pad, before);
+    const int jdy = h.act(c.n, c.d * c.sd, c.h * c.sh, c.w * c.sw, c.o, c.o + c.pad, before);
     const int jdw = h.add(c.i, c.o, c.sd, c.sh, c.sw);
     const int jdb = h.add(c.o, 1, 1, 1, 1);
     h.opaque();

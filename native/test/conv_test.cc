@@ -20,14 +20,18 @@ int main(int argc, char** argv) {
     bool wanted = argc == 1;
     for (int i = 1; i < argc; ++i) wanted |= !std::strcmp(argv[i], t->isa);
     if (!wanted) continue;
-    for (const Case& c : conv_cases) conv_case(*t, c);
-    if (has_winograd(*t))
-      for (Case c : winograd_cases)
-        for (const i64 variant : winograd_variants) {
-          c.variant = variant;
-          if ((variant < 200) == (c.kd == 1)) conv_case(*t, c);
-        }
-    for (const Case& c : upconv_cases) upconv_case(*t, c);
+    for (const bool bf16 : {false, true}) {
+      if (bf16 && !has_winograd(*t)) continue;  // plain tables have neither
+      for (Case c : conv_cases) c.bf16 = bf16, conv_case(*t, c);
+      if (has_winograd(*t))
+        for (Case c : winograd_cases)
+          for (const i64 variant : winograd_variants) {
+            c.variant = variant;
+            c.bf16 = bf16;
+            if ((variant < 200) == (c.kd == 1)) conv_case(*t, c);
+          }
+      for (Case c : upconv_cases) c.bf16 = bf16, upconv_case(*t, c);
+    }
     refusals(*t);
     linear_case(*t, 3, 5, 7, 0, 0), linear_case(*t, 4, 33, 18, 2, 1);
     std::printf("%s: %d passed, %d failed so far\n", t->isa, passed, failed);

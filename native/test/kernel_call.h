@@ -20,26 +20,46 @@ inline const Kernel* find_kernel(const KernelTable& table, const char* name) {
   std::exit(2);
 }
 
-// A tensor in float64 or fp32 by the table's element type; values are exchanged as double.
+// A number rounded to bf16, to the nearest, ties to even.
+inline double rounded16(double v) {
+  float f = float(v);
+  unsigned u;
+  std::memcpy(&u, &f, 4);
+  u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000;
+  std::memcpy(&f, &u, 4);
+  return f;
+}
+
+// A tensor in float64 or fp32 by the table's element type, or in bf16; values are exchanged as double.
 struct Buffer {
   std::vector<unsigned char> bytes;
   Tensor t{};
+  i64 width() const { return t.dtype == kF64 ? 8 : t.dtype == kBF16 ? 2 : t.dtype == kU8 ? 1 : 4; }
   double get(i64 i) const {
-    return t.dtype == kF64 ? reinterpret_cast<const double*>(bytes.data())[i]
-                           : double(reinterpret_cast<const float*>(bytes.data())[i]);
+    const unsigned char* p = bytes.data() + i * width();
+    if (t.dtype == kF64) return *reinterpret_cast<const double*>(p);
+    if (t.dtype != kBF16) return double(*reinterpret_cast<const float*>(p));
+    float f = 0;
+    std::memcpy(reinterpret_cast<unsigned char*>(&f) + 2, p, 2);
+    return f;
   }
   void set(i64 i, double v) {
+    unsigned char* p = bytes.data() + i * width();
+    const float f = float(t.dtype == kBF16 ? rounded16(v) : v);
     if (t.dtype == kF64)
-      reinterpret_cast<double*>(bytes.data())[i] = v;
+      *reinterpret_cast<double*>(p) = v;
+    else if (t.dtype == kBF16)
+      std::memcpy(p, reinterpret_cast<const unsigned char*>(&f) + 2, 2);
     else
-      reinterpret_cast<float*>(bytes.data())[i] = float(v);
+      *reinterpret_cast<float*>(p) = f;
   }
 };
 
 class Call {
  public:
-  Call(const KernelTable& table, const char* name, bool f64)
-      : kernel_(find_kernel(table, name)), real_(f64 ? kF64 : kF32), isa_(table.isa) {}
+  // bf16: what activations are held in (`act`), whatever the table's element type is.
+  Call(const KernelTable& table, const char* name, bool f64, bool bf16 = false)
+      : kernel_(find_kernel(table, name)), real_(f64 ? kF64 : kF32), activation_(bf16 ? kBF16 : real_), isa_(table.isa) {}
 
   template <class A>
   Call& attrs(const A& a) {
@@ -49,10 +69,14 @@ class Call {
   }
 
   // A channel slice: C of ld channels, from `offset` on; dense where ld = C.
-  int add(i64 n, i64 d, i64 h, i64 w, i64 c, i64 ld = 0, i64 offset = 0) {
+  int add(i64 n, i64 d, i64 h, i64 w, i64 c, i64 ld = 0, i64 offset = 0) { return tensor(real_, n, d, h, w, c, ld, offset); }
+  int act(i64 n, i64 d, i64 h, i64 w, i64 c, i64 ld = 0, i64 offset = 0) {
+    return tensor(activation_, n, d, h, w, c, ld, offset);
+  }
+  int tensor(DType dtype, i64 n, i64 d, i64 h, i64 w, i64 c, i64 ld, i64 offset) {
     Buffer b;
-    b.t = {nullptr, {n, d, h, w, c}, ld ? ld : c, real_, kScratch};
-    b.bytes.resize(size_t(n * d * h * w * b.t.ld) * (real_ == kF64 ? 8 : 4));
+    b.t = {nullptr, {n, d, h, w, c}, ld ? ld : c, dtype, kScratch};
+    b.bytes.resize(size_t(n * d * h * w * b.t.ld * b.width()));
     offset_.push_back(offset);
     buffers_.push_back(std::move(b));
     return int(buffers_.size()) - 1;
@@ -93,7 +117,7 @@ class Call {
     }
     for (size_t i = 0; i < buffers_.size(); ++i)
       if (buffers_[i].t.segment >= 0)
-        tensors_[i].data = buffers_[i].bytes.data() + offset_[i] * (real_ == kF64 ? 8 : 4);
+        tensors_[i].data = buffers_[i].bytes.data() + offset_[i] * buffers_[i].width();
     return kernel_->spec.check ? kernel_->spec.check(args()) : i32(kOk);
   }
 
@@ -140,7 +164,7 @@ class Call {
 
  private:
   const Kernel* kernel_;
-  DType real_;
+  DType real_, activation_;
   std::string isa_;
   std::vector<unsigned char> attrs_;
   std::vector<Buffer> buffers_;
@@ -152,7 +176,7 @@ class Call {
 inline void fill_random(Buffer& b, unsigned seed) {
   std::mt19937 gen(seed);
   std::uniform_real_distribution<float> u(-1.f, 1.f);
-  const i64 count = i64(b.bytes.size()) / (b.t.dtype == kF64 ? 8 : 4);
+  const i64 count = i64(b.bytes.size()) / b.width();
   for (i64 i = 0; i < count; ++i) b.set(i, u(gen));  // exact in fp32, so every table gets the same numbers
 }
 

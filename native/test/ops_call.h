@@ -1,6 +1,7 @@
 // Runs one kernel of a table on tensors given as doubles, for ops_test.cc: channel slices with guarded neighbours, a
 // guarded workspace, any split of the tasks. Not part of the product.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "../ops/elementwise.h"
 #include "../ops/types.h"
 
 namespace macl::testing {
@@ -22,6 +24,10 @@ struct Port {
   i64 s[5] = {0, 0, 0, 0, 0};
   Values values;
   bool sliced = false;
+  bool narrows = false;  // a weight, which is multiplied in the activations' dtype
+
+  // Activations, and no others, may be slices; labels have a dtype of their own.
+  bool activation() const { return role != Role::kNone && sliced && dtype < 0; }
 };
 
 struct Shape {
@@ -42,9 +48,15 @@ inline Port out_flat(i64 n, i32 dtype = -1) { return port(Role::kOut, {1, 1, 1, 
 inline Port ws() { return port(Role::kWs, {1, 1, 1, 1, 1}, {}, kU8, false); }
 inline Port none() { return {}; }
 
-inline int bytes_of(i32 dtype) { return dtype == kF64 ? 8 : (dtype == kU8 ? 1 : 4); }
+inline int bytes_of(i32 dtype) {
+  return dtype == kF64 ? 8 : dtype == kU8 ? 1 : dtype == kI16 || dtype == kF16 || dtype == kBF16 ? 2 : 4;
+}
 inline void put(unsigned char* p, i32 dtype, double v) {
-  const float f = float(v);
+  const float f = float(dtype == kBF16 ? round_bf16(v) : v);
+  if (bytes_of(dtype) == 2) {  // bf16, the upper half; no kernel takes another
+    std::memcpy(p, reinterpret_cast<const unsigned char*>(&f) + 2, 2);
+    return;
+  }
   const i32 i = i32(v);
   std::memcpy(p, dtype == kF64 ? (const void*)&v : (dtype == kI32 ? (const void*)&i : (const void*)&f),
               size_t(bytes_of(dtype)));
@@ -55,6 +67,8 @@ inline double get(const unsigned char* p, i32 dtype) {
   i32 i;
   if (dtype == kF64) return std::memcpy(&d, p, 8), d;
   if (dtype == kI32) return std::memcpy(&i, p, 4), double(i);
+  if (dtype == kU8) return *p;
+  if (bytes_of(dtype) == 2) return f = 0, std::memcpy(reinterpret_cast<unsigned char*>(&f) + 2, p, 2), double(f);
   return std::memcpy(&f, p, 4), double(f);
 }
 
@@ -88,7 +102,8 @@ Result run(const KernelTable& table, const char* name, const A& attrs, const std
   }
   std::vector<i64> ws_bytes(ports.size(), 0);
   for (size_t i = 0; i < ports.size(); ++i)
-    if (ports[i].role == Role::kWs) ws_bytes[i] = kernel->spec.bytes ? kernel->spec.bytes(args, i32(i)) : 0;
+    if (ports[i].role == Role::kWs && kernel->spec.bytes)
+      ws_bytes[i] = std::max(i64(0), kernel->spec.bytes(args, i32(i)));  // −1: shapes that `check` refuses
   for (size_t i = 0; i < ports.size(); ++i) {
     const Port& p = ports[i];
     if (p.role == Role::kNone) continue;

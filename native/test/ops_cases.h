@@ -1,12 +1,15 @@
-// Cases of normact, pooling, resize3d, supcon, losses, elementwise, warp3d, boxmix, optim, run by ops_test.cc (every kernel table of
-// this processor) and cuda_ops_test.cc (the device's kernels): each table against the float64 reference (and that against
-// sums written from the equations, where they are short). Odd sizes, D = 1, channels that are no multiple of a vector,
-// slices, accumulation; any split of the tasks gives the same bits. The reference itself is held against PyTorch's values
-// by test/golden.
+// Cases of normact, pooling, resize3d, supcon, losses, elementwise, warp3d, boxmix, linear, optim, run by ops_test.cc (every
+// kernel table of this processor) and cuda_ops_test.cc (the device's kernels): each table against the float64 reference (and
+// that against sums written from the equations, where they are short). Odd sizes, D = 1, channels that are no multiple of a
+// vector, slices, accumulation; any split of the tasks gives the same bits. Each case is run again with its activations in
+// bf16, where a table has them, against the reference on the same rounded numbers; and no kernel takes activations of several
+// dtypes, or weights in bf16. The reference itself is held against PyTorch's values by test/golden.
 #pragma once
 #include <functional>
+#include <set>
 
 #include "../ops/elementwise.h"
+#include "../ops/linear.h"
 #include "../ops/losses.h"
 #include "../ops/normact.h"
 #include "../ops/optim.h"
@@ -45,6 +48,88 @@ bool same_bits(const std::vector<Values>& a, const std::vector<Values>& b) {
   return true;
 }
 
+bool has_bf16(const KernelTable& t) {
+  for (const char* without : {"ref64", "plain", "cuda"})
+    if (!std::strcmp(t.isa, without)) return false;
+  return true;
+}
+// Activations in bf16, and weights that are multiplied in it rounded: for a table that has it, or as numbers alone.
+std::vector<Port> narrowed(std::vector<Port> ports, bool numbers) {
+  for (Port& p : ports) {
+    if (p.activation() || (numbers && p.narrows))
+      for (double& v : p.values) v = round_bf16(v);
+    if (p.activation() && !numbers) p.dtype = kBF16;
+  }
+  return ports;
+}
+// Of numbers of bf16 to what they are before rounding: how much more than half a step it is, over the largest.
+double beyond_rounding(const Values& a, const Values& b) {
+  double scale = 1e-3, worst = a.size() == b.size() ? 0 : 1e30;
+  for (double v : b) scale = std::max(scale, std::fabs(v));
+  for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
+    const double half = b[i] == 0 ? 0 : std::ldexp(1, std::ilogb(b[i]) - 8);
+    const double e = (std::fabs(a[i] - b[i]) - half) / scale;
+    if (!(e <= worst)) worst = std::isnan(e) ? 1e30 : e;
+  }
+  return worst;
+}
+// One tensor in a dtype that does not go with the others is refused, before any number is touched.
+template <class A>
+void refuse_others(const std::string& what, const char* name, const A& attrs, const std::vector<Port>& ports,
+                   const Segment* segments) {
+  static std::set<std::string> seen;
+  std::string key = name;
+  i64 activations = 0;
+  for (const Port& p : ports) key += p.role == Role::kNone ? '-' : '+', activations += p.activation();
+  if (!seen.insert(key).second) return;
+  for (const KernelTable* table : tables)
+    for (size_t i = 0; i < ports.size(); ++i)
+      for (const i32 dtype : {kF32, kF64, kI32, kI16, kF16, kBF16, kU8}) {
+        const i32 real = table == tables[0] ? kF64 : kF32;
+        if (ports[i].role == Role::kNone || ports[i].role == Role::kWs) continue;
+        if (dtype == (ports[i].dtype < 0 ? real : ports[i].dtype)) continue;
+        // The only one: what it may be is the kernel's own business.
+        const bool only = activations == 1 && ports[i].activation();
+        const bool numbers = dtype == kF32 || dtype == kF64 || dtype == kI32;
+        const bool labels = dtype == kI32 && !std::strcmp(name, "warp3d_fwd");
+        if (only && (dtype == kBF16 ? has_bf16(*table) : labels || (numbers && !std::strcmp(name, "fill_fwd")))) continue;
+        std::vector<Port> other = ports;
+        other[i].dtype = dtype;
+        const i32 status = run(*table, name, attrs, other, 1, segments).status;
+        expect(status == kBadDType || status == kBadShape, what + " on " + table->isa + ": tensor " + std::to_string(i) +
+                                                               " is taken in dtype " + std::to_string(dtype));
+      }
+  for (const KernelTable* table : tables)
+    if (activations > 0 && !has_bf16(*table))
+      expect(run(*table, name, attrs, narrowed(ports, false), 1, segments).status != kOk, what + " in bf16 on " + table->isa);
+}
+template <class A>
+void compare_narrow(const std::string& what, const char* name, const A& attrs, const std::vector<Port>& ports, double tolerance,
+                    const Segment* segments) {
+  std::vector<bool> narrow;  // of the outputs
+  bool any = false;
+  for (const Port& p : ports) {
+    any = any || p.activation();
+    if (p.role == Role::kOut || p.role == Role::kInOut) narrow.push_back(p.activation());
+  }
+  if (!any) return;
+  const Result reference = run(*tables[0], name, attrs, narrowed(ports, true), 1, segments);
+  for (const KernelTable* table : tables) {
+    if (!has_bf16(*table)) continue;
+    const std::string label = what + " in bf16 on " + table->isa;
+    const Result one = run(*table, name, attrs, narrowed(ports, false), 1, segments);
+    expect(one.status == kOk, label + ": status");
+    expect(one.guards, label + ": wrote outside its tensors");
+    for (size_t i = 0; i < one.outputs.size(); ++i) {
+      const double e = narrow[i] ? beyond_rounding(one.outputs[i], reference.outputs[i])
+                                 : difference(one.outputs[i], reference.outputs[i]);
+      expect(e <= tolerance, label + ": output " + std::to_string(i) + " differs by " + std::to_string(e * 1e6) + "e-6");
+    }
+    expect(same_bits(one.outputs, run(*table, name, attrs, narrowed(ports, false), 7, segments).outputs),
+           label + ": bits depend on the split");
+  }
+}
+
 // All tables: against the reference within `tolerance` of each output's largest entry; splits; guards. Returns the
 // reference's outputs.
 template <class A>
@@ -70,6 +155,8 @@ std::vector<Values> compare(const std::string& what, const char* name, const A& 
       expect(same_bits(one.outputs, other.outputs), label + ": bits depend on the split");
     }
   }
+  compare_narrow(what, name, attrs, ports, tolerance, segments);
+  refuse_others(what, name, attrs, ports, segments);
   return reference.outputs;
 }
 
@@ -116,6 +203,15 @@ void test_normact(const Shape& s, bool each, unsigned seed) {
         const auto pool = compare("maxpool3d_fwd" + at, "maxpool3d_fwd", Maxpool3dAttrs{a.sd, a.sh, a.sw, 0},
                                   {in(s, plain[0]), out(p)});
         expect(difference(both[0], plain[0]) < 1e-12 && difference(both[1], pool[0]) < 1e-12, "fused pooling" + at);
+        // What is pooled is what y holds, rounded.
+        for (const KernelTable* t : tables) {
+          if (!has_bf16(*t)) continue;
+          const std::vector<Port> fused = {in(s, x), params[0], params[1], params[2], params[3], out(s), out(p)};
+          const auto held = run(*t, "normact_fwd", a, narrowed(fused, false)).outputs;
+          const std::vector<Port> pooling = narrowed({in(s, held[0]), out(p)}, false);
+          const Result after = run(*t, "maxpool3d_fwd", Maxpool3dAttrs{a.sd, a.sh, a.sw, 0}, pooling);
+          expect(held[1] == after.outputs[0], "fused pooling in bf16" + at);
+        }
       }
       for (int add = 0; add < 2; ++add) {
         Values sums(static_cast<size_t>(groups * s.c * 2), 0);
@@ -396,6 +492,24 @@ void test_warp(const Shape& y, i64 base, unsigned seed) {
     for (const KernelTable* t : tables)
       expect(run(*t, "warp3d_fwd", Warp3dAttrs{1}, {desc(w), out(y)}, 1, segments).status == kBadVolume,
              "descriptor word " + std::to_string(i));
+  }
+}
+
+// x, w, b → y, and back. Not in all_cases: the device's is with the convolutions (conv_cases.h).
+void test_linear(i64 n, i64 inputs, i64 outputs, unsigned seed) {
+  Random r(seed);
+  const std::string at = " " + std::to_string(inputs) + "->" + std::to_string(outputs);
+  const Shape sx{n, 1, 1, 1, inputs}, sy{n, 1, 1, 1, outputs}, sw{outputs, inputs, 1, 1, 1};
+  const Values x = r.values(sx.count()), dy = r.values(sy.count());
+  Port w = port(Role::kIn, sw, r.values(sw.count()), -1, false);
+  w.narrows = true;
+  for (i64 add = 0; add < 2; ++add) {
+    const LinearAttrs a{add};
+    const Port b = add ? none() : flat(r.values(outputs)), db = result_flat(outputs, add, r);
+    compare("linear_fwd" + at, "linear_fwd", a, {in(sx, x), w, b, out(sy)});
+    compare("linear_bwd_x" + at, "linear_bwd_x", a, {in(sy, dy), w, result_port(sx, add, r)});
+    compare("linear_bwd_w" + at, "linear_bwd_w", a,
+            {in(sx, x), in(sy, dy), port(add ? Role::kInOut : Role::kOut, sw, r.values(sw.count()), -1, false), db});
   }
 }
 

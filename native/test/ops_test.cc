@@ -20,6 +20,10 @@ int main() {
   add(&macl_kernels_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"));
 #endif
   all_cases();
+  test_linear(3, 5, 7, 1), test_linear(4, 33, 18, 2);
+  // More channels, and more numbers in a row, than some kernels take at a time.
+  test_normact({2, 1, 2, 3, 520}, true, 3);
+  test_pool_and_resize({1, 2, 3, 300, 33}, 4), test_pool_and_resize({1, 1, 2, 20, 600}, 5);
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }

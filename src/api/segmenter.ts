@@ -22,7 +22,7 @@ import { loadModels } from './predict.js';
 export interface SegmenterOptions extends MachineOptions {
   /** The most calls that may be pending at once; one more is rejected with MaclError `busy`. Default: no limit. */
   readonly maxQueue?: number | undefined;
-  /** What activations are held in, whatever the model was trained in; only `reference` has bf16. Default: fp32. */
+  /** What activations are held in, whatever the model was trained in. Default: fp32. */
   readonly precision?: Precision | undefined;
   /** How convolutions are computed, whatever the training's were. Default: direct. */
   readonly arithmetic?: Arithmetic | undefined;

@@ -1,6 +1,7 @@
 /** A backend over a native addon with one of its kernel tables: what `cpu`, `reference` and `cuda` share. */
 import { MaclError, memoryError } from '../errors.js';
 import type { SegmentSizes } from '../graph/types.js';
+import { precisionsOf } from '../precision.js';
 import { fromAddon, type Addon, type AddonSession, type AddonTable } from './addon.js';
 import { encodeTensorInfos, SEGMENT_ORDER } from './records.js';
 import { BaseSession, totalBytes, type Outcome } from './session.js';
@@ -84,7 +85,7 @@ export class NativeBackend implements Backend {
       name,
       ...(device === undefined ? {} : { device }),
       real: table.isa === 'ref64' ? 'f64' : 'f32',
-      precisions: table.isa === 'ref64' ? ['fp32', 'bf16'] : ['fp32'],
+      precisions: precisionsOf(table.isa),
       isa: table.isa,
       threads,
       alignment: this.addon.describe().alignment,

@@ -20,6 +20,7 @@ import { instantiate, takeMemory, textAt, type WasmExports } from './wasm-export
 import type { WasmPlatform } from './wasm-platform.js';
 import { ALIGNMENT, maxSegmentBytes, WasmSession } from './wasm-session.js';
 import { counted } from '../words.js';
+import { precisionsOf } from '../precision.js';
 
 /** Instruction set → its module, and its table there (native/wasm/exports.cc). */
 const ISAS = {
@@ -85,7 +86,7 @@ class WasmBackend implements Backend {
     this.info = {
       name,
       real: isa === 'ref64' ? 'f64' : 'f32',
-      precisions: isa === 'ref64' ? ['fp32', 'bf16'] : ['fp32'],
+      precisions: precisionsOf(isa),
       isa,
       threads,
       alignment: ALIGNMENT,

@@ -5,10 +5,11 @@ import { GraphBuilder } from '../graph/builder.js';
 import { PRECISION_FIELD, type Precision } from '../precision.js';
 
 /** @throws MaclError `device` where the backend does not have it */
-export function checkPrecision(precision: Precision, info: Pick<BackendInfo, 'name' | 'precisions'>): void {
-  const { name, precisions } = info;
+export function checkPrecision(precision: Precision, info: Pick<BackendInfo, 'name' | 'isa' | 'precisions'>): void {
+  const { name, isa, precisions } = info;
   if (precisions.includes(precision)) return;
-  const words = `expected ${precisions.join(' or ')} on ${name}, found ${precision}, which the device reference has`;
+  const where = name === 'cpu' || name === 'wasm' ? `${name} with the instruction set ${isa}` : name;
+  const words = `expected ${precisions.join(' or ')} on ${where}, found ${precision}, which cpu, wasm and reference have`;
   throw new MaclError('device', `${PRECISION_FIELD}: ${words}`, {
     field: PRECISION_FIELD,
     expected: precisions,
@@ -19,7 +20,7 @@ export function checkPrecision(precision: Precision, info: Pick<BackendInfo, 'na
 /** @throws MaclError `device` where the backend does not have the precision */
 export function builderFor(
   precision: Precision,
-  info: Pick<BackendInfo, 'name' | 'precisions' | 'real'>,
+  info: Pick<BackendInfo, 'name' | 'isa' | 'precisions' | 'real'>,
 ): GraphBuilder {
   checkPrecision(precision, info);
   return new GraphBuilder(info.real, precision === 'bf16' ? 'bf16' : info.real);

@@ -33,7 +33,7 @@ export interface PredictFilesOptions {
   readonly continue?: boolean | undefined;
   /** Replace files that predict did not write. */
   readonly overwrite?: boolean | undefined;
-  /** What activations are held in, whatever the model was trained in; only `reference` has bf16. Default: fp32. */
+  /** What activations are held in, whatever the model was trained in. Default: fp32. */
   readonly precision?: Precision | undefined;
   /** How convolutions are computed, whatever the training's were. Default: direct. */
   readonly arithmetic?: Arithmetic | undefined;

@@ -7,9 +7,14 @@ import type { Built, Inputs, Mode } from './types.js';
 export const count = (s: readonly number[]): number => s.reduce((a, b) => a * b, 1);
 export const pad = (s: readonly number[]): Shape => [s[0] ?? 1, s[1] ?? 1, s[2] ?? 1, s[3] ?? 1, s[4] ?? 1];
 
-/** An input of the backend's element type. */
+/** An input of what activations are held in. */
 export function take(rig: Rig, inputs: Inputs, name: string, shape: readonly number[]): Tensor {
   return rig.input(name, pad(shape), inputs(name, count(shape)));
+}
+
+/** An input of what weights and statistics are held in. */
+export function takeReal(rig: Rig, inputs: Inputs, name: string, shape: readonly number[]): Tensor {
+  return rig.input(name, pad(shape), inputs(name, count(shape)), rig.b.real);
 }
 
 /** int32 labels on the grid of logits. */

@@ -1,6 +1,6 @@
 /** Cases of conv3d: strides, kernels and channels of every blocking, with and without the statistics of a norm behind it. */
 import * as ops from '../../src/ops/index.js';
-import { finish, pad, take } from './build.js';
+import { finish, pad, take, takeReal } from './build.js';
 import { opCases, type Case, type Shape, type Triple } from './types.js';
 
 interface Conv3dCase extends Case {
@@ -295,12 +295,12 @@ export const conv3d = opCases<Conv3dCase>({
   cases,
   build(rig, c, inputs, mode) {
     const x = take(rig, inputs, 'x', c.x);
-    const w = take(rig, inputs, 'w', [c.out, c.x[4], ...c.kernel]);
-    const b = c.bias ? take(rig, inputs, 'b', [c.out]) : null;
+    const w = takeReal(rig, inputs, 'w', [c.out, c.x[4], ...c.kernel]);
+    const b = c.bias ? takeReal(rig, inputs, 'b', [c.out]) : null;
     const y = ops.conv3d(rig.b, x, w, b, { stride: c.stride });
     if (!c.stats) return finish(rig, y, inputs, mode, { x, w, b });
-    const mean = rig.result('mean', rig.b.tensor('mean', pad([c.out])));
-    const variance = rig.result('var', rig.b.tensor('var', pad([c.out])));
+    const mean = rig.result('mean', rig.b.tensor('mean', pad([c.out]), rig.b.real));
+    const variance = rig.result('var', rig.b.tensor('var', pad([c.out]), rig.b.real));
     rig.b.emit('normact_stats', { unused: 0 }, { x: y }, { mean, var: variance, ws: rig.b.opaque('ws') });
     return finish(rig, y, inputs, mode, { x, w, b }, ['mean', 'var']);
   },

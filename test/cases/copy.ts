@@ -97,7 +97,7 @@ export const copy = opCases<CopyCase>({
   cases,
   build(rig, c, inputs, mode) {
     const [n, d, h, w, channels] = c.x;
-    const dtype = c.labels ? 'i32' : rig.b.real;
+    const dtype = c.labels ? 'i32' : rig.b.activation;
     const whole: Shape = [n, d, h, w, c.of];
     const x = rig.input('x', c.x, inputs('x', count(c.x)), dtype);
     if (channels === c.of && !c.labels) {

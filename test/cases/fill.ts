@@ -61,7 +61,7 @@ export const fill = opCases<FillCase>({
   op: 'fill',
   cases,
   build(rig, c, inputs) {
-    const dtype = c.dtype === 'real' ? rig.b.real : c.dtype;
+    const dtype = c.dtype === 'real' ? rig.b.activation : c.dtype;
     const y = rig.input('before', c.y, inputs('before', count(c.y)), dtype);
     const [n, d, h, w, whole] = c.y;
     const view = { of: y, offset: c.from, dense: false };

@@ -1,6 +1,6 @@
 /** Cases of linear: x [N, I], w [O, I]. */
 import * as ops from '../../src/ops/index.js';
-import { finish, take } from './build.js';
+import { finish, takeReal } from './build.js';
 import { opCases, type Case } from './types.js';
 
 interface LinearCase extends Case {
@@ -22,8 +22,8 @@ export const linear = opCases<LinearCase>({
   cases,
   build(rig, c, inputs, mode) {
     const x = rig.input('x', [c.n, 1, 1, 1, c.inputs], inputs('x', c.n * c.inputs));
-    const w = take(rig, inputs, 'w', [c.out, c.inputs]);
-    const b = c.bias ? take(rig, inputs, 'b', [c.out]) : null;
+    const w = takeReal(rig, inputs, 'w', [c.out, c.inputs]);
+    const b = c.bias ? takeReal(rig, inputs, 'b', [c.out]) : null;
     return finish(rig, ops.linear(rig.b, x, w, b), inputs, mode, { x, w, b });
   },
 });

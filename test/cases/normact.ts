@@ -7,7 +7,7 @@ import { required } from '../../src/graph/kernel.js';
 import type { Node, Tensor } from '../../src/graph/types.js';
 import * as ops from '../../src/ops/index.js';
 import { normal } from '../golden/random.js';
-import { finish, take } from './build.js';
+import { finish, take, takeReal } from './build.js';
 import type { Rig } from '../golden/rig.js';
 import { opCases, type Case, type Inputs, type Shape, type Triple } from './types.js';
 
@@ -217,7 +217,7 @@ const RUNNING_MOMENTUM = 0.1;
 /** Running mean and variance as a state has them: side by side in one tensor, here an input that is read back. */
 function runningOf(rig: Rig, inputs: Inputs, c: number): [mean: Tensor, variance: Tensor, running: Tensor] {
   const values = [inputs('rm', c), inputs('rv', c)].flatMap((v) => Array.from(v));
-  const running = rig.input('running', [2 * c, 1, 1, 1, 1], values);
+  const running = rig.input('running', [2 * c, 1, 1, 1, 1], values, rig.b.real);
   const part = (name: string, offset: number) =>
     rig.b.tensor(name, [c, 1, 1, 1, 1], running.dtype, { segment: 'io', view: { of: running, offset, dense: true } });
   return [part('rm', 0), part('rv', c), running];
@@ -238,7 +238,7 @@ export const normact = opCases<NormactCase>({
       const y = ops.activation(b, x, c.slope);
       return finish(rig, y, inputs, mode, { x }, pooled(y));
     }
-    const channels = (name: string) => take(rig, inputs, name, [c.x[4]]);
+    const channels = (name: string) => takeReal(rig, inputs, name, [c.x[4]]);
     const [gamma, beta] = c.affine ? [channels('gamma'), channels('beta')] : [null, null];
     const eps = 1e-5;
     if (c.norm === 'given') {
@@ -263,7 +263,7 @@ export const normact = opCases<NormactCase>({
     if (running) {
       // The pass's own are results, which lie nowhere else: the kernel gets copies.
       const copy = (t: Tensor): Tensor => {
-        const to = b.tensor(`${t.name}.copy`, t.shape);
+        const to = b.tensor(`${t.name}.copy`, t.shape, t.dtype);
         b.emit('copy_fwd', { accumulate: 0 }, { x: t }, { y: to });
         return to;
       };

@@ -3,7 +3,7 @@ import type { Tensor } from '../../src/graph/types.js';
 import { adam, gradnorm, sgd } from '../../src/ops/index.js';
 import { normal } from '../golden/random.js';
 import type { Rig } from '../golden/rig.js';
-import { results, take } from './build.js';
+import { results, takeReal } from './build.js';
 import { opCases, type Built, type Case, type Inputs } from './types.js';
 
 export interface OptimCase extends Case {
@@ -99,9 +99,9 @@ export const cases: readonly OptimCase[] = [
 /** `loss` and every step's g, w, m, v and t are inputs; the guard is the last step's. */
 export function buildOptim(rig: Rig, c: OptimCase, inputs: Inputs, steps: number): Built {
   const { b } = rig;
-  const flat = (name: string, values: ArrayLike<number>) => rig.input(name, [c.n, 1, 1, 1, 1], values);
+  const flat = (name: string, values: ArrayLike<number>) => rig.input(name, [c.n, 1, 1, 1, 1], values, rig.b.real);
   const scalar = (name: string, value: number) => rig.input(name, [1, 1, 1, 1, 1], [value], 'f64');
-  const g = take(rig, inputs, 'g', [steps, c.n]);
+  const g = takeReal(rig, inputs, 'g', [steps, c.n]);
   const zeros = new Float64Array(c.n);
   const [w, m, v] = [flat('w', inputs('w', c.n)), flat('m', zeros), flat('v', zeros)];
   const [lr, loss, t] = [scalar('lr', c.lr), scalar('loss', 1), scalar('t', 0)];
@@ -122,7 +122,13 @@ export function buildOptim(rig: Rig, c: OptimCase, inputs: Inputs, steps: number
       const options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay, decoupled: c.kind === 'adamw' };
       adam(b, { g: part, lr, clip, w }, m, v, t, options);
     }
-    b.emit('copy_fwd', { accumulate: 0 }, { x: w }, { y: result(`after${k}`, b.tensor('after', w.shape)) }, true);
+    b.emit(
+      'copy_fwd',
+      { accumulate: 0 },
+      { x: w },
+      { y: result(`after${k}`, b.tensor('after', w.shape, w.dtype)) },
+      true,
+    );
   }
   return results(...names);
 }

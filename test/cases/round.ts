@@ -37,13 +37,13 @@ export const round = opCases<RoundCase>({
   op: 'round',
   cases,
   build(rig, c, inputs) {
-    const x = rig.input('x', c.x, inputs('x', count(c.x)));
+    const x = rig.input('x', c.x, inputs('x', count(c.x)), rig.b.real);
     const [n, d, h, w, channels] = c.x;
     const part = (of: Tensor): Tensor => {
       const view = { of, offset: c.from, dense: false };
       return c.channels === channels ? of : rig.b.tensor('slice', [n, d, h, w, c.channels], of.dtype, { view });
     };
-    const to = c.inPlace ? x : rig.result('y', rig.b.tensor('round', c.x));
+    const to = c.inPlace ? x : rig.result('y', rig.b.tensor('round', c.x, rig.b.real));
     rig.b.emit('round_fwd', { dtype: DTYPES.bf16 }, { x: part(x) }, { y: part(to) });
     return results(c.inPlace ? 'x' : 'y');
   },

@@ -1,6 +1,6 @@
 /** Cases of upconv3d. Kernel = stride. */
 import * as ops from '../../src/ops/index.js';
-import { finish, take } from './build.js';
+import { finish, take, takeReal } from './build.js';
 import { opCases, type Case, type Shape, type Triple } from './types.js';
 
 interface Upconv3dCase extends Case {
@@ -26,8 +26,8 @@ export const upconv3d = opCases<Upconv3dCase>({
   cases,
   build(rig, c, inputs, mode) {
     const x = take(rig, inputs, 'x', c.x);
-    const w = take(rig, inputs, 'w', [c.x[4], c.out, ...c.stride]);
-    const b = c.bias ? take(rig, inputs, 'b', [c.out]) : null;
+    const w = takeReal(rig, inputs, 'w', [c.x[4], c.out, ...c.stride]);
+    const b = c.bias ? takeReal(rig, inputs, 'b', [c.out]) : null;
     return finish(rig, ops.upconv3d(rig.b, x, w, b), inputs, mode, { x, w, b });
   },
   timing: [

@@ -243,7 +243,7 @@ export const warp3d = opCases<Warp3dCase>({
     const dtype = c.interp === 'nearest' ? 'i32' : rig.b.real;
     for (const [name, from] of [['y', straight] as const, ['yTurned', turned] as const]) {
       rig.result(name, warp(rig.b, `${name}.desc`, shape, c.interp, dtype));
-      rig.give(`${name}.desc`, descriptors(c, inputs, from), 'f64');
+      rig.give(`${name}.desc`, descriptors(c, inputs, from));
     }
     return results('y', 'yTurned');
   },

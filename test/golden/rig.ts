@@ -3,11 +3,13 @@
  * results by name. Shared by the golden, parity and gradient tests.
  */
 import type { Backend, Fusion, Session } from '../../src/backend/types.js';
-import { GraphBuilder } from '../../src/graph/builder.js';
+import type { GraphBuilder } from '../../src/graph/builder.js';
 import * as codec from '../../src/graph/codec.js';
 import { compile, writeConstants, type CompiledProgram, type IoSlot } from '../../src/graph/compile.js';
 import { differentiateNode } from '../../src/graph/differentiate.js';
 import type { DType, Shape, Tensor } from '../../src/graph/types.js';
+import { builderFor } from '../../src/methods/precision.js';
+import type { Precision } from '../../src/precision.js';
 import '../../src/ops/index.js';
 
 /** Values as the bytes of a dtype, in memory of their own. */
@@ -22,21 +24,24 @@ export interface GradientOptions {
 
 export class Rig {
   readonly b: GraphBuilder;
-  private readonly given = new Map<string, Uint8Array>();
+  private readonly given = new Map<string, ArrayLike<number>>();
   private stored: Uint8Array = new Uint8Array(0);
 
-  constructor(readonly backend: Backend) {
-    this.b = new GraphBuilder(backend.info.real);
+  constructor(
+    readonly backend: Backend,
+    precision: Precision = 'fp32',
+  ) {
+    this.b = builderFor(precision, backend.info);
   }
 
-  input(name: string, shape: Shape, values: ArrayLike<number>, dtype: DType = this.backend.info.real): Tensor {
-    this.give(name, values, dtype);
+  input(name: string, shape: Shape, values: ArrayLike<number>, dtype: DType = this.b.activation): Tensor {
+    this.give(name, values);
     return this.b.input(name, shape, dtype);
   }
 
   /** Values of an input that an operation has declared itself. */
-  give(name: string, values: ArrayLike<number>, dtype: DType): void {
-    this.given.set(name, encode(values, dtype));
+  give(name: string, values: ArrayLike<number>): void {
+    this.given.set(name, values);
   }
 
   /** The store segment, for operations that read volumes. */
@@ -94,7 +99,8 @@ export class Rig {
     const session = await this.backend.createSession(program.sizes);
     if (this.stored.length > 0) session.write('store', 0, this.stored);
     const ready = new Ready(session, program);
-    for (const [name, bytes] of this.given) ready.setBytes(name, bytes);
+    // As the program holds them: bf16 is float64 on the reference.
+    for (const [name, values] of this.given) ready.set(name, values);
     return ready;
   }
 }

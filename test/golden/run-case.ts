@@ -1,5 +1,6 @@
 /** One case of an operation on a backend: everything that its program gives back. */
 import type { Backend, Fusion } from '../../src/backend/types.js';
+import type { Precision } from '../../src/precision.js';
 import type { Built, Case, Inputs, Mode, OpCases } from '../cases/types.js';
 import { Rig } from './rig.js';
 
@@ -16,8 +17,9 @@ export async function runCase(
   inputs: Inputs,
   mode: Mode,
   fusions: ReadonlySet<Fusion>,
+  precision: Precision = 'fp32',
 ): Promise<CaseRun> {
-  const rig = new Rig(backend);
+  const rig = new Rig(backend, precision);
   const built = list.build(rig, c, inputs, mode);
   const ready = await rig.ready(fusions);
   try {

@@ -23,7 +23,7 @@ import type { Triple } from '../../src/volume.js';
 
 const patch: Triple = [8, 8, 8];
 const model = { filters: 2, levels: 1, decoderBlocks: 1 };
-const info = { name: 'reference', real: 'f32', alignment: 64, precisions: ['fp32', 'bf16'] } as const;
+const info = { name: 'reference', isa: 'ref64', real: 'f32', alignment: 64, precisions: ['fp32', 'bf16'] } as const;
 const common = { data: { patch }, train: { batch: 2 } };
 
 function graphs(precision: Precision): Record<string, Graph> {
@@ -168,11 +168,11 @@ describe('dtypes that do not fit', () => {
   });
 
   test('a precision that a backend lacks', () => {
-    const cpu = { name: 'cpu', real: 'f32', alignment: 64, precisions: ['fp32'] } as const;
-    expect(() => builderFor('bf16', cpu)).toThrow(
+    const cuda = { name: 'cuda', isa: 'fp32', real: 'f32', alignment: 256, precisions: ['fp32'] } as const;
+    expect(() => builderFor('bf16', cuda)).toThrow(
       expect.objectContaining({
         code: 'device',
-        message: 'train.precision: expected fp32 on cpu, found bf16, which the device reference has',
+        message: 'train.precision: expected fp32 on cuda, found bf16, which cpu, wasm and reference have',
       }),
     );
   });

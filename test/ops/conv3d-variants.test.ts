@@ -34,6 +34,13 @@ describe.each(ISAS.flatMap((isa) => PASSES.map((pass) => [isa, pass] as const)))
     expect(variantOf(sizes([1, 256, 256], 32, 32), 'precise', isa, pass)).toBe(142);
   });
 
+  test('large volumes have it on all three where activations are bf16, and that only where it is fast', () => {
+    const volume = { ...sizes([48, 64, 48], 32, 32), bf16: true };
+    expect(variantOf(volume, 'fast', isa, pass)).toBe(444);
+    expect([242, 422]).toContain(variantOf(volume, 'precise', isa, pass));
+    expect(variantOf({ ...sizes([1, 256, 256], 32, 32), bf16: true }, 'fast', isa, pass)).toBe(144);
+  });
+
   test('few channels and single voxels are direct', () => {
     for (const [i, o] of [
       [1, 16],

@@ -1,10 +1,11 @@
 /**
- * bf16 from the settings to the files, on the reference: it trains, its loss is not fp32's, the run remembers it, a resume
- * repeats it or is refused; its model predicts in either; every other device refuses before anything is read.
+ * bf16 from the settings to the files, on the reference and on a device with kernels of it: it trains, its loss is not fp32's, the
+ * run remembers it, a resume repeats it or is refused; its model predicts in either; kernels without it refuse before anything is
+ * read.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { predict } from '../../src/api/predict.js';
 import { Segmenter } from '../../src/api/segmenter.js';
 import { inspectProgram } from '../../src/step/inspect.js';
@@ -13,23 +14,29 @@ import { pretrain } from '../../src/train/pretrain.js';
 import { device, logOf, scratchFolder, tinyFinetune, tinyPretrain, toyDataset } from './toy.js';
 
 const root = scratchFolder();
-const common = { cacheDir: join(root, 'cache'), device: 'reference' as const };
+const common = { cacheDir: join(root, 'cache') };
 const path = (name: string) => join(root, name);
 let data: string;
 
 const config = (precision: 'fp32' | 'bf16') => tinyFinetune({ train: { steps: 2, precision, valEvery: 0 } });
-const fine = (out: string, precision: 'fp32' | 'bf16', more: object = {}) =>
-  finetune({ ...common, data, out: path(out), val: 'toy_2', config: config(precision), ...more });
-
-const refused = { code: 'device', message: expect.stringMatching(/expected fp32 on \w+, found bf16/) as string };
+const fineOn =
+  (on: 'reference' | typeof device) =>
+  (out: string, precision: 'fp32' | 'bf16', more: object = {}) =>
+    finetune({ ...common, device: on, data, out: path(out), val: 'toy_2', config: config(precision), ...more });
 
 beforeAll(async () => {
   data = await toyDataset(path('data'), { cases: 2 });
-  await fine('bf16', 'bf16');
-  await fine('fp32', 'fp32');
 });
 
-describe('bf16 on the reference', () => {
+describe.each(['reference', device] as const)('bf16 on %s', (on) => {
+  const fine = fineOn(on);
+  const path = (name: string) => join(root, `${on}-${name}`);
+
+  beforeAll(async () => {
+    await fine(`${on}-bf16`, 'bf16');
+    await fine(`${on}-fp32`, 'fp32');
+  });
+
   it('is remembered, and is not fp32', () => {
     const record = JSON.parse(readFileSync(path('bf16/config.json'), 'utf8')) as { config: { train: object } };
     expect(record.config.train).toMatchObject({ precision: 'bf16' });
@@ -40,17 +47,16 @@ describe('bf16 on the reference', () => {
 
   it('pre-trains, its look at the features included', async () => {
     const settings = tinyPretrain({ train: { steps: 1, precision: 'bf16' } });
-    const { last } = await pretrain({ ...common, data, out: path('pre'), config: settings });
+    const { last } = await pretrain({ ...common, device: on, data, out: path('pre'), config: settings });
     expect(Number.isFinite(last['loss'])).toBe(true);
   });
 
   it('goes on as it began, and refuses another precision', async () => {
-    await expect(fine('bf16', 'fp32', { resume: true })).rejects.toMatchObject({
+    await expect(fine(`${on}-bf16`, 'fp32', { resume: true })).rejects.toMatchObject({
       code: 'config',
       message: expect.stringMatching(/train\.precision: the run began with "bf16", found "fp32"/) as string,
     });
-    await expect(fine('bf16', 'bf16', { resume: true })).resolves.toMatchObject({ steps: 2 });
-    await expect(fine('bf16', 'bf16', { resume: true, device })).rejects.toMatchObject(refused);
+    await expect(fine(`${on}-bf16`, 'bf16', { resume: true })).resolves.toMatchObject({ steps: 2 });
   });
 
   it('predicts a model of either precision in either', async () => {
@@ -58,37 +64,45 @@ describe('bf16 on the reference', () => {
     for (const model of ['bf16', 'fp32'])
       for (const precision of ['fp32', 'bf16'] as const) {
         const out = path(`${model}-${precision}.nii.gz`);
-        const files = await predict({ device: 'reference', model: path(model), input, out, precision });
+        const files = await predict({ device: on, model: path(model), input, out, precision });
         expect(files).toHaveLength(1);
       }
     // Written in one precision, it is not taken for a result of the other.
     const out = path('one');
-    await predict({ device: 'reference', model: path('bf16'), input, out });
-    const again = { device: 'reference', model: path('bf16'), input, out, continue: true } as const;
+    await predict({ device: on, model: path('bf16'), input, out });
+    const again = { device: on, model: path('bf16'), input, out, continue: true } as const;
     expect(await predict(again)).toMatchObject([{ kept: true }]);
     await expect(predict({ ...again, precision: 'bf16' })).rejects.toMatchObject({
       message: expect.stringMatching(/was written by another model or with other settings/) as string,
     });
   });
 
-  it('shows its roundings in the program', async () => {
+  it('shows in the program', async () => {
     const options = {
-      device: 'reference',
+      device: on,
       config: { task: 'finetune', ...tinyFinetune({ model: { classes: 3 } }) },
     } as const;
-    const count = (text: string) => text.split('\n').filter((line) => line.includes('round_fwd')).length;
+    // In float64 with roundings, or as tensors of their own.
+    const sign = on === 'reference' ? 'round_fwd' : ':bf16@';
+    const count = (text: string) => text.split('\n').filter((line) => line.includes(sign)).length;
     expect(count((await inspectProgram({ ...options, precision: 'bf16' })).text)).toBeGreaterThan(20);
     expect(count((await inspectProgram(options)).text)).toBe(0);
   });
 });
 
-describe('elsewhere', () => {
-  it('is refused, and leaves no run behind', async () => {
-    await expect(fine('none', 'bf16', { device })).rejects.toMatchObject(refused);
+describe('kernels without it', () => {
+  it('refuse, and leave no run behind', async () => {
+    const refused = {
+      code: 'device',
+      message: expect.stringMatching(/expected fp32 on \w+ with the instruction set plain, found bf16/) as string,
+    };
+    const model = path(`${device}-fp32`);
+    vi.stubEnv('MACL_ISA', 'plain');
+    await expect(fineOn(device)('none', 'bf16')).rejects.toMatchObject(refused);
     expect(existsSync(path('none/config.json'))).toBe(false);
-    const model = path('fp32');
     await expect(Segmenter.open(model, { device, precision: 'bf16' })).rejects.toMatchObject(refused);
     const input = join(data, 'imagesTr', 'toy_1.nii.gz');
     await expect(predict({ device, model, input, out: path('p'), precision: 'bf16' })).rejects.toMatchObject(refused);
+    vi.unstubAllEnvs();
   });
 });
