@@ -5,6 +5,22 @@
 export const PRECISIONS = ['fp32', 'bf16'] as const;
 export type Precision = (typeof PRECISIONS)[number];
 
+/** What may be asked for: `auto` becomes one of these on the device, once; nothing that is stored says it. */
+export const PRECISION_CHOICES = [...PRECISIONS, 'auto'] as const;
+export type PrecisionChoice = (typeof PRECISION_CHOICES)[number];
+
+/**
+ * `auto` is bf16 where kernels hold activations in it, which halves what they read and write (docs/performance.md has what it does
+ * to the Dice). The reference only rounds, and is not faster for it.
+ */
+export function chosenPrecision(
+  choice: PrecisionChoice,
+  info: { readonly real: 'f32' | 'f64'; readonly precisions: readonly Precision[] },
+): Precision {
+  if (choice !== 'auto') return choice;
+  return info.real === 'f32' && info.precisions.includes('bf16') ? 'bf16' : 'fp32';
+}
+
 /** Instruction sets whose kernels hold activations in fp32 alone: the plain ones, and CUDA's. */
 const FP32_ALONE: readonly string[] = ['plain', 'fp32', 'tf32'];
 

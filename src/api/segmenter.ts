@@ -6,7 +6,7 @@ import type { Volume } from '../volume.js';
 import { Breather } from '../breathe.js';
 import { MaclError } from '../errors.js';
 import { ARITHMETICS, type Arithmetic } from '../arithmetic.js';
-import { PRECISIONS, type Precision } from '../precision.js';
+import { PRECISION_CHOICES, type PrecisionChoice } from '../precision.js';
 import { checkOptions, showValue, type OptionKinds } from '../options.js';
 import { copyOf, isArrayOf, messageOf } from '../realm.js';
 import { labelValues, type LabelArray } from '../segment/label-values.js';
@@ -23,7 +23,7 @@ export interface SegmenterOptions extends MachineOptions {
   /** The most calls that may be pending at once; one more is rejected with MaclError `busy`. Default: no limit. */
   readonly maxQueue?: number | undefined;
   /** What activations are held in, whatever the model was trained in. Default: fp32. */
-  readonly precision?: Precision | undefined;
+  readonly precision?: PrecisionChoice | undefined;
   /** How convolutions are computed, whatever the training's were. Default: direct. */
   readonly arithmetic?: Arithmetic | undefined;
   /** What is worth saying while the models are loaded. */
@@ -33,7 +33,7 @@ export interface SegmenterOptions extends MachineOptions {
 const SEGMENTER_OPTIONS: OptionKinds<SegmenterOptions> = {
   ...MACHINE_OPTIONS,
   maxQueue: 'count',
-  precision: PRECISIONS,
+  precision: PRECISION_CHOICES,
   arithmetic: ARITHMETICS,
   onNote: 'function',
 };

@@ -5,7 +5,7 @@
 import type { Options } from 'yargs';
 import { MaclError } from '../errors.js';
 import { ARITHMETICS } from '../arithmetic.js';
-import { PRECISIONS } from '../precision.js';
+import { PRECISION_CHOICES, PRECISIONS } from '../precision.js';
 import { DEVICES } from '../backend/types.js';
 import type { Triple } from '../settings/types.js';
 import { ofKind } from './help.js';
@@ -115,10 +115,13 @@ export const deviceFlags = {
   threads: count('threads', 'threads'),
 } as const;
 
-const precision = choice('precision', 'what activations are held in; weights stay fp32', PRECISIONS);
+const HELD = 'what activations are held in; weights stay fp32';
+const precision = choice('precision', `${HELD}; auto: bf16 where the device has it`, PRECISION_CHOICES);
 const arithmetic = choice('arithmetic', 'how convolutions are computed, where the device has a choice', ARITHMETICS);
-/** Of commands that run a network and are no training. */
+/** Of `predict`. */
 export const networkFlags = { precision, arithmetic } as const;
+/** Of commands that show what a step is, for any device. */
+export const stepFlags = { precision: choice('precision', HELD, PRECISIONS), arithmetic } as const;
 
 /** Flags of every command that opens a dataset. */
 export const dataFlags = {

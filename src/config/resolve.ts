@@ -2,6 +2,7 @@
  * From what a user gives to a configuration with a value everywhere: preset, then defaults, then the checks of what fits
  * together. It looks at no data: `plan.ts` does, and comes through here.
  */
+import { PRECISION_FIELD, PRECISIONS } from '../precision.js';
 import { ARITHMETIC_OF_BEFORE, DEFAULT_ARITHMETIC } from '../arithmetic.js';
 import { BACKBONE_NAMES } from '../backbones/index.js';
 import { MaclError } from '../errors.js';
@@ -186,6 +187,11 @@ export function defaultPosition(dims: 2 | 3, threshold?: number | readonly numbe
 }
 
 function trainOf({ task, train: t = {} }: ConfigInput): TrainConfig {
+  if (t.precision === 'auto') {
+    const words = 'auto is chosen by a training, for its device';
+    const details = { field: PRECISION_FIELD, expected: PRECISIONS, found: 'auto' };
+    throw new MaclError('config', `${PRECISION_FIELD}: ${words}; expected ${PRECISIONS.join(' or ')} here`, details);
+  }
   return {
     steps: t.steps ?? 1000,
     batch: t.batch ?? (task === 'pretrain' ? 8 : 2),

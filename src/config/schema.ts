@@ -8,7 +8,7 @@ import { didYouMean } from '../suggest.js';
 import { BACKBONE_NAMES } from '../backbones/index.js';
 import { METHOD_NAMES, methodNamed, type Method } from '../methods/index.js';
 import { ARITHMETICS } from '../arithmetic.js';
-import { PRECISIONS } from '../precision.js';
+import { PRECISION_CHOICES } from '../precision.js';
 import { PARAMETER_PARTS, type ConfigInput, type Task } from '../settings/types.js';
 import {
   either,
@@ -140,7 +140,7 @@ const train = object('The run.', {
   batch: integer(1, 65536, 'samples that are computed at once'),
   accumulate: integer(1, MOST_ACCUMULATED, 'batches whose gradients are averaged into one step'),
   seed: integer(0, Number.MAX_SAFE_INTEGER, 'seed of all random numbers'),
-  precision: oneOf('what activations and their gradients are held in; weights stay fp32', ...PRECISIONS),
+  precision: oneOf('what activations and their gradients are held in; weights stay fp32', ...PRECISION_CHOICES),
   arithmetic: oneOf('how convolutions are computed, where the device has a choice', ...ARITHMETICS),
   valEvery: integer(0, 1e9, 'steps between validations; 0: only at the end'),
   checkpointEvery: integer(1, 1e9, 'steps between checkpoints'),

@@ -6,7 +6,7 @@ import type { Backend } from '../backend/types.js';
 import type { FinetuneConfig } from '../settings/types.js';
 import { Breather } from '../breathe.js';
 import { DEFAULT_ARITHMETIC, type Arithmetic } from '../arithmetic.js';
-import type { Precision } from '../precision.js';
+import { chosenPrecision, type PrecisionChoice } from '../precision.js';
 import { axisOrder, permuteTriple, prepareVolume } from '../data/prepare/steps.js';
 import { resampledShape } from '../data/prepare/resample.js';
 import type { Triple, Volume } from '../volume.js';
@@ -34,7 +34,7 @@ export interface WindowOptions {
 /** How a network computes; what the training did plays no part, weights are float32 in any. */
 export interface NetworkOptions {
   /** Default: fp32. */
-  readonly precision?: Precision | undefined;
+  readonly precision?: PrecisionChoice | undefined;
   readonly arithmetic?: Arithmetic | undefined;
 }
 
@@ -60,7 +60,7 @@ export class Network {
     const { program, norms } = compileInference(net, backend, {
       batch: 1,
       patch: config.data.patch,
-      precision,
+      precision: chosenPrecision(precision, backend.info),
       arithmetic,
     });
     await breath.breathe();

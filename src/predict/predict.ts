@@ -7,7 +7,7 @@ import { writeNifti } from '../data/nifti/index.js';
 import { MaclError } from '../errors.js';
 import { checkPrecision } from '../methods/precision.js';
 import { ARITHMETICS, DEFAULT_ARITHMETIC, type Arithmetic } from '../arithmetic.js';
-import { PRECISIONS, type Precision } from '../precision.js';
+import { chosenPrecision, PRECISION_CHOICES, type PrecisionChoice } from '../precision.js';
 import type { OptionKinds } from '../options.js';
 import { mirrorAxesOf, type LoadedModel } from '../model/description.js';
 import { listCases, type PredictCase } from './cases.js';
@@ -34,7 +34,7 @@ export interface PredictFilesOptions {
   /** Replace files that predict did not write. */
   readonly overwrite?: boolean | undefined;
   /** What activations are held in, whatever the model was trained in. Default: fp32. */
-  readonly precision?: Precision | undefined;
+  readonly precision?: PrecisionChoice | undefined;
   /** How convolutions are computed, whatever the training's were. Default: direct. */
   readonly arithmetic?: Arithmetic | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -53,7 +53,7 @@ export const PREDICT_FILES_OPTIONS: OptionKinds<PredictFilesOptions> = {
   nonFinite: ['refuse', 'zero'],
   continue: 'flag',
   overwrite: 'flag',
-  precision: PRECISIONS,
+  precision: PRECISION_CHOICES,
   arithmetic: ARITHMETICS,
   signal: 'signal',
   onCase: 'function',
@@ -79,7 +79,8 @@ export async function predictFiles(
 ): Promise<PredictedFile[]> {
   const models = [model].flat() as readonly LoadedModel<FinetuneConfig>[];
   const { mirror = false, largestComponent = false, probabilities = false, signal } = options;
-  const { precision = 'fp32', arithmetic = DEFAULT_ARITHMETIC } = options;
+  const { arithmetic = DEFAULT_ARITHMETIC } = options;
+  const precision = chosenPrecision(options.precision ?? 'fp32', backend.info);
   const { channelNames, config } = models[0] as LoadedModel<FinetuneConfig>;
   const nonFinite = options.nonFinite ?? config.data.nonFinite;
   if (mirror) for (const one of models) mirrorAxesOf(one);

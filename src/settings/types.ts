@@ -4,7 +4,7 @@
  * axis are D, H, W; in 2-D, D is the slice axis.
  */
 import type { Arithmetic } from '../arithmetic.js';
-import type { Precision } from '../precision.js';
+import type { Precision, PrecisionChoice } from '../precision.js';
 import type { Triple } from '../volume.js';
 export type { Arithmetic } from '../arithmetic.js';
 export type { Precision } from '../precision.js';
@@ -245,7 +245,7 @@ interface CommonInput {
   readonly data?: Omit<Some<DataConfig>, 'normalize'> & {
     readonly normalize?: 'auto' | NormalizeKind | readonly NormalizeKind[];
   };
-  readonly train?: Some<TrainConfig>;
+  readonly train?: Omit<Some<TrainConfig>, 'precision'> & { readonly precision?: PrecisionChoice | undefined };
   readonly augment?: AugmentInput;
 }
 

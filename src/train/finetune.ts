@@ -65,9 +65,9 @@ const OPTIONS: OptionKinds<FinetuneOptions> = {
 
 export async function finetune(options: FinetuneOptions): Promise<RunSummary> {
   checkOptions('finetune', options, OPTIONS, ['data', 'out'], configPaths('finetune'));
-  const input = configFor<FinetuneConfigInput>('finetune', options.config);
-  return runTask<FinetuneConfig>(options, input, {
-    async begin(dataset, backend) {
+  const asked = configFor<FinetuneConfigInput>('finetune', options.config);
+  return runTask<FinetuneConfigInput, FinetuneConfig>(options, asked, {
+    async begin(input, dataset, backend) {
       const init =
         options.init === undefined
           ? null

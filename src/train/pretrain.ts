@@ -53,13 +53,13 @@ const OPTIONS: OptionKinds<PretrainOptions> = {
 
 export async function pretrain(options: PretrainOptions): Promise<RunSummary> {
   checkOptions('pretrain', options, OPTIONS, ['data', 'out'], configPaths('pretrain'));
-  const input = configFor<PretrainConfigInput>('pretrain', options.config);
+  const asked = configFor<PretrainConfigInput>('pretrain', options.config);
   if (options.val !== undefined && options.val.trim() !== 'none') {
     const words = `--val ${options.val}: pre-training has no validation, its last weights are the result; expected none`;
     throw new MaclError('config', words, { field: '--val', expected: 'none', found: options.val });
   }
-  return runTask<PretrainConfig>(options, input, {
-    begin: (dataset, backend) => begin(options, input, dataset, backend),
+  return runTask<PretrainConfigInput, PretrainConfig>(options, asked, {
+    begin: (input, dataset, backend) => begin(options, input, dataset, backend),
     async prepare(record, dataset, backend) {
       if (options.resume && (options.cases !== undefined || options.fold !== undefined)) {
         const given = await pretrainCases(dataset, options, record.config.train.seed, () => undefined);

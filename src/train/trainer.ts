@@ -14,6 +14,7 @@ import { MaclError, memoryError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
 import { checkPrecision } from '../methods/precision.js';
+import { chosenPrecision, type Precision } from '../precision.js';
 import type { Network } from '../methods/network.js';
 import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
@@ -106,33 +107,34 @@ export interface Validation {
 }
 
 /** How a task differs in what it does before its first step. */
-export interface Task<C extends ResolvedConfig> {
-  /** Plans a new run. */
-  begin(dataset: Dataset, backend: Backend): Promise<RunRecord<C>>;
+export interface Task<I extends ConfigInput, C extends ResolvedConfig> {
+  /** Plans a new run of these settings. */
+  begin(input: I, dataset: Dataset, backend: Backend): Promise<RunRecord<C>>;
   /** Prepares the cases of a run, new or resumed, and compiles its programs. */
   prepare(record: RunRecord<C>, dataset: Dataset, backend: Backend): Promise<Training<C>>;
 }
 
 /** A whole run: takes the folder and a backend, begins or goes on, trains, gives both back. */
-export async function runTask<C extends ResolvedConfig>(
+export async function runTask<I extends ConfigInput, C extends ResolvedConfig>(
   options: RunOptions & DataOptions,
-  input: ConfigInput,
-  task: Task<C>,
+  asked: I,
+  task: Task<I, C>,
 ): Promise<RunSummary> {
   const folder = await RunFolder.open(options.out, { resume: options.resume ?? false });
   try {
-    const machine = { ...options, threads: options.threads ?? input.train?.threads ?? undefined };
+    const machine = { ...options, threads: options.threads ?? asked.train?.threads ?? undefined };
     const backend = await openMachine(machine, (message) => options.onEvent?.({ kind: 'note', message }));
     try {
       const begun = options.resume ? await folder.readConfig() : null;
       if (!begun) {
-        checkPrecision(input.train?.precision ?? 'fp32', backend.info);
+        const precision = chosenPrecision(asked.train?.precision ?? 'fp32', backend.info);
+        checkPrecision(precision, backend.info);
         const dataset = await openData(options);
-        const record = await task.begin(dataset, backend);
+        const record = await task.begin(withPrecision(asked, precision), dataset, backend);
         return await train(await task.prepare(record, dataset, backend), backend, folder, options);
       }
-      const record = readRecord<C>(begun, input.task, folder.file('config.json'));
-      checkResume(input, record.config);
+      const record = readRecord<C>(begun, asked.task, folder.file('config.json'));
+      checkResume(withPrecision(asked, record.config.train.precision), record.config);
       checkVariants(record);
       checkPrecision(record.config.train.precision, backend.info);
       warnOtherDevice(record, backend, options.onEvent);
@@ -149,6 +151,11 @@ export async function runTask<C extends ResolvedConfig>(
   } finally {
     await folder.close();
   }
+}
+
+/** `auto` as it was chosen: of a run that goes on, what it began with. */
+function withPrecision<I extends ConfigInput>(input: I, chosen: Precision): I {
+  return input.train?.precision === 'auto' ? { ...input, train: { ...input.train, precision: chosen } } : input;
 }
 
 /** A resume of a finished run changes nothing. */

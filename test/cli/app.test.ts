@@ -3,7 +3,7 @@ import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Ajv } from 'ajv';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { COMMANDS, runApp } from '../../src/cli/app.js';
 import { configOf } from '../../src/cli/config-flags.js';
 import { writeSyntheticDataset } from '../../src/data/synthetic-dataset.js';
@@ -107,12 +107,7 @@ describe('flags that cannot be read: exit code 2', () => {
       [...train, '--arithmetic', 'quick'],
       /--arithmetic: expected direct or precise or fast, found quick/,
     ],
-    ['another precision', [...train, '--precision', 'fp16'], /--precision: expected fp32 or bf16, found fp16/],
-    [
-      'a precision that the device lacks',
-      [...train, '--precision', 'bf16', '--device', 'wasm'],
-      /--precision: expected fp32 on wasm, found bf16, which the device reference has/,
-    ],
+    ['another precision', [...train, '--precision', 'fp16'], /--precision: expected fp32 or bf16 or auto, found fp16/],
     [
       'another device',
       [...train, '--device', 'tpu'],
@@ -143,6 +138,13 @@ describe('flags that cannot be read: exit code 2', () => {
     expect(code).toBe(2);
     expect(out).toBe('');
     expect(err).not.toContain('    at ');
+  });
+  it('a precision that the device lacks', async () => {
+    vi.stubEnv('MACL_ISA', 'plain');
+    const { code, err } = await macl(...train, '--precision', 'bf16', '--device', 'wasm');
+    vi.unstubAllEnvs();
+    expect(err).toMatch(/--precision: expected fp32 on wasm with the instruction set plain, found bf16/);
+    expect(code).toBe(2);
   });
 });
 

@@ -59,6 +59,27 @@ describe.each(['reference', device] as const)('bf16 on %s', (on) => {
     await expect(fine(`${on}-bf16`, 'bf16', { resume: true })).resolves.toMatchObject({ steps: 2 });
   });
 
+  it('auto is chosen once and stored as what it became', async () => {
+    const chosen = on === 'reference' ? 'fp32' : 'bf16';
+    const precision = 'auto' as const;
+    const settings = tinyFinetune({ train: { steps: 2, precision, valEvery: 0 } });
+    const auto = (more: object = {}) =>
+      finetune({ ...common, device: on, data, out: path('auto'), val: 'toy_2', config: settings, ...more });
+    await auto();
+    const record = JSON.parse(readFileSync(path('auto/config.json'), 'utf8')) as { config: { train: object } };
+    expect(record.config.train).toMatchObject({ precision: chosen });
+    const weights = (run: string) => readFileSync(path(`${run}/model.safetensors`));
+    expect(weights('auto').equals(weights(chosen))).toBe(true);
+    await expect(auto({ resume: true })).resolves.toMatchObject({ steps: 2 });
+    const input = join(data, 'imagesTr', 'toy_1.nii.gz');
+    const result = async (name: string, asked: 'auto' | 'fp32' | 'bf16') => {
+      const out = path(`auto-${name}.nii.gz`);
+      await predict({ device: on, model: path('auto'), input, out, precision: asked });
+      return readFileSync(out);
+    };
+    expect((await result('one', 'auto')).equals(await result('two', chosen))).toBe(true);
+  });
+
   it('predicts a model of either precision in either', async () => {
     const input = join(data, 'imagesTr', 'toy_1.nii.gz');
     for (const model of ['bf16', 'fp32'])
@@ -87,6 +108,14 @@ describe.each(['reference', device] as const)('bf16 on %s', (on) => {
     const count = (text: string) => text.split('\n').filter((line) => line.includes(sign)).length;
     expect(count((await inspectProgram({ ...options, precision: 'bf16' })).text)).toBeGreaterThan(20);
     expect(count((await inspectProgram(options)).text)).toBe(0);
+  });
+});
+
+it('auto is nothing for a step that knows no device', async () => {
+  const config = { task: 'finetune', ...tinyFinetune({ model: { classes: 3 }, train: { precision: 'auto' } }) } as const;
+  await expect(inspectProgram({ config, device: 'reference' })).rejects.toMatchObject({
+    code: 'config',
+    message: expect.stringMatching(/train\.precision: auto is chosen by a training.*expected fp32 or bf16 here/) as string,
   });
 });
 

@@ -4,7 +4,7 @@ import type { InspectReport, ProgramReport } from '../../step/inspect.js';
 import type { Arithmetic } from '../../arithmetic.js';
 import type { Precision } from '../../precision.js';
 import { printJson, type CommandContext } from '../context.js';
-import { deviceFlags, networkFlags, text, toggle } from '../flags.js';
+import { deviceFlags, stepFlags, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 import { counted } from '../../words.js';
 
@@ -16,7 +16,7 @@ export const command: Command = {
   flags: {
     program: text('program', 'a configuration with data.patch and train.batch: print what its step compiles to'),
     ...deviceFlags,
-    ...networkFlags,
+    ...stepFlags,
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {

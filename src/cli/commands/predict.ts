@@ -1,7 +1,7 @@
 /** macl predict: volumes → label volumes on their own grids. */
 import type { DeviceName } from '../../backend/types.js';
 import type { Arithmetic } from '../../arithmetic.js';
-import type { Precision } from '../../precision.js';
+import type { PrecisionChoice } from '../../precision.js';
 import { printJson } from '../context.js';
 import { openProgress } from '../progress.js';
 import { choice, deviceFlags, networkFlags, text, texts, toggle } from '../flags.js';
@@ -45,7 +45,7 @@ export const command: Command = {
         nonFinite: word(flags, 'nonFinite') as 'refuse' | 'zero' | undefined,
         device: word(flags, 'device') as DeviceName | undefined,
         threads: flags['threads'] as number | undefined,
-        precision: word(flags, 'precision') as Precision | undefined,
+        precision: word(flags, 'precision') as PrecisionChoice | undefined,
         arithmetic: word(flags, 'arithmetic') as Arithmetic | undefined,
         signal: context.signal,
         onCase: (event) => progress.onEvent({ kind: 'predict', ...event }),

@@ -3,7 +3,7 @@ import type { DeviceName } from '../../backend/types.js';
 import type { Arithmetic } from '../../arithmetic.js';
 import type { Precision } from '../../precision.js';
 import { printJson } from '../context.js';
-import { count, deviceFlags, networkFlags, text, toggle } from '../flags.js';
+import { count, deviceFlags, stepFlags, text, toggle } from '../flags.js';
 import { isSet, word, type Command } from './types.js';
 
 export const command: Command = {
@@ -16,7 +16,7 @@ export const command: Command = {
     out: { ...text('out', 'results (safetensors)'), demandOption: true },
     steps: count('steps', 'repetitions on the same batch'),
     ...deviceFlags,
-    ...networkFlags,
+    ...stepFlags,
     json: toggle('print one JSON document'),
   },
   async run(flags, context) {
