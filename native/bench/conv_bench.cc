@@ -13,7 +13,7 @@
 #include "../test/kernel_call.h"
 #include "ceiling.h"
 
-#define TABLES(X) X(ref64) X(plain) X(baseline) X(avx2) X(avx512)
+#define TABLES(X) X(ref64) X(plain) X(baseline) X(avx2) X(avx512) X(avx512bf16)
 #define DECLARE(isa) extern "C" __attribute__((weak)) const macl::KernelTable macl_kernels_##isa;
 TABLES(DECLARE)
 
@@ -168,7 +168,7 @@ int main(int argc, char** argv) {
   const char* filter = argc > 3 ? argv[3] : "";
   if (argc > 4) sweep = !std::strcmp(argv[4], "all"), variant = std::atoi(argv[4]);
   if (sweep) runs = 5;
-  peak = ceiling(isa == "avx512" ? 512 : isa == "avx2" ? 256 : 128);
+  peak = ceiling(isa.starts_with("avx512") ? 512 : isa == "avx2" ? 256 : 128);
   if (!sweep)
     std::printf("%s, %d threads; fp32 multiply-add ceiling of a core: %.1f GFLOP/s\n", isa.c_str(), threads, peak);
   for (const KernelTable* t : tables) {

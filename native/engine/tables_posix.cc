@@ -4,6 +4,7 @@
 
 extern "C" {
 #if defined(__x86_64__) || defined(_M_X64)
+extern const macl::KernelTable macl_kernels_avx512bf16;
 extern const macl::KernelTable macl_kernels_avx512;
 extern const macl::KernelTable macl_kernels_avx2;
 #endif
@@ -22,7 +23,9 @@ const TableEntry* kernel_tables(i32& count) {
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  static const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
   static const TableEntry entries[] = {
+      {&macl_kernels_avx512bf16, bf16, "AVX-512 F, VL, DQ, BW, BF16"},
       {&macl_kernels_avx512, avx512, "AVX-512 F, VL, DQ, BW"},
       {&macl_kernels_avx2, avx2, "AVX2, FMA, F16C"},
       {&macl_kernels_baseline, true, "nothing"},

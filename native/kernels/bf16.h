@@ -27,6 +27,16 @@ struct bf16 {
   }
 };
 
+// bf16 whose products the processor sums in pairs, exact products in fp32 sums (vdpbf16ps): kernels take pairs of channels, and
+// weights that are packed in pairs, where they are said to be over these.
+struct dot16 : bf16 {
+  using bf16::bf16;
+};
+template <class E>
+constexpr bool is_dot = false;
+template <>
+constexpr bool is_dot<dot16> = true;
+
 // The same for vectors: by overload, as the compiler converts no vectors whose type depends on a template.
 #define MACL_WORDS4(halves) __builtin_convertvector(halves, vu4)
 #define MACL_WORDS8(halves) __builtin_convertvector(halves, vu8)

@@ -21,7 +21,8 @@ inline DwConv conv3d_bwd_w_plan(const Args& a) {
 
 // Rows h … h + n of (n, d), positions w0 … w1, are in `buf` (row stride `rowSize`): their share of the task's sums.
 template <class E>
-inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const E* x, i64 ldx, const f32* buf, i64 rowSize, i64 ow, i64 row, i64 rows, i64 w0, i64 w1, i64 iw) {
+inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const E* x, i64 ldx, const f32* buf, i64 rowSize, i64 ow,
+                               i64 row, i64 rows, i64 w0, i64 w1, i64 iw) {
   const i64 h0 = row % s.oh, d = row / s.oh % s.od, n = row / s.oh / s.od;
   const bool fused = kDwFuse && s.kw == 3 && s.sw == 1;
   DwArgs t;
@@ -56,9 +57,9 @@ inline void conv3d_bwd_w_block(const ConvShape& s, const DwTask& task, const E* 
         }
         t.out = task.part + (kd * s.kh + kh) * imin(s.i, kDwIn) * s.kw * ow + k * ow;
         if (fused)
-          dw_block<3>(t, task.in, task.on);
+          dw_block<3, is_dot<E>>(t, task.in, task.on);
         else
-          dw_block<1>(t, task.in, task.on);
+          dw_block<1, is_dot<E>>(t, task.in, task.on);
       }
     }
 }
@@ -79,7 +80,7 @@ inline void conv3d_bwd_w_task(const DwConv& c, const DwTask& t, const E* x, i64 
       const i64 w1 = imin(width, w0 + seg);
       for (i64 r = 0; r < rows; ++r) {
         dw_fill(buf + r * rowSize, ow, dy + ((row + r) * s.ow + w0) * lddy + t.o0, lddy, w1 - w0, t.on);
-        if (t.db) dw_bias(buf + r * rowSize, ow, w1 - w0, t.on, t.db);
+        if (t.db) dw_bias<is_dot<E>>(buf + r * rowSize, ow, w1 - w0, t.on, t.db);
       }
       conv3d_bwd_w_block(s, t, x, ldx, buf, rowSize, ow, row, rows, w0, w1, iw);
     }
@@ -119,7 +120,8 @@ inline i32 conv3d_bwd_w_fast_check(const Args& a) {
   return status == kOk && !holds(a.t[T::ws], conv3d_bwd_w_bytes(a, T::ws)) ? i32(kBadShape) : status;
 }
 
-inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
+template <bool Dot>
+inline i32 conv3d_bwd_w_of(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Conv3dBwdW;
   const auto& at = attrs<Conv3dAttrs>(a);
   const Tensor &x = a.t[T::x], &dy = a.t[T::dy];
@@ -131,18 +133,25 @@ inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
                 at.accumulate != 0);
     return kOk;
   }
+  const auto direct = [&]<class E>(E) {
+    const DwConv c = conv3d_bwd_w_plan(a);
+    for (i64 t = begin; t < end; ++t)
+      conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const E>(a, T::x), x.ld, ptr<const E>(a, T::dy), dy.ld);
+  };
+  if constexpr (Dot)
+    if (at.variant == 0 && packs_pairs(x.s[4], x.dtype)) return direct(dot16{}), kOk;
   of_element(x, [&]<class E>(E) {
-    const E *px = ptr<const E>(a, T::x), *pdy = ptr<const E>(a, T::dy);
-    if (at.variant != 0) {
-      const WinogradDwPlan p = winograd_dw_plan(conv3d_fwd_shape(x, dy, at), at.variant);
-      for (i64 t = begin; t < end; ++t)
-        winograd_dw_task(p, dw_task(p.dw, ws, t), px, x.ld, pdy, dy.ld, static_cast<f32*>(a.scratch));
-    } else {
-      const DwConv c = conv3d_bwd_w_plan(a);
-      for (i64 t = begin; t < end; ++t) conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), px, x.ld, pdy, dy.ld);
-    }
+    if (at.variant == 0) return direct(E{});
+    const WinogradDwPlan p = winograd_dw_plan(conv3d_fwd_shape(x, dy, at), at.variant);
+    for (i64 t = begin; t < end; ++t)
+      winograd_dw_task(p, dw_task(p.dw, ws, t), ptr<const E>(a, T::x), x.ld, ptr<const E>(a, T::dy), dy.ld,
+                       static_cast<f32*>(a.scratch));
   });
   return kOk;
+}
+
+inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return conv3d_bwd_w_of<false>(a, phase, begin, end);
 }
 
 }  // namespace

@@ -38,14 +38,15 @@ inline void conv3d_strip(const ConvShape& s, const ConvCall<E>& c, i64 row, i64 
   t.ld = c.ldx;
   t.ci = s.i;
   t.kw = apart ? 1 : s.kw;
-  t.wblock = s.i * s.taps() * kPackLanes;
+  const i64 inputs = packed_inputs<E>(s.i);
+  t.wblock = inputs * s.taps() * kPackLanes;
   t.wci = s.kw * kPackLanes;
   for (i64 kd = 0; kd < s.kd; ++kd)
     for (i64 kh = 0; kh < s.kh; ++kh) {
       const i64 xd = conv3d_source(d, kd, s.kd, s.sd, s.td, s.id), xh = conv3d_source(h, kh, s.kh, s.sh, s.th, s.ih);
       if (xd < 0 || xh < 0) continue;
       const E* src = c.x + ((n * s.id + xd) * s.ih + xh) * s.iw * c.ldx;
-      const f32* w = c.wp + (kd * s.kh + kh) * s.i * s.kw * kPackLanes;
+      const f32* w = c.wp + (kd * s.kh + kh) * inputs * s.kw * kPackLanes;
       for (i64 k = 0; k < (apart ? s.kw : 1); ++k) {
         // A row's place goes by its h, so that the next output row finds two of three there.
         const i64 slot = (kd * s.kh + xh % s.kh) * (apart ? s.kw : 1) + k;
@@ -97,15 +98,23 @@ inline void conv3d_task(const ConvRows& r, const ConvCall<E>& c, i64 task) {
   if (c.stats) conv3d_flush_stats(stats, s.o);
 }
 
-inline i32 conv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
+// Dot: whether the processor sums products of bf16 pairs (a table of its own, at the end).
+template <bool Dot>
+inline i32 conv3d_pack_of(const Args& a, i32, i64 begin, i64 end) {
   using T = Conv3dPack;
   const auto& at = attrs<Conv3dPackAttrs>(a);
   const Tensor& w = a.t[T::w];
+  if constexpr (Dot)
+    if (at.variant == 0 && packs_pairs(w.s[at.mode == 0 ? 1 : 0], at.dtype)) return conv3d_pack_direct<true>(a, begin, end);
   if (at.variant == 0) return conv3d_pack_direct(a, begin, end);
   const WinogradForm form = winograd_form(at.variant);
   for (i64 ob = begin; ob < end; ++ob)
     winograd_pack(form, ptr<const f32>(a, T::w), ptr<f32>(a, T::wp), w.s[0], w.s[1], at, ob);
   return kOk;
+}
+
+inline i32 conv3d_pack_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return conv3d_pack_of<false>(a, phase, begin, end);
 }
 
 // conv3d_fwd, phase 0: y and each task's (Winograd: unit's) sums in ws (writes); phase 1: mean and var of 16 channels a task
@@ -144,26 +153,37 @@ inline i32 conv3d_fwd_fast_check(const Args& a) {
   return attrs<Conv3dAttrs>(a).stats != 0 && !holds(a.t[T::ws], conv3d_fwd_bytes(a, T::ws)) ? kBadShape : kOk;
 }
 
-// Tasks of either algorithm.
-template <class E>
-inline void conv3d_tasks(const ConvShape& s, i64 variant, const ConvCall<E>& call, void* scratch, i64 begin, i64 end) {
-  if (variant != 0) return winograd_run(winograd_fwd_plan(s, variant), call, static_cast<f32*>(scratch), begin, end);
-  const ConvRows rows = conv3d_rows(s);
-  for (i64 t = begin; t < end; ++t) conv3d_task(rows, call, t);
+// Tasks of either algorithm. `call(E{})` makes the call for what activations are held in.
+template <bool Dot, class Call>
+inline void conv3d_tasks(const ConvShape& s, i64 variant, const Tensor& x, Call call, void* scratch, i64 begin, i64 end) {
+  const auto direct = [&]<class E>(E) {
+    const ConvRows rows = conv3d_rows(s);
+    const ConvCall<E> c = call(E{});
+    for (i64 t = begin; t < end; ++t) conv3d_task(rows, c, t);
+  };
+  if constexpr (Dot)
+    if (variant == 0 && packs_pairs(s.i, x.dtype)) return direct(dot16{});
+  of_element(x, [&]<class E>(E) {
+    if (variant != 0)
+      winograd_run(winograd_fwd_plan(s, variant), call(E{}), static_cast<f32*>(scratch), begin, end);
+    else
+      direct(E{});
+  });
 }
 
-inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+template <bool Dot>
+inline i32 conv3d_fwd_of(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
   const Tensor &x = a.t[T::x], &y = a.t[T::y];
   const ConvShape s = conv3d_fwd_shape(x, y, at);
   f64* stats = at.stats != 0 ? ptr<f64>(a, T::ws) : nullptr;
   if (phase == 0) {
-    of_element(x, [&]<class E>(E) {
-      const ConvCall<E> call{ptr<const E>(a, T::x), x.ld, ptr<const f32>(a, T::wp), optional_ptr<const f32>(a, T::b),
-                             ptr<E>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats};
-      conv3d_tasks(s, at.variant, call, a.scratch, begin, end);
-    });
+    const auto call = [&]<class E>(E) {
+      return ConvCall<E>{ptr<const E>(a, T::x), x.ld, ptr<const f32>(a, T::wp), optional_ptr<const f32>(a, T::b),
+                         ptr<E>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats};
+    };
+    conv3d_tasks<Dot>(s, at.variant, x, call, a.scratch, begin, end);
     return kOk;
   }
   const auto combine = [&](i64 sums, auto voxels) {
@@ -178,6 +198,10 @@ inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
     combine(rows.tasks(), [&](i64 t) { return rows.voxels(t); });
   }
   return kOk;
+}
+
+inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return conv3d_fwd_of<false>(a, phase, begin, end);
 }
 
 // conv3d_bwd_x: writes dx, or adds where accumulate = 1.
@@ -196,17 +220,22 @@ inline i64 conv3d_bwd_x_bytes(const Args&, i32) { return 0; }
 
 inline i64 conv3d_bwd_x_scratch(const Args& a) { return conv3d_scratch(conv3d_bwd_x_shape(a), attrs<Conv3dAttrs>(a).variant); }
 
-inline i32 conv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
+template <bool Dot>
+inline i32 conv3d_bwd_x_of(const Args& a, i32, i64 begin, i64 end) {
   using T = Conv3dBwdX;
   const auto& at = attrs<Conv3dAttrs>(a);
   const ConvShape s = conv3d_bwd_x_shape(a);
   const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
-  of_element(dy, [&]<class E>(E) {
-    const ConvCall<E> call{ptr<const E>(a, T::dy), dy.ld, ptr<const f32>(a, T::wp), nullptr,
-                           ptr<E>(a, T::dx), dx.ld, at.accumulate != 0, false, 0, nullptr};
-    conv3d_tasks(s, at.variant, call, a.scratch, begin, end);
-  });
+  const auto call = [&]<class E>(E) {
+    return ConvCall<E>{ptr<const E>(a, T::dy), dy.ld, ptr<const f32>(a, T::wp), nullptr,
+                       ptr<E>(a, T::dx), dx.ld, at.accumulate != 0, false, 0, nullptr};
+  };
+  conv3d_tasks<Dot>(s, at.variant, dy, call, a.scratch, begin, end);
   return kOk;
+}
+
+inline i32 conv3d_bwd_x_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return conv3d_bwd_x_of<false>(a, phase, begin, end);
 }
 
 }  // namespace

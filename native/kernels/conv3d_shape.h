@@ -142,6 +142,20 @@ inline i32 conv3d_pack_check(const Args& a) {
 // A weight as it is multiplied: rounded where activations are bf16. Packed it is `real` in either.
 inline real packed_weight(real w, i64 dtype) { return dtype == kBF16 ? real(bf16(f32(w))) : w; }
 
+// Channels that a tile takes at once, over the channels that there are; weights are packed alike, [input / 2][kW][16][2] for pairs.
+template <class E>
+constexpr i64 packed_inputs(i64 in) { return is_dot<E> ? cdiv(in, 2) : in; }
+// One channel has no partner.
+inline bool packs_pairs(i64 in, i64 dtype) { return dtype == kBF16 && in > 1; }
+// Two weights as one packed number.
+inline f32 packed_pair(f32 first, f32 second) {
+  const u32 bits = bf16(first).bits | u32(bf16(second).bits) << 16;
+  f32 pair;
+  __builtin_memcpy(&pair, &bits, sizeof pair);
+  return pair;
+}
+
+template <bool Pairs = false>
 inline i32 conv3d_pack_direct(const Args& a, i64 begin, i64 end) {
   using T = Conv3dPack;
   const Tensor& tw = a.t[T::w];
@@ -149,19 +163,23 @@ inline i32 conv3d_pack_direct(const Args& a, i64 begin, i64 end) {
   const i64 I = tw.s[1], rows = tw.s[2] * tw.s[3], kw = tw.s[4], taps = rows * kw;
   const i64 out = tw.s[mode == 0 ? 0 : 1], in = tw.s[mode == 0 ? 1 : 0];
   const real* w = ptr<const real>(a, T::w);
-  real* wp = ptr<real>(a, T::wp) + begin * kPackLanes * in * taps;
+  const auto weight = [&](i64 o, i64 i, i64 tap) {
+    if (o >= out || i >= in) return real(0);
+    const i64 at = mode == 0 ? (o * I + i) * taps + tap : (i * I + o) * taps + taps - 1 - tap;
+    return packed_weight(w[at], dtype);
+  };
+  const i64 step = Pairs ? 2 : 1, inputs = cdiv(in, step);
+  real* wp = ptr<real>(a, T::wp) + begin * kPackLanes * inputs * taps;
   for (i64 ob = begin; ob < end; ++ob)
     for (i64 r = 0; r < rows; ++r)
-      for (i64 i = 0; i < in; ++i)
+      for (i64 i = 0; i < in; i += step)
         for (i64 k = 0; k < kw; ++k)
           for (i64 l = 0; l < kPackLanes; ++l, ++wp) {
-            const i64 o = ob * kPackLanes + l;
-            if (o >= out)
-              *wp = 0;
-            else if (mode == 0)
-              *wp = packed_weight(w[(o * I + i) * taps + r * kw + k], dtype);
+            const i64 o = ob * kPackLanes + l, tap = r * kw + k;
+            if constexpr (Pairs)
+              *wp = packed_pair(weight(o, i, tap), weight(o, i + 1, tap));
             else
-              *wp = packed_weight(w[(i * I + o) * taps + taps - 1 - (r * kw + k)], dtype);
+              *wp = weight(o, i, tap);
           }
   return kOk;
 }

@@ -41,8 +41,9 @@ struct TileArgs {
   i64 outLd, outVec;
 };
 
-// XS: floats between positions of x: 16, or 1 where there is one channel. KW: taps along W that lie side by side.
-template <int TC, int TW, int KW, int XS>
+// XS: floats between positions of x: 16, or 1 where there is one channel. KW: taps along W that lie side by side. Pairs: "floats" of
+// x and of the weights are pairs of bf16.
+template <int TC, int TW, int KW, int XS, bool Pairs>
 void conv3d_tile(const TileArgs& t) {
   constexpr int K = kFuseKw ? KW : 1;  // taps taken together: fewer broadcasts, but K·TC weights in registers
   vf a[TW][TC];
@@ -64,7 +65,7 @@ void conv3d_tile(const TileArgs& t) {
             const vf xv = vsplat(x[p * XS]);
             MACL_UNROLL for (int k = 0; k < K; ++k)
               if (p >= k && p - k < TW) {
-                MACL_UNROLL for (int c = 0; c < TC; ++c) a[p - k][c] += xv * wv[k][c];
+                MACL_UNROLL for (int c = 0; c < TC; ++c) multiply_add<Pairs>(a[p - k][c], xv, wv[k][c]);
               }
           }
         }
@@ -81,9 +82,9 @@ struct TileChoice {
   TileFn fn;
 };
 
-template <int KW, int XS, int TC, int TW>
+template <int KW, int XS, bool Pairs, int TC, int TW>
 inline void conv3d_tile_if(i64 tw, TileChoice& best) {
-  if (TW >= tw) best = {TW, conv3d_tile<TC, TW, KW, XS>};
+  if (TW >= tw) best = {TW, conv3d_tile<TC, TW, KW, XS, Pairs>};
 }
 
 // The narrowest tile of TC vectors that holds tw positions, and the widest that fits the registers.
@@ -97,36 +98,38 @@ constexpr i64 tile_max(int tc) {
 #endif
 }
 
-template <int KW, int XS, int TC, int... TW>
+template <int KW, int XS, bool Pairs, int TC, int... TW>
 inline TileChoice conv3d_tile_list(i64 tw) {
   TileChoice best{0, nullptr};
-  (conv3d_tile_if<KW, XS, TC, TW>(tw, best), ...);  // widest first
+  (conv3d_tile_if<KW, XS, Pairs, TC, TW>(tw, best), ...);  // widest first
   return best;
 }
 
-template <int KW, int XS>
+template <int KW, int XS, bool Pairs>
 inline TileChoice conv3d_tile_choice(i64 tc, i64 tw) {
 #if defined(MACL_ISA_AVX512)
-  if (tc == 2) return conv3d_tile_list<KW, XS, 2, 12, 11, 10, 8, 6, 4>(tw);
-  return conv3d_tile_list<KW, XS, 1, 24, 22, 20, 16, 12, 8, 4>(tw);
+  if (tc == 2) return conv3d_tile_list<KW, XS, Pairs, 2, 12, 11, 10, 8, 6, 4>(tw);
+  return conv3d_tile_list<KW, XS, Pairs, 1, 24, 22, 20, 16, 12, 8, 4>(tw);
 #elif defined(MACL_ISA_AVX2)
-  if (tc == 2) return conv3d_tile_list<KW, XS, 2, 6, 5, 4, 3, 2>(tw);
-  return conv3d_tile_list<KW, XS, 1, 8, 6, 4>(tw);
+  if (tc == 2) return conv3d_tile_list<KW, XS, Pairs, 2, 6, 5, 4, 3, 2>(tw);
+  return conv3d_tile_list<KW, XS, Pairs, 1, 8, 6, 4>(tw);
 #elif defined(__aarch64__)
-  if (tc == 4) return conv3d_tile_list<KW, XS, 4, 5, 4, 3, 2>(tw);
-  if (tc == 2) return conv3d_tile_list<KW, XS, 2, 8, 6, 4>(tw);
-  return conv3d_tile_list<KW, XS, 1, 16, 12, 8, 4>(tw);
+  if (tc == 4) return conv3d_tile_list<KW, XS, Pairs, 4, 5, 4, 3, 2>(tw);
+  if (tc == 2) return conv3d_tile_list<KW, XS, Pairs, 2, 8, 6, 4>(tw);
+  return conv3d_tile_list<KW, XS, Pairs, 1, 16, 12, 8, 4>(tw);
 #else
-  if (tc == 4) return conv3d_tile_list<KW, XS, 4, 2>(tw);
-  if (tc == 2) return conv3d_tile_list<KW, XS, 2, 4, 2>(tw);
-  return conv3d_tile_list<KW, XS, 1, 8, 4>(tw);
+  if (tc == 4) return conv3d_tile_list<KW, XS, Pairs, 4, 2>(tw);
+  if (tc == 2) return conv3d_tile_list<KW, XS, Pairs, 2, 4, 2>(tw);
+  return conv3d_tile_list<KW, XS, Pairs, 1, 8, 4>(tw);
 #endif
 }
 
+template <bool Pairs = false>
 inline TileChoice conv3d_tile_for(i64 tc, i64 n, i64 kw, bool single) {
   const i64 tw = cdiv(n, cdiv(n, tile_max(int(tc))));  // tiles of equal width rather than a narrow last one
-  if (single) return kw == 3 ? conv3d_tile_choice<3, 1>(tc, tw) : conv3d_tile_choice<1, 1>(tc, tw);
-  return kw == 3 ? conv3d_tile_choice<3, 16>(tc, tw) : conv3d_tile_choice<1, 16>(tc, tw);
+  if constexpr (!Pairs)
+    if (single) return kw == 3 ? conv3d_tile_choice<3, 1, false>(tc, tw) : conv3d_tile_choice<1, 1, false>(tc, tw);
+  return kw == 3 ? conv3d_tile_choice<3, 16, Pairs>(tc, tw) : conv3d_tile_choice<1, 16, Pairs>(tc, tw);
 }
 
 constexpr i64 kTileVectors = kLanes == 4 ? 4 : 2;
@@ -158,6 +161,16 @@ inline void copy_channels(f32* dst, const E* src, i64 cn) {
   }
 }
 
+// As pairs: 16 of them, or as many as cn channels make; of an odd one the partner is zero.
+inline void copy_channels(f32* dst, const dot16* src, i64 cn) {
+  if (cn == 32) {
+    __builtin_memcpy(dst, src, 64);
+    return;
+  }
+  __builtin_memset(dst, 0, 64);
+  __builtin_memcpy(dst, src, static_cast<unsigned long>(2 * cn));
+}
+
 inline void zero_channels(f32* dst) {
   MACL_UNROLL for (int l = 0; l < 16; l += kLanes) vstore(dst + l, vf{});
 }
@@ -176,8 +189,9 @@ inline void strip_fill(f32* dst, const StripRow<E>& r, i64 ld, i64 count, i64 c0
       dst[p] = q >= 0 && q % r.dil == 0 && q / r.dil < r.size ? f32(r.src[q / r.dil * ld]) : 0;
     return;
   }
-  for (i64 c = 0; c < cn; c += 16) {
-    const i64 lanes = imin(16, cn - c);
+  constexpr i64 block = is_dot<E> ? 32 : 16;
+  for (i64 c = 0; c < cn; c += block) {
+    const i64 lanes = imin(block, cn - c);
     const E* src = r.src + c0 + c;
     if (r.dil == 1) {
       i64 p = 0, q = r.first;
@@ -259,25 +273,27 @@ inline void strip_store(const StripBuffers& b, const StripOut<E>* out, i64 v, i6
 template <class E>
 inline void strip_run(const Strip<E>& s, StripBuffers& b, i64 n, i64 first, i64 blocks, const StripOut<E>* out, i64 step,
                       bool accumulate) {
-  const bool single = s.ci == 1;
+  constexpr bool pairs = is_dot<E>;
+  const bool single = s.ci == 1;  // never of pairs
+  const i64 inputs = packed_inputs<E>(s.ci);
   const i64 vectors = ((blocks - 1) * 16 + out[blocks - 1].lanes + kLanes - 1) / kLanes;
   for (i64 j = 0; j < blocks; ++j)
     for (i64 l = 0; l < 16; ++l) b.bias[j * 16 + l] = out[j].bias && l < out[j].lanes ? out[j].bias[l] : 0;
   i64 cover = single ? kStripCover : 0;
   for (i64 v = 0; v < vectors && !single; v += tile_vectors(vectors - v)) {
-    const i64 tw = conv3d_tile_for(tile_vectors(vectors - v), n, s.kw, single).tw;
+    const i64 tw = conv3d_tile_for<pairs>(tile_vectors(vectors - v), n, s.kw, single).tw;
     cover = imax(cover, cdiv(n, tw) * tw);
   }
   const i64 count = cover + s.kw - 1;
   const i64 room = kStripBuffer / (s.slots * count) / 16 * 16;
-  const i64 chunk = single ? 1 : imin(room, s.ci <= room ? s.ci : imax(16, kChunk));
+  const i64 chunk = single ? 1 : imin(room, inputs <= room ? inputs : imax(16, kChunk));
   TileArgs t;
   t.rows = s.rows;
   t.xblock = count * 16;
   t.wblock = s.wblock;
   t.wci = s.wci;
-  for (i64 c0 = 0; c0 < s.ci; c0 += chunk) {
-    const i64 cn = imin(chunk, s.ci - c0), rowSize = single ? count : cdiv(chunk, 16) * 16 * count;
+  for (i64 c0 = 0; c0 < inputs; c0 += chunk) {
+    const i64 cn = imin(chunk, inputs - c0), rowSize = single ? count : cdiv(chunk, 16) * 16 * count;
     const i64 layout = (c0 * kStripCover + cover) * 2048 + chunk;
     t.ci = cn;
     for (i64 r = 0; r < s.rows; ++r) {
@@ -289,7 +305,7 @@ inline void strip_run(const Strip<E>& s, StripBuffers& b, i64 n, i64 first, i64 
         continue;
       }
       if (b.src[row.slot] != row.src || b.first[row.slot] != row.first || b.layout[row.slot] != layout) {
-        strip_fill(x, row, s.ld, count, c0, cn, single);
+        strip_fill(x, row, s.ld, count, pairs ? 2 * c0 : c0, pairs ? imin(2 * cn, s.ci - 2 * c0) : cn, single);
         b.src[row.slot] = row.src;
         b.first[row.slot] = row.first;
         b.layout[row.slot] = layout;
@@ -299,7 +315,7 @@ inline void strip_run(const Strip<E>& s, StripBuffers& b, i64 n, i64 first, i64 
     }
     for (i64 v = 0, tc; v < vectors; v += tc) {
       tc = tile_vectors(vectors - v);
-      const TileChoice tile = conv3d_tile_for(tc, n, s.kw, single);
+      const TileChoice tile = conv3d_tile_for<pairs>(tc, n, s.kw, single);
       const i64 j = v * kLanes / 16, in = v * kLanes % 16;
       bool whole = true;
       for (i64 c = v * kLanes; c < (v + tc) * kLanes; c += kLanes) whole &= c % 16 + kLanes <= out[c / 16].lanes;
@@ -327,7 +343,7 @@ inline void strip_run(const Strip<E>& s, StripBuffers& b, i64 n, i64 first, i64 
           t.initVec = kLanes;
         }
         tile.fn(t);
-        if (!direct && c0 + cn == s.ci) strip_store(b, out, v, tc, p, imin(tile.tw, n - p), step, accumulate);
+        if (!direct && c0 + cn == inputs) strip_store(b, out, v, tc, p, imin(tile.tw, n - p), step, accumulate);
       }
     }
   }

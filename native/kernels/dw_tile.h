@@ -18,16 +18,17 @@ constexpr bool kDwFuse = kLanes >= 8;   // the three taps of kW in one tile
 struct DwArgs {
   const f32* x[kDwRows];   // first position, channel of the tile's first
   const f32* dy[kDwRows];  // in the buffer: the position that meets x's first with the centre tap
-  i64 rows, count;         // positions a row
-  i64 xstep;               // floats between positions of x
+  i64 rows, count;         // positions a row; of pairs: pairs of positions
+  i64 xstep;               // floats between positions (pairs) of x
   i64 ow;                  // floats between positions of dy, and of a partial's rows
   f32* out;                // partial sums [CI][KW][ow]
   i64 ci;                  // floats between input channels there
 };
 
-// K = 3: position p of x meets dy[p + 1 − k] for tap k. K = 1: dy[p].
+// K = 3: position p of x meets dy[p + 1 − k] for tap k. K = 1: dy[p]. Pairs: x has positions 2p and 2p + 1 as one number, and dy each
+// position with the next one.
 // Not inlined: the caller's variables would take the registers.
-template <int CI, int K, int TC>
+template <int CI, int K, int TC, bool Pairs>
 __attribute__((noinline)) void dw_tile(const DwArgs& t) {
   vf a[CI][K][TC];
   MACL_UNROLL for (int i = 0; i < CI; ++i)
@@ -36,7 +37,7 @@ __attribute__((noinline)) void dw_tile(const DwArgs& t) {
   for (i64 r = 0; r < t.rows; ++r) {
     const f32 *x = t.x[r], *dy = t.dy[r] - (K / 2) * t.ow;  // of the last tap
     const i64 ow = t.ow, xstep = t.xstep;
-    for (i64 p = t.count; p > 0; --p, x += xstep, dy += ow) {
+    for (i64 p = t.count; p > 0; --p, x += xstep, dy += Pairs ? 2 * ow : ow) {
       if constexpr (CI <= K * TC) {  // whichever needs fewer registers
         vf xv[CI];
         MACL_UNROLL for (int i = 0; i < CI; ++i) xv[i] = vsplat(x[i]);
@@ -46,7 +47,7 @@ __attribute__((noinline)) void dw_tile(const DwArgs& t) {
 #if defined(MACL_ISA_AVX2)
             asm("" : "+x"(d));  // loaded once: as an operand of each multiplication it would be loaded CI times
 #endif
-            MACL_UNROLL for (int i = 0; i < CI; ++i) a[i][k][c] += xv[i] * d;
+            MACL_UNROLL for (int i = 0; i < CI; ++i) multiply_add<Pairs>(a[i][k][c], xv[i], d);
           }
       } else {
         vf d[K][TC];
@@ -55,7 +56,7 @@ __attribute__((noinline)) void dw_tile(const DwArgs& t) {
         MACL_UNROLL for (int i = 0; i < CI; ++i) {
           const vf xv = vsplat(x[i]);
           MACL_UNROLL for (int k = 0; k < K; ++k)
-            MACL_UNROLL for (int c = 0; c < TC; ++c) a[i][k][c] += xv * d[k][c];
+            MACL_UNROLL for (int c = 0; c < TC; ++c) multiply_add<Pairs>(a[i][k][c], xv, d[k][c]);
         }
       }
     }
@@ -63,6 +64,14 @@ __attribute__((noinline)) void dw_tile(const DwArgs& t) {
   MACL_UNROLL for (int i = 0; i < CI; ++i)
     MACL_UNROLL for (int k = 0; k < K; ++k)
       MACL_UNROLL for (int c = 0; c < TC; ++c) vstore(t.out + i * t.ci + k * t.ow + c * kLanes, a[i][k][c]);
+}
+
+// to[c] ← first[c] and second[c] (null: zeros) as one number each.
+inline void pair_row(u32* to, const bf16* first, const bf16* second, i64 count) {
+  if (second)
+    for (i64 c = 0; c < count; ++c) to[c] = first[c].bits | u32(second[c].bits) << 16;
+  else
+    for (i64 c = 0; c < count; ++c) to[c] = first[c].bits;
 }
 
 // Rows of x for the tile, which reads fp32: as they lie, or (bf16) widened into a buffer, anew for each tap of kD and kH.
@@ -88,6 +97,18 @@ struct DwInputs<bf16> {
       for (i64 i = 0; i < numbers; i += kLanes) vstore(to + i, vload_some(x + i, imin(kLanes, numbers - i)));
   }
 };
+// Pairs of positions; of an odd one the partner is zero.
+template <>
+struct DwInputs<dot16> {
+  alignas(64) u32 buf[kDwPositions / 2 * kDwIn + kDwIn * kDwRows];
+  void row(DwArgs& t, const dot16* x, i64 xstep, i64 in) {
+    const i64 step = in == 1 ? 1 : cdiv(in, kLanes) * kLanes, pairs = cdiv(t.count, 2);
+    u32* to = buf + t.rows * pairs * step;
+    t.x[t.rows] = reinterpret_cast<const f32*>(to);
+    t.xstep = step;
+    for (i64 q = 0; q < pairs; ++q, x += 2 * xstep, to += step) pair_row(to, x, 2 * q + 1 < t.count ? x + xstep : nullptr, in);
+  }
+};
 
 // Widest tile in input channels that the registers hold: 24 (AVX-512), 12 (AVX2), 8 or 9 (128 bits) sums.
 constexpr int dw_most(int k, int tc) {
@@ -100,7 +121,7 @@ constexpr int dw_most(int k, int tc) {
 #endif
 }
 
-template <int K, int TC>
+template <int K, int TC, bool Pairs>
 inline void dw_channels(DwArgs t, i64 in) {
   const f32* x0[kDwRows];
   for (i64 r = 0; r < t.rows; ++r) x0[r] = t.x[r];
@@ -111,23 +132,24 @@ inline void dw_channels(DwArgs t, i64 in) {
     n = left >= most ? most : left >= 4 ? imin(4, most) : left >= 2 ? 2 : 1;
     for (i64 r = 0; r < t.rows; ++r) t.x[r] = x0[r] + i;
     t.out = out + i * t.ci;
-    if (n == 8) dw_tile<most >= 8 ? 8 : 1, K, TC>(t);
-    if (n == 4) dw_tile<most >= 4 ? 4 : 1, K, TC>(t);
-    if (n == 2) dw_tile<2, K, TC>(t);
-    if (n == 1) dw_tile<1, K, TC>(t);
+    if (n == 8) dw_tile<most >= 8 ? 8 : 1, K, TC, Pairs>(t);
+    if (n == 4) dw_tile<most >= 4 ? 4 : 1, K, TC, Pairs>(t);
+    if (n == 2) dw_tile<2, K, TC, Pairs>(t);
+    if (n == 1) dw_tile<1, K, TC, Pairs>(t);
   }
 }
 
 // partial [in][…][on] += x · dy for all channels of the task.
-template <int K>
+template <int K, bool Pairs = false>
 inline void dw_block(DwArgs t, i64 in, i64 on) {
   if (t.rows == 0 || t.count <= 0) return;
+  if (Pairs) t.count = cdiv(t.count, 2);
   for (i64 left = cdiv(on, kLanes); left > 0;) {
     const i64 tc = left >= 2 ? 2 : 1;
     if (tc == 2)
-      dw_channels<K, 2>(t, in);
+      dw_channels<K, 2, Pairs>(t, in);
     else
-      dw_channels<K, 1>(t, in);
+      dw_channels<K, 1, Pairs>(t, in);
     left -= tc;
     t.out += tc * kLanes;
     for (i64 r = 0; r < t.rows; ++r) t.dy[r] += tc * kLanes;
@@ -188,11 +210,32 @@ inline void dw_fill(f32* dst, i64 ow, const E* dy, i64 step, i64 count, i64 on) 
   }
 }
 
+// The same of pairs: each position with the next one, from the last padded one before the row on.
+inline void dw_fill(f32* dst, i64 ow, const dot16* dy, i64 step, i64 count, i64 on) {
+  alignas(64) static const bf16 zeros[kDwOut] = {};
+  u32* to = reinterpret_cast<u32*>(dst);
+  for (i64 i = 0; i < (kDwPad - 1) * ow; ++i) to[i] = 0;
+  to += (kDwPad - 1) * ow;
+  for (i64 p = -1; p < count; ++p, to += ow) {
+    pair_row(to, p < 0 ? zeros : dy + p * step, p + 1 < count ? dy + (p + 1) * step : nullptr, on);
+    for (i64 o = on; o < ow; ++o) to[o] = 0;
+  }
+  for (i64 i = 0; i < kDwPad * ow; ++i) to[i] = 0;
+}
+
+// A vector of numbers, or of the first ones of pairs.
+template <bool Pairs>
+inline vf first_of(const f32* p) {
+  typedef u32 Words __attribute__((vector_size(4 * kLanes)));
+  return Pairs ? reinterpret_cast<vf>(reinterpret_cast<Words>(vload(p)) << 16) : vload(p);
+}
+
 // db += the sums over positions of a filled row.
+template <bool Pairs = false>
 inline void dw_bias(const f32* filled, i64 ow, i64 count, i64 on, f64* db) {
   for (i64 v = 0; v < on; v += kLanes) {
     vf s{};
-    for (i64 p = 0; p < count; ++p) s += vload(filled + (kDwPad + p) * ow + v);
+    for (i64 p = 0; p < count; ++p) s += first_of<Pairs>(filled + (kDwPad + p) * ow + v);
     for (i64 l = 0, lanes = imin(kLanes, on - v); l < lanes; ++l) db[v + l] += s[l];
   }
 }

@@ -1,6 +1,7 @@
 // One instruction set's kernel table. This file is compiled once per instruction set with -DMACL_ISA=name and its
-// flags; everything below is in anonymous namespaces, and the one exported symbol is macl_kernels_<name>.
-//   avx512, avx2, baseline (128-bit vectors, also arm64), wasm: fp32, tuned where it pays, else the plain template
+// flags; everything below is in anonymous namespaces, and the exported symbols are macl_kernels_<name>.
+//   avx512, avx2, baseline (128-bit vectors, also arm64), wasm: fp32, tuned where it pays, else the plain template; with avx512
+//   comes avx512bf16
 //   plain: the plain templates in fp32    ref64: the plain templates in float64 (the reference)
 #include "vec.h"
 
@@ -37,6 +38,34 @@ constexpr Specs specs_of(const Kernel (&kernels)[kCount]) {
 }
 constexpr Specs kSpecs = specs_of(kTable);
 
+#if defined(MACL_ISA_AVX512)
+// The same with direct convolutions of bf16 by vdpbf16ps: an instruction set of its own, as its bits are others.
+struct Kernels {
+  Kernel all[kCount];
+};
+constexpr bool named(const char* a, const char* b) {
+  while (*a && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+constexpr Kernels with_dot(const Kernel (&kernels)[kCount]) {
+  Kernels k = {};
+  for (int i = 0; i < kCount; ++i) {
+    k.all[i] = kernels[i];
+    const char* name = kernels[i].spec.name;
+    if (named(name, "conv3d_pack")) k.all[i].run = conv3d_pack_of<true>;
+    if (named(name, "conv3d_fwd")) k.all[i].run = conv3d_fwd_of<true>;
+    if (named(name, "conv3d_bwd_x")) k.all[i].run = conv3d_bwd_x_of<true>;
+    if (named(name, "conv3d_bwd_w")) k.all[i].run = conv3d_bwd_w_of<true>;
+    if (named(name, "upconv3d_bwd_w")) k.all[i].run = upconv3d_bwd_w_of<true>;
+    if (named(name, "upconv3d_pack")) k.all[i].run = upconv3d_pack_of<true>;
+    if (named(name, "upconv3d_fwd")) k.all[i].run = upconv3d_fwd_of<true>;
+    if (named(name, "upconv3d_bwd_x")) k.all[i].run = upconv3d_bwd_x_of<true>;
+  }
+  return k;
+}
+constexpr Kernels kDotTable = with_dot(kTable);
+#endif
+
 }  // namespace
 }  // namespace macl
 
@@ -49,4 +78,8 @@ extern "C" {
 extern const macl::KernelTable MACL_CAT(macl_kernels_, MACL_ISA);
 const macl::KernelTable MACL_CAT(macl_kernels_, MACL_ISA) = {MACL_STR(MACL_ISA), macl::kCount, macl::kSpecs.all,
                                                              macl::kTable};
+#if defined(MACL_ISA_AVX512)
+extern const macl::KernelTable macl_kernels_avx512bf16;
+const macl::KernelTable macl_kernels_avx512bf16 = {"avx512bf16", macl::kCount, macl::kSpecs.all, macl::kDotTable.all};
+#endif
 }

@@ -39,7 +39,7 @@ inline void upconv3d_fwd_rows(const Args& a, i64 begin, i64 end) {
   t.ld = ldx;
   t.ci = s.i;
   t.kw = 1;
-  t.wblock = s.i * kPackLanes;
+  t.wblock = packed_inputs<E>(s.i) * kPackLanes;
   t.wci = kPackLanes;
   for (i64 row = begin * per; row < last; ++row)
     for (i64 w0 = 0; w0 < s.w; w0 += strip) {
@@ -61,9 +61,16 @@ inline void upconv3d_fwd_rows(const Args& a, i64 begin, i64 end) {
     }
 }
 
-inline i32 upconv3d_fwd_run(const Args& a, i32, i64 begin, i64 end) {
-  of_element(a.t[Upconv3dFwd::x], [&]<class E>(E) { upconv3d_fwd_rows<E>(a, begin, end); });
+template <bool Dot>
+inline i32 upconv3d_fwd_of(const Args& a, i32, i64 begin, i64 end) {
+  const Tensor& x = a.t[Upconv3dFwd::x];
+  if constexpr (Dot)
+    if (packs_pairs(x.s[4], x.dtype)) return upconv3d_fwd_rows<dot16>(a, begin, end), kOk;
+  of_element(x, [&]<class E>(E) { upconv3d_fwd_rows<E>(a, begin, end); });
   return kOk;
+}
+inline i32 upconv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return upconv3d_fwd_of<false>(a, phase, begin, end);
 }
 
 // upconv3d_bwd_x: one task some rows of dx; writes, or adds where accumulate = 1.
@@ -84,7 +91,8 @@ inline void upconv3d_bwd_x_rows(const Args& a, i64 begin, i64 end) {
   t.ld = lddy;
   t.ci = s.o;
   t.kw = 1;
-  t.wblock = s.taps() * s.o * kPackLanes;
+  const i64 inputs = packed_inputs<E>(s.o);
+  t.wblock = s.taps() * inputs * kPackLanes;
   t.wci = kPackLanes;
   for (i64 row = begin * per; row < last; ++row)
     for (i64 w0 = 0; w0 < s.w; w0 += strip) {
@@ -93,7 +101,7 @@ inline void upconv3d_bwd_x_rows(const Args& a, i64 begin, i64 end) {
         const i64 c = tap % s.sw;
         t.row[tap] = {ptr<const E>(a, T::dy) + (upconv3d_voxel(s, row, tap, 0) - c) * lddy, w0 * s.sw + c, s.sw, 1,
                       s.w * s.sw, tap};
-        t.w[tap] = ptr<const f32>(a, T::wp) + tap * s.o * kPackLanes;
+        t.w[tap] = ptr<const f32>(a, T::wp) + tap * inputs * kPackLanes;
       }
       for (i64 i0 = 0; i0 < s.i; i0 += kStripOut) {
         const i64 in = imin(kStripOut, s.i - i0);
@@ -106,9 +114,16 @@ inline void upconv3d_bwd_x_rows(const Args& a, i64 begin, i64 end) {
     }
 }
 
-inline i32 upconv3d_bwd_x_run(const Args& a, i32, i64 begin, i64 end) {
-  of_element(a.t[Upconv3dBwdX::dy], [&]<class E>(E) { upconv3d_bwd_x_rows<E>(a, begin, end); });
+template <bool Dot>
+inline i32 upconv3d_bwd_x_of(const Args& a, i32, i64 begin, i64 end) {
+  const Tensor& dy = a.t[Upconv3dBwdX::dy];
+  if constexpr (Dot)
+    if (packs_pairs(dy.s[4], dy.dtype)) return upconv3d_bwd_x_rows<dot16>(a, begin, end), kOk;
+  of_element(dy, [&]<class E>(E) { upconv3d_bwd_x_rows<E>(a, begin, end); });
   return kOk;
+}
+inline i32 upconv3d_bwd_x_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return upconv3d_bwd_x_of<false>(a, phase, begin, end);
 }
 
 // upconv3d_bwd_w. Phase 0: partial sums (writes ws); phase 1: writes dw and db, or adds where accumulate = 1.
@@ -152,28 +167,38 @@ inline void upconv3d_bwd_w_task(const UpShape& s, const DwPlan& p, const DwTask&
           f32* to = buf + r * rowSize;
           dw_fill(to, p.ow, ptr<const E>(a, T::dy) + upconv3d_voxel(s, row + r, tap, w0) * a.t[T::dy].ld + task.o0,
                   a.t[T::dy].ld * s.sw, t.count, task.on);
-          if (task.db) dw_bias(to, p.ow, t.count, task.on, task.db);
+          if (task.db) dw_bias<is_dot<E>>(to, p.ow, t.count, task.on, task.db);
           t.dy[r] = to + kDwPad * p.ow;
         }
         t.out = task.part + tap * p.iw * p.ow;
-        dw_block<1>(t, task.in, task.on);
+        dw_block<1, is_dot<E>>(t, task.in, task.on);
       }
     }
 }
 
-inline i32 upconv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
+template <bool Dot>
+inline i32 upconv3d_bwd_w_of(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Upconv3dBwdW;
   const UpShape s = upconv3d_args_shape(a, Upconv3dBwdW::x, Upconv3dBwdW::dy);
   const DwPlan p = upconv3d_bwd_w_plan(a);
   void* ws = a.t[T::ws].data;
-  for (i64 t = begin; t < end; ++t) {
-    if (phase == 0)
-      of_element(a.t[T::x], [&]<class E>(E) { upconv3d_bwd_w_task<E>(s, p, dw_task(p, ws, t), a); });
-    else
+  const auto sums = [&]<class E>(E) {
+    for (i64 t = begin; t < end; ++t) upconv3d_bwd_w_task<E>(s, p, dw_task(p, ws, t), a);
+  };
+  if (phase == 1) {
+    for (i64 t = begin; t < end; ++t)
       dw_reduce(p, ws, t, ptr<f32>(a, T::dw), s.taps(), s.o * s.taps(), optional_ptr<f32>(a, T::db),
                 attrs<Upconv3dAttrs>(a).accumulate != 0);
+    return kOk;
   }
+  const Tensor& x = a.t[T::x];
+  if constexpr (Dot)
+    if (x.dtype == kBF16) return sums(dot16{}), kOk;
+  of_element(x, sums);
   return kOk;
+}
+inline i32 upconv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return upconv3d_bwd_w_of<false>(a, phase, begin, end);
 }
 
 inline i64 upconv3d_ws_bytes(const Args&, i32) { return 0; }

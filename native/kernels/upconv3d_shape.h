@@ -84,7 +84,8 @@ inline i32 upconv3d_pack_check(const Args& a) {
   return kOk;
 }
 
-inline i32 upconv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
+template <bool Pairs = false>
+inline i32 upconv3d_pack_blocks(const Args& a, i64 begin, i64 end) {
   using T = Upconv3dPack;
   const Tensor& tw = a.t[T::w];
   const i64 I = tw.s[0], O = tw.s[1], taps = tw.s[2] * tw.s[3] * tw.s[4];
@@ -92,16 +93,35 @@ inline i32 upconv3d_pack_run(const Args& a, i32, i64 begin, i64 end) {
   const i64 dtype = attrs<Upconv3dPackAttrs>(a).dtype;
   const i64 out = fwd ? O : I, in = fwd ? I : O, blocks = cdiv(out, kPackLanes);
   const real* w = ptr<const real>(a, T::w);
+  const i64 step = Pairs ? 2 : 1, inputs = cdiv(in, step);
   for (i64 b = begin; b < end; ++b)
     for (i64 t = 0; t < taps; ++t) {
-      real* wp = ptr<real>(a, T::wp) + (fwd ? t * blocks + b : b * taps + t) * in * kPackLanes;
-      for (i64 c = 0; c < in; ++c)
+      real* wp = ptr<real>(a, T::wp) + (fwd ? t * blocks + b : b * taps + t) * inputs * kPackLanes;
+      for (i64 c = 0; c < in; c += step)
         for (i64 l = 0; l < kPackLanes; ++l, ++wp) {
-          const i64 k = b * kPackLanes + l, i = fwd ? c : k, o = fwd ? k : c;
-          *wp = k < out ? packed_weight(w[(i * O + o) * taps + t], dtype) : 0;
+          const i64 k = b * kPackLanes + l;
+          const auto weight = [&](i64 input) {
+            if (k >= out || input >= in) return real(0);
+            const i64 i = fwd ? input : k, o = fwd ? k : input;
+            return packed_weight(w[(i * O + o) * taps + t], dtype);
+          };
+          if constexpr (Pairs)
+            *wp = packed_pair(weight(c), weight(c + 1));
+          else
+            *wp = weight(c);
         }
     }
   return kOk;
+}
+template <bool Dot>
+inline i32 upconv3d_pack_of(const Args& a, i32, i64 begin, i64 end) {
+  const auto& at = attrs<Upconv3dPackAttrs>(a);
+  if constexpr (Dot)
+    if (packs_pairs(a.t[Upconv3dPack::w].s[at.mode == 0 ? 0 : 1], at.dtype)) return upconv3d_pack_blocks<true>(a, begin, end);
+  return upconv3d_pack_blocks(a, begin, end);
+}
+inline i32 upconv3d_pack_run(const Args& a, i32 phase, i64 begin, i64 end) {
+  return upconv3d_pack_of<false>(a, phase, begin, end);
 }
 
 }  // namespace

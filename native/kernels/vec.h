@@ -66,6 +66,17 @@ inline vf vload(const bf16* p) {
 }
 inline void vstore(bf16* p, vf v) { bf16_store(p, v); }
 
+// Sums of products: of numbers, or of pairs of bf16.
+template <bool Pairs>
+inline void multiply_add(vf& sum, vf x, vf w) {
+#if defined(MACL_ISA_AVX512)
+  if constexpr (Pairs)
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+  else
+#endif
+    sum += x * w;
+}
+
 // What memory of E holds of a vector.
 template <class E>
 inline vf vrounded(vf v) {

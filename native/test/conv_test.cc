@@ -2,7 +2,7 @@
 // Usage: conv_test [isa …]; prints "N passed, N failed".
 #include "conv_cases.h"
 
-#define TABLES(X) X(ref64) X(plain) X(baseline) X(avx2) X(avx512)
+#define TABLES(X) X(ref64) X(plain) X(baseline) X(avx2) X(avx512) X(avx512bf16)
 #define DECLARE(isa) extern "C" __attribute__((weak)) const macl::KernelTable macl_kernels_##isa;
 TABLES(DECLARE)
 
@@ -17,13 +17,15 @@ int main(int argc, char** argv) {
     if (!t) continue;
     if (!std::strcmp(t->isa, "avx512") && !__builtin_cpu_supports("avx512bw")) continue;
     if (!std::strcmp(t->isa, "avx2") && !__builtin_cpu_supports("avx2")) continue;
+    if (!std::strcmp(t->isa, "avx512bf16") && !(__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512bf16"))) continue;
     bool wanted = argc == 1;
     for (int i = 1; i < argc; ++i) wanted |= !std::strcmp(argv[i], t->isa);
     if (!wanted) continue;
     for (const bool bf16 : {false, true}) {
       if (bf16 && !has_winograd(*t)) continue;  // plain tables have neither
       for (Case c : conv_cases) c.bf16 = bf16, conv_case(*t, c);
-      if (has_winograd(*t))
+      // Winograd's are those of avx512.
+      if (has_winograd(*t) && std::strcmp(t->isa, "avx512bf16"))
         for (Case c : winograd_cases)
           for (const i64 variant : winograd_variants) {
             c.variant = variant;

@@ -30,15 +30,20 @@ const BASELINE: Readonly<Record<ConvolutionPass, Costs>> = {
   weights: { direct: 0.63, directWeight: 25, transform: 1.6, weight: 14 },
 };
 
+const AVX512: Readonly<Record<ConvolutionPass, Costs>> = {
+  data: { direct: 1.07, directWeight: 47, transform: 18, weight: 55 },
+  weights: { direct: 1.31, directWeight: 57, transform: 36, weight: 51 },
+};
+/** What vdpbf16ps makes of a multiply-add of the direct kernel, where activations are bf16. */
+const DOT: Readonly<Record<ConvolutionPass, number>> = { data: 0.54, weights: 0.6 };
+
 /**
  * By instruction set, in multiply-adds of the transformed kernel: what `conv_bench ISA 2 '' all` measured on 61 shapes and two cores
  * (Zen 4), fitted without negative costs. What the fit then takes is on average 2 to 4% slower than the best of each shape.
  */
 const COSTS: Readonly<Record<string, Readonly<Record<ConvolutionPass, Costs>>>> = {
-  avx512: {
-    data: { direct: 1.07, directWeight: 47, transform: 18, weight: 55 },
-    weights: { direct: 1.31, directWeight: 57, transform: 36, weight: 51 },
-  },
+  avx512bf16: AVX512,
+  avx512: AVX512,
   avx2: {
     data: { direct: 0.85, directWeight: 50, transform: 8.7, weight: 44 },
     weights: { direct: 0.59, directWeight: 54, transform: 5.7, weight: 30 },
@@ -132,7 +137,8 @@ export function variantOf(sizes: ConvolutionSizes, arithmetic: Arithmetic, isa: 
   const [n, d, h, w] = grid;
   const weights = depth * 9 * inputs * roundUp(outputs, 16);
   let best: Tile | null = null;
-  let least = WORTH * weights * (costs.direct * n * d * h * w + costs.directWeight);
+  const direct = costs.direct * (sizes.bf16 && isa === 'avx512bf16' ? DOT[pass] : 1);
+  let least = WORTH * weights * (direct * n * d * h * w + costs.directWeight);
   for (const tile of TILES[arithmetic][depth === 3 ? 'volume' : 'plane']) {
     const cost = costOf(sizes, tile, pass, costs);
     if (cost < least) [best, least] = [tile, cost];

@@ -14,7 +14,7 @@ import { MaclError, memoryError } from '../errors.js';
 import type { OptionKinds } from '../options.js';
 import { sessionSizes, type CompiledProgram } from '../graph/compile.js';
 import { checkPrecision } from '../methods/precision.js';
-import { chosenPrecision, type Precision } from '../precision.js';
+import { bitsOf, chosenPrecision, type Precision } from '../precision.js';
 import type { Network } from '../methods/network.js';
 import type { StateTable } from '../nn/state.js';
 import type { OnEvent } from './events.js';
@@ -324,7 +324,8 @@ async function restore(record: RunRecord, state: StateTable, open: OpenSafetenso
 /** A warning where a run goes on with another instruction set than it began with. */
 function warnOtherDevice(record: RunRecord, backend: Backend, onEvent: OnEvent | undefined): void {
   const { isa, backend: name } = record.device;
-  if (isa === backend.info.isa && name === backend.info.name) return;
+  const { precision } = record.config.train;
+  if (bitsOf(isa, precision) === bitsOf(backend.info.isa, precision) && name === backend.info.name) return;
   const message = `this run began on ${name} (${isa}) and goes on on ${backend.info.name} (${backend.info.isa}): its bits will differ from a run that never stopped`;
   onEvent?.({ kind: 'warning', message });
 }
