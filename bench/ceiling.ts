@@ -41,5 +41,5 @@ export class CeilingMeter {
 
 /** Width in bits of an instruction set's vectors. */
 export function bitsOf(isa: string): '128' | '256' | '512' {
-  return isa.startsWith('avx512') ? '512' : isa === 'avx2' ? '256' : '128';
+  return isa === 'amx' || isa.startsWith('avx512') ? '512' : isa === 'avx2' ? '256' : '128';
 }

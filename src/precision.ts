@@ -29,9 +29,9 @@ export function precisionsOf(isa: string): readonly Precision[] {
   return FP32_ALONE.includes(isa) ? ['fp32'] : PRECISIONS;
 }
 
-/** The instruction set whose bits a run has: avx512bf16 differs from avx512 in bf16 alone. */
+/** The instruction set whose bits a run has: amx and avx512bf16 differ from avx512 in bf16 alone. */
 export function bitsOf(isa: string, precision: Precision): string {
-  return isa === 'avx512bf16' && precision === 'fp32' ? 'avx512' : isa;
+  return precision === 'fp32' && (isa === 'amx' || isa === 'avx512bf16') ? 'avx512' : isa;
 }
 
 /** Of the error where a backend lacks one: what the command line turns into its own. */

@@ -11,7 +11,7 @@ struct TableEntry {
   const char* needs;      // what it asks of the processor, for people
 };
 
-// Best first: avx512bf16, avx512, avx2, baseline, plain, ref64 (those that exist on this architecture).
+// Best first: amx, avx512bf16, avx512, avx2, baseline, plain, ref64 (those that exist on this architecture).
 const TableEntry* kernel_tables(i32& count);
 // Null where there is none of that name or the processor lacks it.
 const KernelTable* find_table(const char* isa);

@@ -120,7 +120,7 @@ inline i32 conv3d_bwd_w_fast_check(const Args& a) {
   return status == kOk && !holds(a.t[T::ws], conv3d_bwd_w_bytes(a, T::ws)) ? i32(kBadShape) : status;
 }
 
-template <bool Dot>
+template <Dot dot>
 inline i32 conv3d_bwd_w_of(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Conv3dBwdW;
   const auto& at = attrs<Conv3dAttrs>(a);
@@ -138,7 +138,7 @@ inline i32 conv3d_bwd_w_of(const Args& a, i32 phase, i64 begin, i64 end) {
     for (i64 t = begin; t < end; ++t)
       conv3d_bwd_w_task(c, dw_task(c.plan, ws, t), ptr<const E>(a, T::x), x.ld, ptr<const E>(a, T::dy), dy.ld);
   };
-  if constexpr (Dot)
+  if constexpr (dot != Dot::none)
     if (at.variant == 0 && packs_pairs(x.s[4], x.dtype)) return direct(dot16{}), kOk;
   of_element(x, [&]<class E>(E) {
     if (at.variant == 0) return direct(E{});
@@ -151,7 +151,7 @@ inline i32 conv3d_bwd_w_of(const Args& a, i32 phase, i64 begin, i64 end) {
 }
 
 inline i32 conv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  return conv3d_bwd_w_of<false>(a, phase, begin, end);
+  return conv3d_bwd_w_of<Dot::none>(a, phase, begin, end);
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ inline void conv3d_strip(const ConvShape& s, const ConvCall<E>& c, i64 row, i64 
   const i64 inputs = packed_inputs<E>(s.i);
   t.wblock = inputs * s.taps() * kPackLanes;
   t.wci = s.kw * kPackLanes;
+  t.dot = c.dot;
   for (i64 kd = 0; kd < s.kd; ++kd)
     for (i64 kh = 0; kh < s.kh; ++kh) {
       const i64 xd = conv3d_source(d, kd, s.kd, s.sd, s.td, s.id), xh = conv3d_source(h, kh, s.kh, s.sh, s.th, s.ih);
@@ -98,13 +99,13 @@ inline void conv3d_task(const ConvRows& r, const ConvCall<E>& c, i64 task) {
   if (c.stats) conv3d_flush_stats(stats, s.o);
 }
 
-// Dot: whether the processor sums products of bf16 pairs (a table of its own, at the end).
-template <bool Dot>
+// dot: a table of its own for each (table.cc).
+template <Dot dot>
 inline i32 conv3d_pack_of(const Args& a, i32, i64 begin, i64 end) {
   using T = Conv3dPack;
   const auto& at = attrs<Conv3dPackAttrs>(a);
   const Tensor& w = a.t[T::w];
-  if constexpr (Dot)
+  if constexpr (dot != Dot::none)
     if (at.variant == 0 && packs_pairs(w.s[at.mode == 0 ? 1 : 0], at.dtype)) return conv3d_pack_direct<true>(a, begin, end);
   if (at.variant == 0) return conv3d_pack_direct(a, begin, end);
   const WinogradForm form = winograd_form(at.variant);
@@ -114,7 +115,7 @@ inline i32 conv3d_pack_of(const Args& a, i32, i64 begin, i64 end) {
 }
 
 inline i32 conv3d_pack_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  return conv3d_pack_of<false>(a, phase, begin, end);
+  return conv3d_pack_of<Dot::none>(a, phase, begin, end);
 }
 
 // conv3d_fwd, phase 0: y and each task's (Winograd: unit's) sums in ws (writes); phase 1: mean and var of 16 channels a task
@@ -154,14 +155,15 @@ inline i32 conv3d_fwd_fast_check(const Args& a) {
 }
 
 // Tasks of either algorithm. `call(E{})` makes the call for what activations are held in.
-template <bool Dot, class Call>
+template <Dot dot, class Call>
 inline void conv3d_tasks(const ConvShape& s, i64 variant, const Tensor& x, Call call, void* scratch, i64 begin, i64 end) {
   const auto direct = [&]<class E>(E) {
     const ConvRows rows = conv3d_rows(s);
-    const ConvCall<E> c = call(E{});
+    ConvCall<E> c = call(E{});
+    c.dot = dot;
     for (i64 t = begin; t < end; ++t) conv3d_task(rows, c, t);
   };
-  if constexpr (Dot)
+  if constexpr (dot != Dot::none)
     if (variant == 0 && packs_pairs(s.i, x.dtype)) return direct(dot16{});
   of_element(x, [&]<class E>(E) {
     if (variant != 0)
@@ -171,7 +173,7 @@ inline void conv3d_tasks(const ConvShape& s, i64 variant, const Tensor& x, Call 
   });
 }
 
-template <bool Dot>
+template <Dot dot>
 inline i32 conv3d_fwd_of(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Conv3dFwd;
   const auto& at = attrs<Conv3dAttrs>(a);
@@ -181,9 +183,9 @@ inline i32 conv3d_fwd_of(const Args& a, i32 phase, i64 begin, i64 end) {
   if (phase == 0) {
     const auto call = [&]<class E>(E) {
       return ConvCall<E>{ptr<const E>(a, T::x), x.ld, ptr<const f32>(a, T::wp), optional_ptr<const f32>(a, T::b),
-                         ptr<E>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats};
+                         ptr<E>(a, T::y), y.ld, false, at.act != 0, f32(at.slope), stats, Dot::none};
     };
-    conv3d_tasks<Dot>(s, at.variant, x, call, a.scratch, begin, end);
+    conv3d_tasks<dot>(s, at.variant, x, call, a.scratch, begin, end);
     return kOk;
   }
   const auto combine = [&](i64 sums, auto voxels) {
@@ -201,7 +203,7 @@ inline i32 conv3d_fwd_of(const Args& a, i32 phase, i64 begin, i64 end) {
 }
 
 inline i32 conv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  return conv3d_fwd_of<false>(a, phase, begin, end);
+  return conv3d_fwd_of<Dot::none>(a, phase, begin, end);
 }
 
 // conv3d_bwd_x: writes dx, or adds where accumulate = 1.
@@ -220,7 +222,7 @@ inline i64 conv3d_bwd_x_bytes(const Args&, i32) { return 0; }
 
 inline i64 conv3d_bwd_x_scratch(const Args& a) { return conv3d_scratch(conv3d_bwd_x_shape(a), attrs<Conv3dAttrs>(a).variant); }
 
-template <bool Dot>
+template <Dot dot>
 inline i32 conv3d_bwd_x_of(const Args& a, i32, i64 begin, i64 end) {
   using T = Conv3dBwdX;
   const auto& at = attrs<Conv3dAttrs>(a);
@@ -228,14 +230,14 @@ inline i32 conv3d_bwd_x_of(const Args& a, i32, i64 begin, i64 end) {
   const Tensor &dy = a.t[T::dy], &dx = a.t[T::dx];
   const auto call = [&]<class E>(E) {
     return ConvCall<E>{ptr<const E>(a, T::dy), dy.ld, ptr<const f32>(a, T::wp), nullptr,
-                       ptr<E>(a, T::dx), dx.ld, at.accumulate != 0, false, 0, nullptr};
+                       ptr<E>(a, T::dx), dx.ld, at.accumulate != 0, false, 0, nullptr, Dot::none};
   };
-  conv3d_tasks<Dot>(s, at.variant, dy, call, a.scratch, begin, end);
+  conv3d_tasks<dot>(s, at.variant, dy, call, a.scratch, begin, end);
   return kOk;
 }
 
 inline i32 conv3d_bwd_x_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  return conv3d_bwd_x_of<false>(a, phase, begin, end);
+  return conv3d_bwd_x_of<Dot::none>(a, phase, begin, end);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Statistics that a convolution takes of what it writes, for the BatchNorm that follows: each task's sums, and their combination
 // in the order of tasks. For strips (conv3d_fast.h) and tiles (conv3d_winograd.h).
 #pragma once
-#include "conv3d_shape.h"
+#include "conv3d_tile.h"
 
 namespace macl {
 namespace {
@@ -17,6 +17,7 @@ struct ConvCall {
   bool accumulate, act;
   f32 slope;
   f64* stats;  // of all tasks; null: none
+  Dot dot = Dot::none;
 };
 
 // A task's statistics in ws: per channel Σ (y − shift) and Σ (y − shift)² in float64, and what is not yet added to

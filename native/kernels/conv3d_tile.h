@@ -7,6 +7,7 @@
 // channels and the taps of kW. It reads and writes the output itself where it fits, else (it overshoots, or the last
 // channels do not fill a vector) a small buffer of sums, of which only what belongs to the strip is stored.
 #pragma once
+#include "amx.h"
 #include "conv3d_shape.h"
 
 namespace macl {
@@ -26,6 +27,9 @@ constexpr i64 kChunk = 16;  // so that weights of one output block stay in L1 ov
 constexpr bool kFuseKw = false;
 #endif
 
+// Whether, and with what, the processor sums products of bf16 pairs; tiles are AMX's.
+enum class Dot : int { none, pairs, tiles };
+
 struct TileArgs {
   const f32* x[kMaxRows];
   const f32* w[kMaxRows];
@@ -39,6 +43,7 @@ struct TileArgs {
   i64 initLd, initVec;
   f32* out;
   i64 outLd, outVec;
+  i64 positions;  // of the tile
 };
 
 // XS: floats between positions of x: 16, or 1 where there is one channel. KW: taps along W that lie side by side. Pairs: "floats" of
@@ -74,6 +79,29 @@ void conv3d_tile(const TileArgs& t) {
   MACL_UNROLL for (int p = 0; p < TW; ++p)
     MACL_UNROLL for (int c = 0; c < TC; ++c) vstore(t.out + p * t.outLd + c * t.outVec, a[p][c]);
 }
+
+#if defined(MACL_ISA_AVX512)
+// The same by AMX: up to 16 positions × 32 outputs, whole blocks of 16 pairs of channels.
+template <int KW>
+void conv3d_tile_amx(const TileArgs& t) {
+  Amx amx(t.positions);
+  amx.load<kAmxSum0>(t.init, t.initLd);
+  amx.load<kAmxSum1>(t.init + t.initVec, t.initLd);
+  for (i64 r = 0; r < t.rows; ++r)
+    for (int k = 0; k < KW; ++k) {
+      const f32 *x = t.x[r] + t.xoff + k * 16, *w = t.w[r] + t.woff + k * kPackLanes;
+      for (i64 c0 = 0; c0 < t.ci; c0 += 16, x += t.xblock, w += 16 * t.wci) {
+        amx.load<kAmxX>(x, 16);
+        amx.load<kAmxW0>(w, t.wci);
+        amx.load<kAmxW1>(w + t.wblock, t.wci);
+        amx.dot<kAmxSum0, kAmxX, kAmxW0>();
+        amx.dot<kAmxSum1, kAmxX, kAmxW1>();
+      }
+    }
+  amx.store<kAmxSum0>(t.out, t.outLd);
+  amx.store<kAmxSum1>(t.out + t.outVec, t.outLd);
+}
+#endif
 
 using TileFn = void (*)(const TileArgs&);
 
@@ -130,6 +158,17 @@ inline TileChoice conv3d_tile_for(i64 tc, i64 n, i64 kw, bool single) {
   if constexpr (!Pairs)
     if (single) return kw == 3 ? conv3d_tile_choice<3, 1, false>(tc, tw) : conv3d_tile_choice<1, 1, false>(tc, tw);
   return kw == 3 ? conv3d_tile_choice<3, 16, Pairs>(tc, tw) : conv3d_tile_choice<1, 16, Pairs>(tc, tw);
+}
+
+// Of a strip's convolution; `inputs`: all that its weights are packed for.
+template <bool Pairs>
+inline TileChoice conv3d_tile_of([[maybe_unused]] Dot dot, [[maybe_unused]] i64 inputs, i64 tc, i64 n, i64 kw, bool single) {
+#if defined(MACL_ISA_AVX512)
+  if constexpr (Pairs)
+    if (dot == Dot::tiles && tc == 2 && inputs % 16 == 0)
+      return {cdiv(n, cdiv(n, 16)), kw == 3 ? conv3d_tile_amx<3> : conv3d_tile_amx<1>};
+#endif
+  return conv3d_tile_for<Pairs>(tc, n, kw, single);
 }
 
 constexpr i64 kTileVectors = kLanes == 4 ? 4 : 2;
@@ -226,6 +265,7 @@ struct Strip {
   i64 ci;      // all input channels
   i64 kw;      // taps along W within a row's weights (1 or 3)
   i64 wblock, wci;
+  Dot dot = Dot::none;
 };
 
 // 16 outputs of a strip: the position's step in y is the same for all blocks.
@@ -281,7 +321,7 @@ inline void strip_run(const Strip<E>& s, StripBuffers& b, i64 n, i64 first, i64 
     for (i64 l = 0; l < 16; ++l) b.bias[j * 16 + l] = out[j].bias && l < out[j].lanes ? out[j].bias[l] : 0;
   i64 cover = single ? kStripCover : 0;
   for (i64 v = 0; v < vectors && !single; v += tile_vectors(vectors - v)) {
-    const i64 tw = conv3d_tile_for<pairs>(tile_vectors(vectors - v), n, s.kw, single).tw;
+    const i64 tw = conv3d_tile_of<pairs>(s.dot, inputs, tile_vectors(vectors - v), n, s.kw, single).tw;
     cover = imax(cover, cdiv(n, tw) * tw);
   }
   const i64 count = cover + s.kw - 1;
@@ -315,7 +355,8 @@ inline void strip_run(const Strip<E>& s, StripBuffers& b, i64 n, i64 first, i64 
     }
     for (i64 v = 0, tc; v < vectors; v += tc) {
       tc = tile_vectors(vectors - v);
-      const TileChoice tile = conv3d_tile_for<pairs>(tc, n, s.kw, single);
+      const TileChoice tile = conv3d_tile_of<pairs>(s.dot, inputs, tc, n, s.kw, single);
+      t.positions = tile.tw;
       const i64 j = v * kLanes / 16, in = v * kLanes % 16;
       bool whole = true;
       for (i64 c = v * kLanes; c < (v + tc) * kLanes; c += kLanes) whole &= c % 16 + kLanes <= out[c / 16].lanes;

@@ -1,7 +1,7 @@
 // One instruction set's kernel table. This file is compiled once per instruction set with -DMACL_ISA=name and its
 // flags; everything below is in anonymous namespaces, and the exported symbols are macl_kernels_<name>.
 //   avx512, avx2, baseline (128-bit vectors, also arm64), wasm: fp32, tuned where it pays, else the plain template; with avx512
-//   comes avx512bf16
+//   come avx512bf16 and amx
 //   plain: the plain templates in fp32    ref64: the plain templates in float64 (the reference)
 #include "vec.h"
 
@@ -39,7 +39,7 @@ constexpr Specs specs_of(const Kernel (&kernels)[kCount]) {
 constexpr Specs kSpecs = specs_of(kTable);
 
 #if defined(MACL_ISA_AVX512)
-// The same with direct convolutions of bf16 by vdpbf16ps: an instruction set of its own, as its bits are others.
+// The same with direct convolutions of bf16 by vdpbf16ps, and by AMX's tiles: instruction sets of their own, as their bits are others.
 struct Kernels {
   Kernel all[kCount];
 };
@@ -47,23 +47,24 @@ constexpr bool named(const char* a, const char* b) {
   while (*a && *a == *b) ++a, ++b;
   return *a == *b;
 }
+template <Dot dot>
 constexpr Kernels with_dot(const Kernel (&kernels)[kCount]) {
   Kernels k = {};
   for (int i = 0; i < kCount; ++i) {
     k.all[i] = kernels[i];
     const char* name = kernels[i].spec.name;
-    if (named(name, "conv3d_pack")) k.all[i].run = conv3d_pack_of<true>;
-    if (named(name, "conv3d_fwd")) k.all[i].run = conv3d_fwd_of<true>;
-    if (named(name, "conv3d_bwd_x")) k.all[i].run = conv3d_bwd_x_of<true>;
-    if (named(name, "conv3d_bwd_w")) k.all[i].run = conv3d_bwd_w_of<true>;
-    if (named(name, "upconv3d_bwd_w")) k.all[i].run = upconv3d_bwd_w_of<true>;
+    if (named(name, "conv3d_pack")) k.all[i].run = conv3d_pack_of<dot>;
+    if (named(name, "conv3d_fwd")) k.all[i].run = conv3d_fwd_of<dot>;
+    if (named(name, "conv3d_bwd_x")) k.all[i].run = conv3d_bwd_x_of<dot>;
+    if (named(name, "conv3d_bwd_w")) k.all[i].run = conv3d_bwd_w_of<dot>;
     if (named(name, "upconv3d_pack")) k.all[i].run = upconv3d_pack_of<true>;
-    if (named(name, "upconv3d_fwd")) k.all[i].run = upconv3d_fwd_of<true>;
-    if (named(name, "upconv3d_bwd_x")) k.all[i].run = upconv3d_bwd_x_of<true>;
+    if (named(name, "upconv3d_fwd")) k.all[i].run = upconv3d_fwd_of<dot>;
+    if (named(name, "upconv3d_bwd_x")) k.all[i].run = upconv3d_bwd_x_of<dot>;
+    if (named(name, "upconv3d_bwd_w")) k.all[i].run = upconv3d_bwd_w_of<dot>;
   }
   return k;
 }
-constexpr Kernels kDotTable = with_dot(kTable);
+constexpr Kernels kPairsTable = with_dot<Dot::pairs>(kTable), kAmxTable = with_dot<Dot::tiles>(kTable);
 #endif
 
 }  // namespace
@@ -79,7 +80,8 @@ extern const macl::KernelTable MACL_CAT(macl_kernels_, MACL_ISA);
 const macl::KernelTable MACL_CAT(macl_kernels_, MACL_ISA) = {MACL_STR(MACL_ISA), macl::kCount, macl::kSpecs.all,
                                                              macl::kTable};
 #if defined(MACL_ISA_AVX512)
-extern const macl::KernelTable macl_kernels_avx512bf16;
-const macl::KernelTable macl_kernels_avx512bf16 = {"avx512bf16", macl::kCount, macl::kSpecs.all, macl::kDotTable.all};
+extern const macl::KernelTable macl_kernels_avx512bf16, macl_kernels_amx;
+const macl::KernelTable macl_kernels_avx512bf16 = {"avx512bf16", macl::kCount, macl::kSpecs.all, macl::kPairsTable.all};
+const macl::KernelTable macl_kernels_amx = {"amx", macl::kCount, macl::kSpecs.all, macl::kAmxTable.all};
 #endif
 }

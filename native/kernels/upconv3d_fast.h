@@ -27,7 +27,7 @@ inline i64 upconv3d_fwd_tasks(const Args& a, i32) {
 }
 
 template <class E>
-inline void upconv3d_fwd_rows(const Args& a, i64 begin, i64 end) {
+inline void upconv3d_fwd_rows(const Args& a, i64 begin, i64 end, Dot dot = Dot::none) {
   using T = Upconv3dFwd;
   const UpShape s = upconv3d_args_shape(a, Upconv3dFwd::x, Upconv3dFwd::y);
   const f32* b = optional_ptr<const f32>(a, T::b);
@@ -41,6 +41,7 @@ inline void upconv3d_fwd_rows(const Args& a, i64 begin, i64 end) {
   t.kw = 1;
   t.wblock = packed_inputs<E>(s.i) * kPackLanes;
   t.wci = kPackLanes;
+  t.dot = dot;
   for (i64 row = begin * per; row < last; ++row)
     for (i64 w0 = 0; w0 < s.w; w0 += strip) {
       const i64 n = imin(strip, s.w - w0);
@@ -61,16 +62,16 @@ inline void upconv3d_fwd_rows(const Args& a, i64 begin, i64 end) {
     }
 }
 
-template <bool Dot>
+template <Dot dot>
 inline i32 upconv3d_fwd_of(const Args& a, i32, i64 begin, i64 end) {
   const Tensor& x = a.t[Upconv3dFwd::x];
-  if constexpr (Dot)
-    if (packs_pairs(x.s[4], x.dtype)) return upconv3d_fwd_rows<dot16>(a, begin, end), kOk;
+  if constexpr (dot != Dot::none)
+    if (packs_pairs(x.s[4], x.dtype)) return upconv3d_fwd_rows<dot16>(a, begin, end, dot), kOk;
   of_element(x, [&]<class E>(E) { upconv3d_fwd_rows<E>(a, begin, end); });
   return kOk;
 }
 inline i32 upconv3d_fwd_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  return upconv3d_fwd_of<false>(a, phase, begin, end);
+  return upconv3d_fwd_of<Dot::none>(a, phase, begin, end);
 }
 
 // upconv3d_bwd_x: one task some rows of dx; writes, or adds where accumulate = 1.
@@ -80,7 +81,7 @@ inline i64 upconv3d_bwd_x_tasks(const Args& a, i32) {
 }
 
 template <class E>
-inline void upconv3d_bwd_x_rows(const Args& a, i64 begin, i64 end) {
+inline void upconv3d_bwd_x_rows(const Args& a, i64 begin, i64 end, Dot dot = Dot::none) {
   using T = Upconv3dBwdX;
   const UpShape s = upconv3d_args_shape(a, Upconv3dBwdX::dx, Upconv3dBwdX::dy);
   const i64 per = upconv3d_per_task(s), last = imin(end * per, s.rows());
@@ -94,6 +95,7 @@ inline void upconv3d_bwd_x_rows(const Args& a, i64 begin, i64 end) {
   const i64 inputs = packed_inputs<E>(s.o);
   t.wblock = s.taps() * inputs * kPackLanes;
   t.wci = kPackLanes;
+  t.dot = dot;
   for (i64 row = begin * per; row < last; ++row)
     for (i64 w0 = 0; w0 < s.w; w0 += strip) {
       const i64 n = imin(strip, s.w - w0);
@@ -114,16 +116,16 @@ inline void upconv3d_bwd_x_rows(const Args& a, i64 begin, i64 end) {
     }
 }
 
-template <bool Dot>
+template <Dot dot>
 inline i32 upconv3d_bwd_x_of(const Args& a, i32, i64 begin, i64 end) {
   const Tensor& dy = a.t[Upconv3dBwdX::dy];
-  if constexpr (Dot)
-    if (packs_pairs(dy.s[4], dy.dtype)) return upconv3d_bwd_x_rows<dot16>(a, begin, end), kOk;
+  if constexpr (dot != Dot::none)
+    if (packs_pairs(dy.s[4], dy.dtype)) return upconv3d_bwd_x_rows<dot16>(a, begin, end, dot), kOk;
   of_element(dy, [&]<class E>(E) { upconv3d_bwd_x_rows<E>(a, begin, end); });
   return kOk;
 }
 inline i32 upconv3d_bwd_x_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  return upconv3d_bwd_x_of<false>(a, phase, begin, end);
+  return upconv3d_bwd_x_of<Dot::none>(a, phase, begin, end);
 }
 
 // upconv3d_bwd_w. Phase 0: partial sums (writes ws); phase 1: writes dw and db, or adds where accumulate = 1.
@@ -176,7 +178,7 @@ inline void upconv3d_bwd_w_task(const UpShape& s, const DwPlan& p, const DwTask&
     }
 }
 
-template <bool Dot>
+template <Dot dot>
 inline i32 upconv3d_bwd_w_of(const Args& a, i32 phase, i64 begin, i64 end) {
   using T = Upconv3dBwdW;
   const UpShape s = upconv3d_args_shape(a, Upconv3dBwdW::x, Upconv3dBwdW::dy);
@@ -192,13 +194,13 @@ inline i32 upconv3d_bwd_w_of(const Args& a, i32 phase, i64 begin, i64 end) {
     return kOk;
   }
   const Tensor& x = a.t[T::x];
-  if constexpr (Dot)
+  if constexpr (dot != Dot::none)
     if (x.dtype == kBF16) return sums(dot16{}), kOk;
   of_element(x, sums);
   return kOk;
 }
 inline i32 upconv3d_bwd_w_run(const Args& a, i32 phase, i64 begin, i64 end) {
-  return upconv3d_bwd_w_of<false>(a, phase, begin, end);
+  return upconv3d_bwd_w_of<Dot::none>(a, phase, begin, end);
 }
 
 inline i64 upconv3d_ws_bytes(const Args&, i32) { return 0; }

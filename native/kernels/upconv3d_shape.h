@@ -113,10 +113,10 @@ inline i32 upconv3d_pack_blocks(const Args& a, i64 begin, i64 end) {
     }
   return kOk;
 }
-template <bool Dot>
+template <bool Pairs>
 inline i32 upconv3d_pack_of(const Args& a, i32, i64 begin, i64 end) {
   const auto& at = attrs<Upconv3dPackAttrs>(a);
-  if constexpr (Dot)
+  if constexpr (Pairs)
     if (packs_pairs(a.t[Upconv3dPack::w].s[at.mode == 0 ? 0 : 1], at.dtype)) return upconv3d_pack_blocks<true>(a, begin, end);
   return upconv3d_pack_blocks(a, begin, end);
 }

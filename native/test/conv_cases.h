@@ -353,7 +353,7 @@ void linear_case(const KernelTable& table, i64 N, i64 I, i64 O, i64 pad, int add
 
 // Tables of vectors: not the plain templates, nor a device's.
 inline bool has_winograd(const KernelTable& t) {
-  return !std::strncmp(t.isa, "avx", 3) || !std::strcmp(t.isa, "baseline");
+  return !std::strncmp(t.isa, "avx", 3) || !std::strcmp(t.isa, "amx") || !std::strcmp(t.isa, "baseline");
 }
 
 // What the checks must refuse.
@@ -410,6 +410,7 @@ const Case conv_cases[] = {
     {1, 3, 4, 23, 1, 40, 1, 3, 3, 1, 1, 2, 0},  {1, 2, 3, 10, 40, 80, 3, 3, 3, 1, 1, 1, 0},
     {1, 1, 1, 21, 96, 20, 3, 3, 3, 1, 1, 2, 0}, {1, 1, 3, 3, 130, 66, 1, 3, 3, 1, 1, 1, 0},
     {1, 9, 9, 17, 18, 20, 3, 3, 3, 1, 1, 1, 0}, {2, 1, 17, 33, 17, 33, 1, 3, 3, 1, 1, 1, 4},
+    {1, 2, 3, 30, 64, 96, 3, 3, 3, 1, 1, 1, 0}, {1, 4, 3, 19, 32, 64, 3, 3, 3, 2, 2, 2, 0},
 };
 
 // Winograd's variants, for kernels of vectors: whole tiles and ragged ones, channels that fill blocks and that do not, volumes

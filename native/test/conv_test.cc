@@ -2,7 +2,7 @@
 // Usage: conv_test [isa …]; prints "N passed, N failed".
 #include "conv_cases.h"
 
-#define TABLES(X) X(ref64) X(plain) X(baseline) X(avx2) X(avx512) X(avx512bf16)
+#define TABLES(X) X(ref64) X(plain) X(baseline) X(avx2) X(avx512) X(avx512bf16) X(amx)
 #define DECLARE(isa) extern "C" __attribute__((weak)) const macl::KernelTable macl_kernels_##isa;
 TABLES(DECLARE)
 
@@ -15,7 +15,8 @@ int main(int argc, char** argv) {
       TABLES(ADDRESS)};
   for (const KernelTable* t : tables) {
     if (!t) continue;
-    if (!std::strcmp(t->isa, "avx512") && !__builtin_cpu_supports("avx512bw")) continue;
+    const bool amx = !std::strcmp(t->isa, "amx");  // its tiles are emulated here
+    if ((amx || !std::strcmp(t->isa, "avx512")) && !__builtin_cpu_supports("avx512bw")) continue;
     if (!std::strcmp(t->isa, "avx2") && !__builtin_cpu_supports("avx2")) continue;
     if (!std::strcmp(t->isa, "avx512bf16") && !(__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512bf16"))) continue;
     bool wanted = argc == 1;
@@ -25,7 +26,7 @@ int main(int argc, char** argv) {
       if (bf16 && !has_winograd(*t)) continue;  // plain tables have neither
       for (Case c : conv_cases) c.bf16 = bf16, conv_case(*t, c);
       // Winograd's are those of avx512.
-      if (has_winograd(*t) && std::strcmp(t->isa, "avx512bf16"))
+      if (has_winograd(*t) && !amx && std::strcmp(t->isa, "avx512bf16"))
         for (Case c : winograd_cases)
           for (const i64 variant : winograd_variants) {
             c.variant = variant;

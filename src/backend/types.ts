@@ -43,7 +43,7 @@ export interface BackendInfo {
   readonly real: 'f32' | 'f64';
   /** Arithmetic that it has: `bf16` needs kernels of its own, or (`reference`) exact arithmetic to round. */
   readonly precisions: readonly Precision[];
-  /** Instruction set in use: avx512bf16, avx512, avx2, baseline, plain, relaxed-simd, simd128, ref64; on CUDA fp32 or tf32. */
+  /** Instruction set in use: amx, avx512bf16, avx512, avx2, baseline, plain, relaxed-simd, simd128, ref64; on CUDA fp32 or tf32. */
   readonly isa: string;
   readonly threads: number;
   /** Bytes on whose multiples its buffers begin: what its widest loads and copies want. */

@@ -5,6 +5,7 @@
 import type { Arithmetic } from '../arithmetic.js';
 import { defineAlgorithms } from '../graph/algorithms.js';
 import { required } from '../graph/kernel.js';
+import { bitsOf } from '../precision.js';
 import type { Graph, Node, Shape, Tensor } from '../graph/types.js';
 
 /** `variant` of a kernel and of its packed weights: the direct algorithm; else 100·mD + 10·mH + mW. */
@@ -42,6 +43,7 @@ const DOT: Readonly<Record<ConvolutionPass, number>> = { data: 0.54, weights: 0.
  * (Zen 4), fitted without negative costs. What the fit then takes is on average 2 to 4% slower than the best of each shape.
  */
 const COSTS: Readonly<Record<string, Readonly<Record<ConvolutionPass, Costs>>>> = {
+  amx: AVX512,
   avx512bf16: AVX512,
   avx512: AVX512,
   avx2: {
@@ -137,7 +139,7 @@ export function variantOf(sizes: ConvolutionSizes, arithmetic: Arithmetic, isa: 
   const [n, d, h, w] = grid;
   const weights = depth * 9 * inputs * roundUp(outputs, 16);
   let best: Tile | null = null;
-  const direct = costs.direct * (sizes.bf16 && isa === 'avx512bf16' ? DOT[pass] : 1);
+  const direct = costs.direct * (sizes.bf16 && isa !== bitsOf(isa, 'fp32') ? DOT[pass] : 1);
   let least = WORTH * weights * (direct * n * d * h * w + costs.directWeight);
   for (const tile of TILES[arithmetic][depth === 3 ? 'volume' : 'plane']) {
     const cost = costOf(sizes, tile, pass, costs);

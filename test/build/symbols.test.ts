@@ -31,6 +31,10 @@ describe.each(isas)('libmacl for %s', (isa) => {
         .filter(([type]) => 'TDBRSC'.includes(type))
         .map(([, name]) => name)
         .sort(),
-    ).toEqual(isa === 'avx512' ? ['macl_kernels_avx512', 'macl_kernels_avx512bf16'] : [`macl_kernels_${isa}`]);
+    ).toEqual(
+      isa === 'avx512'
+        ? ['macl_kernels_amx', 'macl_kernels_avx512', 'macl_kernels_avx512bf16']
+        : [`macl_kernels_${isa}`],
+    );
   });
 });

@@ -23,6 +23,7 @@ enableRelaxedSimd();
 
 const WANTED: readonly (readonly [BackendName, string | undefined])[] = [
   ['reference', undefined],
+  ['cpu', 'amx'],
   ['cpu', 'avx512bf16'],
   ['cpu', 'avx512'],
   ['cpu', 'avx2'],
