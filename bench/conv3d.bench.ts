@@ -1,15 +1,15 @@
 /**
- * npm run bench -- conv3d [--device cpu|wasm] [--isa NAME] [--threads N] [--arithmetic NAME] [--runs N] [--filter TEXT] [--save]
+ * npm run bench -- conv3d [--device cpu|wasm] [--isa NAME] [--threads N]
+ *   [--arithmetic NAME] [--precision NAME] [--runs N] [--filter TEXT] [--save]
  *
  * GFLOP/s of conv3d through the whole path (one program, one call), forward with bias and statistics, dx and dw, and its
  * share of the fp32 multiply-add ceiling measured in the same run. Multiplications by the zeros of the padding count as
  * they do everywhere, though they are not all carried out: small volumes can seem to exceed the ceiling. Random data;
  * results are poisoned before and looked at after; warm-up apart; medians with the spread.
  */
-import type { Arithmetic } from '../src/arithmetic.js';
 import type { Backend } from '../src/backend/types.js';
 import { flopOf, labelOf, openConv, PASSES, repeatsOf, type ConvCase, type Pass } from './conv-work.js';
-import { flags, Report, timeOf, type Timing } from './report.js';
+import { computingFlags, Report, timeOf, type Timing } from './report.js';
 
 const K3 = [3, 3, 3] as const;
 const volumes = [
@@ -27,7 +27,7 @@ const CASES: ConvCase[] = [
 /** Time of one convolution. */
 async function time(backend: Backend, c: ConvCase, pass: Pass, runs: number): Promise<Timing> {
   const repeats = repeatsOf(c);
-  const { session, run } = await openConv(backend, c, pass, repeats, options.arithmetic as Arithmetic);
+  const { session, run } = await openConv(backend, c, pass, repeats, options.computing);
   try {
     const { medianMs, bestMs, worstMs } = await timeOf(labelOf(c), runs, run);
     return { medianMs: medianMs / repeats, bestMs: bestMs / repeats, worstMs: worstMs / repeats };
@@ -36,11 +36,13 @@ async function time(backend: Backend, c: ConvCase, pass: Pass, runs: number): Pr
   }
 }
 
-const options = flags();
+const options = computingFlags();
 const report = await Report.open('conv3d', options);
 const { backend } = report;
 const rows = [];
-for (const c of CASES.filter((one) => labelOf(one).includes(options.filter))) {
+const chosen = CASES.filter((one) => labelOf(one).includes(options.filter));
+const possible = report.has(options.computing.precision, PASSES.length * chosen.length) ? chosen : [];
+for (const c of possible) {
   for (const pass of PASSES) {
     if (pass === 'dx' && c.i === 1) continue; // an image needs no gradient
     report.measureCeiling();

@@ -1,18 +1,18 @@
 /**
- * npm run bench -- layers [--device cpu|reference] [--isa NAME] [--threads N] [--arithmetic NAME] [--runs N] [--filter TEXT] [--save]
+ * npm run bench -- layers [--device cpu|reference] [--isa NAME] [--threads N]
+ *   [--arithmetic NAME] [--precision NAME] [--runs N] [--filter TEXT] [--save]
  *
  * Where a step's time goes: milliseconds of each kernel call (median of the runs, from one meeting of the threads to the next),
  * its arithmetic rate as a share of the fp32 multiply-add ceiling, and its bytes a second; summed by kernel, then call by call.
  */
-import type { Arithmetic } from '../src/arithmetic.js';
-import { flags, median, Report } from './report.js';
+import { computingFlags, median, Report } from './report.js';
 import { fillInputs, openWork, unet, works } from './works.js';
 
-const options = flags();
-const arithmetic = options.arithmetic as Arithmetic;
+const options = computingFlags();
+const { computing } = options;
 const WORKS = [
-  ...works('3-D f16 2×48×64×48', unet(3, 16, 3, 1), 2, [48, 64, 48], arithmetic),
-  ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256], arithmetic),
+  ...works('3-D f16 2×48×64×48', unet(3, 16, 3, 1), 2, [48, 64, 48], computing),
+  ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256], computing),
 ];
 const report = await Report.open('layers', options);
 
@@ -32,7 +32,9 @@ const line = (label: string, { ms, gflop, mb }: Pick<Call, 'ms' | 'gflop' | 'mb'
 
 const rows = [];
 const lines: string[] = [];
-for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
+const chosen = WORKS.filter((w) => w.name.includes(options.filter));
+const possible = report.has(computing.precision, chosen.length) ? chosen : [];
+for (const work of possible) {
   report.measureCeiling();
   const built = work.build(report.backend);
   const { program } = built;

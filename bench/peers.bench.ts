@@ -1,10 +1,13 @@
 /**
- * npm run bench:peers -- [--filter TEXT] [--rounds 7] [--modes fp32,bf16] [--threads N] [--isa NAME] [--arithmetic NAME] [--python PATH] [--save]
+ * npm run bench:peers -- [--filter TEXT] [--rounds 7] [--modes fp32,bf16] [--peers NAMES] [--device cpu|wasm] [--threads N]
+ *   [--isa NAME] [--arithmetic NAME] [--python PATH] [--save]
  *
- * Training steps, inference, convolutions and dense SupCon against PyTorch (the best of eager, channels-last and compiled, each with
- * fused optimisers and one batched SupCon), inference also against ONNX Runtime and OpenVINO. Both sides have the same weights
- * and inputs and take turns, run by run, with all threads; the losses of steps are compared. `bench:peers` sets up the other side
- * in .cache/peers; where that cannot be, all rows are skipped, and counted.
+ * Training steps, inference, a whole volume by sliding window, convolutions and dense SupCon against PyTorch (the best of eager,
+ * channels-last and compiled, each with fused optimisers and one batched SupCon), inference also against ONNX Runtime and
+ * OpenVINO. Both sides have the same weights and inputs and take turns, run by run, with all threads; losses of steps and what
+ * inferences give are compared. A mode is what the other side computes in: its fp32 against ours, its bf16 (autocast, or
+ * OpenVINO's own) against ours in bf16 and in fp32. `bench:peers` sets up the other side in .cache; where that cannot be, its
+ * rows are skipped, and counted.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -12,17 +15,10 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { DEFAULT_ARITHMETIC, type Arithmetic } from '../src/arithmetic.js';
-import type { Backend } from '../src/backend/types.js';
-import { writeSafetensorsFile } from '../src/data/files.js';
-import { rawTensor } from '../src/data/safetensors.js';
-import { stateTensors } from '../src/model/network-state.js';
-import { supcon } from '../test/cases/supcon.js';
-import { randomInputs } from '../test/golden/random.js';
-import { Rig } from '../test/golden/rig.js';
-import { flopOf, labelOf, openConv, PASSES, repeatsOf, type ConvCase, type Pass } from './conv-work.js';
-import { Peer, peerPython, RUNTIME_PEERS, TORCH_PEERS, type PeerName } from './peer.js';
-import { median, Report } from './report.js';
-import { CLASSES, fillInputs, openWork, unet, works, type Work } from './works.js';
+import type { Precision } from '../src/precision.js';
+import { isTorch, Peer, peerPython, peersFor, type PeerName } from './peer.js';
+import { peerWorks, type Opened, type PeerWork } from './peer-works.js';
+import { median, precisionOf, Report } from './report.js';
 
 const { values: options } = parseArgs({
   options: {
@@ -30,6 +26,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '7' },
     modes: { type: 'string', default: 'fp32' },
     peers: { type: 'string', default: '' },
+    device: { type: 'string', default: 'cpu' },
     threads: { type: 'string' },
     isa: { type: 'string' },
     arithmetic: { type: 'string', default: DEFAULT_ARITHMETIC },
@@ -38,158 +35,35 @@ const { values: options } = parseArgs({
     save: { type: 'boolean', default: false },
   },
 });
-const arithmetic = options.arithmetic as Arithmetic;
 const rounds = Number(options.rounds);
 
-/** One work, opened: a run, what it computed, how much it holds. */
-interface Opened {
-  readonly spec: object;
-  readonly bytes: number;
-  /** Milliseconds are divided by it. */
-  readonly repeats: number;
-  run(): Promise<unknown>;
-  /** The loss of the last step; null where nothing is compared. */
-  value(): number | null;
-  close(): Promise<void>;
+/** What both sides compute in: what people would choose here, and what anyone can who has fp32 alone. */
+interface Pair {
+  readonly ours: Precision;
+  readonly mode: Precision;
 }
+const PAIRS: Readonly<Record<Precision, readonly Pair[]>> = {
+  fp32: [{ ours: 'fp32', mode: 'fp32' }],
+  bf16: [
+    { ours: 'bf16', mode: 'bf16' },
+    { ours: 'fp32', mode: 'bf16' },
+  ],
+};
 
-interface Entry {
-  readonly name: string;
-  readonly peers: readonly PeerName[];
-  readonly gflop: (backend: Backend) => number;
-  open(backend: Backend, folder: string): Promise<Opened>;
-}
-
-function stepEntry(work: Work): Entry {
-  return {
-    name: work.name,
-    peers: work.kind === 'inference' ? [...TORCH_PEERS, ...RUNTIME_PEERS] : TORCH_PEERS,
-    gflop: (b) =>
-      work
-        .build(b)
-        .program.costs()
-        .reduce((sum, k) => sum + k.flops, 0) / 1e9,
-    async open(backend, folder) {
-      const built = work.build(backend);
-      const { program, state } = built;
-      const [weights, batch] = ['weights', 'batch'].map((n) => path.join(folder, `${n}.safetensors`)) as [
-        string,
-        string,
-      ];
-      const executor = await openWork(backend, built, (bytes) =>
-        writeSafetensorsFile(weights, stateTensors(state, bytes, ['parameter', 'statistic'])),
-      );
-      const given = fillInputs(executor, program);
-      // One channel: [B, D, H, W, 1] lies as PyTorch's [B, 1, D, H, W].
-      const shapeOf = (name: string, values: ArrayLike<number>) => {
-        const [n, d, h, w] = program.io.get(name)!.shape;
-        return name === 'pos'
-          ? [work.batch, values.length / work.batch]
-          : name === 'y'
-            ? [n, d, h, w]
-            : [n, 1, d, h, w];
-      };
-      await writeSafetensorsFile(
-        batch,
-        new Map([...given].map(([name, values]) => [name, rawTensor(values, shapeOf(name, values) as number[])])),
-      );
-      const { state: s, scratch, io } = program.sizes;
-      const model = { ...work.config.model, classes: CLASSES };
-      return {
-        spec: { kind: work.kind, model, weights, batch, lr: 1e-4 },
-        bytes: s + scratch + io + executor.session.scratchBytes,
-        repeats: 1,
-        run: () => executor.run(program),
-        value: () => {
-          if (program.io.has('loss')) return executor.scalar(program, 'loss');
-          const y = executor.get(program, 'logits') as Float32Array;
-          return y.reduce((sum, v) => sum + v, 0) / y.length;
-        },
-        close: () => executor.close(),
-      };
-    },
-  };
-}
-
-function convEntry(c: ConvCase, pass: Pass): Entry {
-  return {
-    name: `conv3d ${labelOf(c)} ${pass}`,
-    peers: ['eager', 'channels-last'],
-    gflop: () => flopOf(c) / 1e9,
-    async open(backend) {
-      const repeats = repeatsOf(c);
-      const { session, run } = await openConv(backend, c, pass, repeats, arithmetic);
-      return {
-        spec: { kind: 'conv3d', pass, voxels: c.voxels, i: c.i, o: c.o, k: c.k },
-        bytes: 0,
-        repeats,
-        run,
-        value: () => null,
-        close: () => session.close(),
-      };
-    },
-  };
-}
-
-/** Dense SupCon with its gradients. */
-function supconEntry(c: NonNullable<typeof supcon.timing>[number]): Entry {
-  return {
-    name: `supcon ${c.name}`,
-    peers: ['eager', 'compiled'],
-    gflop: () => 0,
-    async open(b) {
-      const rig = new Rig(b);
-      supcon.build(rig, c, randomInputs(1, supcon, c), { dloss: 1 });
-      const ready = await rig.ready();
-      const [n, d, h, w, channels] = c.name.split('×').map(Number) as [number, number, number, number, number];
-      return {
-        spec: { kind: 'supcon', positions: d * h * w, rows: 2 * n, channels },
-        bytes: 0,
-        repeats: 1,
-        run: () => ready.run(),
-        value: () => null,
-        close: () => ready.close(),
-      };
-    },
-  };
-}
-
-const cube = (n: number, c: number, ...grid: [number, number, number]): ConvCase => ({
-  voxels: [n, ...grid],
-  i: c,
-  o: c,
-  k: [3, 3, 3],
-});
-const CONVOLUTIONS: ConvCase[] = [
-  cube(1, 16, 96, 96, 96),
-  cube(2, 16, 48, 64, 48),
-  cube(2, 32, 24, 32, 24),
-  cube(2, 64, 12, 16, 12),
-  cube(2, 16, 12, 12, 12),
-  cube(2, 64, 24, 32, 24),
-  cube(2, 128, 6, 8, 6),
-  cube(2, 128, 12, 16, 12),
-  cube(2, 256, 12, 12, 12),
-  cube(2, 256, 6, 8, 6),
-  { voxels: [4, 1, 256, 256], i: 32, o: 32, k: [1, 3, 3] },
-  { voxels: [4, 1, 64, 64], i: 128, o: 128, k: [1, 3, 3] },
-];
-
-const ENTRIES: Entry[] = [
-  ...works('3-D f16 2×48×64×48', unet(3, 16, 3, 1), 2, [48, 64, 48], arithmetic).map(stepEntry),
-  ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256], arithmetic).map(stepEntry),
-  ...works('3-D f32 2×64³', unet(3, 32, 4, 1), 2, [64, 64, 64], arithmetic).map(stepEntry),
-  ...(supcon.timing ?? []).map(supconEntry),
-  ...CONVOLUTIONS.flatMap((c) => PASSES.map((pass) => convEntry(c, pass))),
-];
-const chosen = ENTRIES.filter((e) => e.name.includes(options.filter));
+const arithmetic = options.arithmetic as Arithmetic;
+const chosenOf = (precision: Precision) =>
+  peerWorks({ arithmetic, precision }).filter((work) => work.name.includes(options.filter));
+const asked = options.modes.split(',').map(precisionOf);
+const jobs = chosenOf('fp32').flatMap(({ name, modes }) =>
+  asked.filter((mode) => modes.includes(mode)).flatMap((mode) => PAIRS[mode].map((pair) => ({ name, ...pair }))),
+);
 
 const python = peerPython(options.python, options.install);
 if (!python) {
-  process.stdout.write(`peers: ${chosen.length} skipped: there are none (npm run bench:peers sets them up)\n`);
+  process.stdout.write(`peers: ${jobs.length} skipped: there are none (npm run bench:peers sets them up)\n`);
   process.exit(0);
 }
-const report = await Report.open('peers', { device: 'cpu', runs: options.rounds, ...options });
+const report = await Report.open('peers', { ...options, runs: options.rounds });
 const { backend } = report;
 const threads = backend.info.threads;
 const folder = mkdtempSync(path.join(os.tmpdir(), 'macl-peers-'));
@@ -202,38 +76,45 @@ const round = (n: number) => Number(n.toPrecision(4));
 /** Threads of OpenMP go on looking for work for a while after their last: the other side would run beside them. */
 const REST_MS = 50;
 
-/** How far losses may lie apart, relatively: of the first step, and of later ones, whose weights have gone their own ways. */
-const SAME_LOSS = { fp32: [2e-5, 2e-3], bf16: [5e-2, 5e-2] } as const;
+/**
+ * How far losses may lie apart, relatively: of the first step, and of later ones, whose weights have gone their own ways. bf16
+ * keeps 8 bits, so each stored number is off by up to 2⁻⁹ of itself, and the two sides do not round the same ones: PyTorch
+ * rounds weights too, ours what is stored but not what a fused kernel has in registers. Some forty roundings one after the
+ * other, each on its own, leave 2⁻⁹ √40 ≈ 1% of a logit; a loss is a mean over many, whose errors mostly cancel: half of that.
+ */
+const SAME_LOSS = { fp32: [2e-5, 2e-3], bf16: [5e-3, 2e-2] } as const;
 
-const rows: object[] = [];
-const lines: string[] = [];
-for (const entry of chosen)
-  for (const mode of options.modes.split(',') as ('fp32' | 'bf16')[]) {
-    const tried: { peer: PeerName; row: Record<string, unknown>; ratio: number; line: string }[] = [];
-    for (const name of entry.peers.filter((p) => !options.peers || options.peers.split(',').includes(p))) {
-      if (mode === 'bf16' && (RUNTIME_PEERS as readonly string[]).includes(name)) continue;
-      report.measureCeiling();
-      const ours = await entry.open(backend, folder);
-      const specFile = path.join(folder, 'spec.json');
-      writeFileSync(specFile, JSON.stringify({ peer: name, mode, threads, work: ours.spec }));
-      let peer: Peer;
-      try {
-        peer = await Peer.start(python, specFile, environment);
-      } catch (error) {
-        process.stderr.write(`macl: ${entry.name} with ${name} ${mode}: ${String(error)}\n`);
-        await ours.close();
-        continue;
-      }
-      const apart: number[] = [];
-      const compare = (theirs: number) => {
-        const mine = ours.value();
-        if (mine !== null) apart.push(Math.abs(mine - theirs) / Math.max(1e-3, Math.abs(mine)));
-      };
+/** How far what inferences give may lie apart (`Opened.apart`): of bf16 twice that 1% of a logit. */
+const SAME_OUTPUT = { fp32: 2e-5, bf16: 2e-2 } as const;
+
+interface Tried {
+  readonly peer: PeerName;
+  readonly row: Readonly<Record<string, unknown>>;
+  readonly ratio: number;
+  readonly line: string;
+}
+
+/** Both sides' turns; null where the other side cannot be started. */
+async function race(work: PeerWork, name: PeerName, { ours: precision, mode }: Pair): Promise<Tried | null> {
+  report.measureCeiling();
+  const ours = await work.open(backend, folder);
+  try {
+    const output = path.join(folder, 'output.safetensors');
+    const spec = { peer: name, mode, threads, work: ours.spec, ...(ours.apart ? { output } : {}) };
+    const specFile = path.join(folder, 'spec.json');
+    writeFileSync(specFile, JSON.stringify(spec));
+    const peer = await Peer.start(python!, specFile, { name, install: options.install, environment }).catch(
+      (error: unknown) => void process.stderr.write(`macl: ${work.name} with ${name} ${mode}: ${String(error)}\n`),
+    );
+    if (!peer) return null;
+    const compared = new Compared(ours, mode, `${work.name}, ${name} ${mode} and ours ${precision}`);
+    const [mine, theirs]: [number[], number[]] = [[], []];
+    try {
       for (const value of peer.values) {
         await ours.run();
-        compare(value);
+        compared.value(value);
       }
-      const [mine, theirs]: [number[], number[]] = [[], []];
+      await compared.output(output);
       for (let i = 0; i < rounds; i++) {
         await delay(REST_MS);
         const start = performance.now();
@@ -242,46 +123,120 @@ for (const entry of chosen)
         await delay(REST_MS);
         const { ms, value } = await peer.step();
         theirs.push(ms);
-        compare(value);
+        compared.value(value);
       }
-      const peakBytes = await peer.close();
-      await ours.close();
-      const worst = Math.max(0, ...apart);
-      if ((apart[0] ?? 0) > SAME_LOSS[mode][0] || worst > SAME_LOSS[mode][1])
-        throw new Error(
-          `${entry.name}, ${name} ${mode}: losses lie ${worst} apart, so the two do not compute the same`,
-        );
-      const ratios = theirs.map((t, i) => t / mine[i]!);
-      const ratio = median(theirs) / median(mine);
-      const row = {
-        work: entry.name,
-        peer: name,
-        mode,
-        ratio: round(ratio),
-        ratios: [Math.min(...ratios), Math.max(...ratios)].map(round),
-        oursMs: [median(mine), Math.min(...mine), Math.max(...mine)].map(round),
-        peerMs: [median(theirs), Math.min(...theirs), Math.max(...theirs)].map(round),
-        oursShare: report.shareOf((1e3 * entry.gflop(backend)) / median(mine)),
-        peerShare: report.shareOf((1e3 * entry.gflop(backend)) / median(theirs)),
-        ...(ours.bytes
-          ? { oursBytes: ours.bytes, peerBytes: peakBytes, memoryRatio: round(ours.bytes / peakBytes) }
-          : {}),
-        ...(apart.length ? { furthestApart: worst } : {}),
-        versions: peer.versions,
-      };
-      const line =
-        `${entry.name.padEnd(42)} ${name.padEnd(14)} ${mode} ${median(mine).toFixed(2).padStart(8)} ms, theirs ` +
-        `${median(theirs).toFixed(2).padStart(8)} ms: ${ratio.toFixed(2)}× [${row.ratios.join(', ')}]` +
-        (ours.bytes ? `  ${(ours.bytes / 2 ** 20).toFixed(0)} of ${(peakBytes / 2 ** 20).toFixed(0)} MiB` : '');
-      process.stdout.write(`${line}\n`);
-      tried.push({ peer: name, row, ratio, line });
+    } catch (error) {
+      peer.kill();
+      throw error;
     }
-    const torch = tried.filter((t) => (TORCH_PEERS as readonly string[]).includes(t.peer));
-    const least = (of: typeof tried) =>
-      of.reduce<(typeof tried)[number] | null>((a, b) => (a && a.ratio <= b.ratio ? a : b), null);
-    const best = least(torch);
-    for (const t of tried) rows.push({ ...t.row, bestOfTorch: t === best });
-    lines.push(...[best, ...tried.filter((t) => !torch.includes(t))].flatMap((t) => (t ? [t.line] : [])));
+    return triedOf(
+      work,
+      name,
+      { ours: precision, mode },
+      { mine, theirs, compared, peer, bytes: ours.bytes, peak: await peer.close() },
+    );
+  } finally {
+    await ours.close();
   }
+}
+
+/** Holds the two sides' values against each other. */
+class Compared {
+  private readonly values: number[] = [];
+  private outputApart: number | undefined;
+  constructor(
+    private readonly ours: Opened,
+    private readonly mode: Precision,
+    private readonly name: string,
+  ) {}
+
+  /** What the other side's run gave, once ours has run too. */
+  value(theirs: number): void {
+    const mine = this.ours.value();
+    if (mine === null) return;
+    const apart = Math.abs(mine - theirs) / Math.max(1e-3, Math.abs(mine));
+    this.check(apart, SAME_LOSS[this.mode][this.values.length === 0 ? 0 : 1], 'values');
+    this.values.push(apart);
+  }
+
+  async output(file: string): Promise<void> {
+    this.outputApart = await this.ours.apart?.(file);
+    if (this.outputApart !== undefined) this.check(this.outputApart, SAME_OUTPUT[this.mode], 'outputs');
+  }
+
+  private check(apart: number, most: number, what: string): void {
+    if (apart <= most) return;
+    throw new Error(`${this.name}: ${what} lie ${apart} apart, so the two do not compute the same`);
+  }
+
+  get figures(): object {
+    const { values, outputApart } = this;
+    return {
+      ...(values.length ? { firstApart: values[0], furthestApart: Math.max(...values) } : {}),
+      ...(outputApart === undefined ? {} : { outputApart }),
+    };
+  }
+}
+
+interface Timed {
+  readonly mine: readonly number[];
+  readonly theirs: readonly number[];
+  readonly compared: Compared;
+  readonly peer: Peer;
+  readonly bytes: number;
+  readonly peak: number;
+}
+
+function triedOf(
+  work: PeerWork,
+  name: PeerName,
+  pair: Pair,
+  { mine, theirs, compared, peer, bytes, peak }: Timed,
+): Tried {
+  const ratios = theirs.map((t, i) => t / mine[i]!);
+  const ratio = median(theirs) / median(mine);
+  const gflop = 1e3 * work.gflop(backend);
+  const row = {
+    work: work.name,
+    peer: name,
+    ...pair,
+    ratio: round(ratio),
+    ratios: [Math.min(...ratios), Math.max(...ratios)].map(round),
+    oursMs: [median(mine), Math.min(...mine), Math.max(...mine)].map(round),
+    peerMs: [median(theirs), Math.min(...theirs), Math.max(...theirs)].map(round),
+    oursShare: report.shareOf(gflop / median(mine)),
+    peerShare: report.shareOf(gflop / median(theirs)),
+    ...(bytes ? { oursBytes: bytes, peerBytes: peak, memoryRatio: round(bytes / peak) } : {}),
+    ...compared.figures,
+    versions: peer.versions,
+  };
+  const line =
+    `${work.name.padEnd(42)} ${name.padEnd(15)} ${pair.ours} ${median(mine).toFixed(2).padStart(8)} ms, theirs ` +
+    `${pair.mode} ${median(theirs).toFixed(2).padStart(8)} ms: ${ratio.toFixed(2)}× [${row.ratios.join(', ')}]` +
+    (bytes ? `  ${(bytes / 2 ** 20).toFixed(0)} of ${(peak / 2 ** 20).toFixed(0)} MiB` : '');
+  process.stdout.write(`${line}\n`);
+  return { peer: name, row, ratio, line };
+}
+
+const rows: object[] = [];
+const lines: string[] = [];
+let absent = 0;
+const computed = jobs.filter(({ ours }) => backend.info.precisions.includes(ours));
+if (computed.length < jobs.length) report.has('bf16', jobs.length - computed.length);
+for (const { name, ...pair } of computed) {
+  const work = chosenOf(pair.ours).find((one) => one.name === name)!;
+  const able = peersFor(backend.info.name, pair.mode).filter((peer) => work.peers.includes(peer));
+  const tried: Tried[] = [];
+  for (const peer of able.filter((p) => !options.peers || options.peers.split(',').includes(p))) {
+    const one = await race(work, peer, pair);
+    if (one) tried.push(one);
+    else absent++;
+  }
+  const torch = tried.filter(({ peer }) => isTorch(peer));
+  const best = torch.reduce<Tried | null>((a, b) => (a && a.ratio <= b.ratio ? a : b), null);
+  for (const t of tried) rows.push({ ...t.row, bestOfTorch: t === best });
+  lines.push(...[best, ...tried.filter((t) => !torch.includes(t))].flatMap((t) => (t ? [t.line] : [])));
+}
 await backend.close();
+if (absent > 0) process.stdout.write(`peers: ${absent} skipped: the other side could not be started\n`);
 report.print(rows, lines);

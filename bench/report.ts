@@ -5,11 +5,13 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Bench } from 'tinybench';
-import { DEFAULT_ARITHMETIC } from '../src/arithmetic.js';
+import { DEFAULT_ARITHMETIC, type Arithmetic } from '../src/arithmetic.js';
 import { openBackend } from '../src/backend/choose.js';
 import type { Backend, DeviceName } from '../src/backend/types.js';
 import { enableRelaxedSimd } from '../src/backend/wasm-platform-node.js';
+import { PRECISIONS, type Precision } from '../src/precision.js';
 import { bitsOf, CeilingMeter } from './ceiling.js';
+import type { Computing } from './works.js';
 
 export interface Flags {
   readonly device: string;
@@ -17,23 +19,42 @@ export interface Flags {
   readonly threads?: string | undefined;
   readonly runs: string;
   readonly arithmetic: string;
+  /** Of what computes in one precision alone; else rows say theirs. */
+  readonly precision?: string | undefined;
   /** Only what has this in its name. */
   readonly filter: string;
   readonly save: boolean;
 }
 
-export function flags(): Flags {
-  return parseArgs({
-    options: {
-      device: { type: 'string', default: 'cpu' },
-      isa: { type: 'string' },
-      threads: { type: 'string' },
-      runs: { type: 'string', default: '7' },
-      arithmetic: { type: 'string', default: DEFAULT_ARITHMETIC },
-      filter: { type: 'string', default: '' },
-      save: { type: 'boolean', default: false },
-    },
-  }).values;
+const OPTIONS = {
+  device: { type: 'string', default: 'cpu' },
+  isa: { type: 'string' },
+  threads: { type: 'string' },
+  runs: { type: 'string', default: '7' },
+  arithmetic: { type: 'string', default: DEFAULT_ARITHMETIC },
+  filter: { type: 'string', default: '' },
+  save: { type: 'boolean', default: false },
+} as const;
+
+export const flags = (): Flags => parseArgs({ options: OPTIONS }).values;
+
+/** Of benchmarks that have a choice of precision too. */
+export const COMPUTING_OPTIONS = { ...OPTIONS, precision: { type: 'string', default: 'fp32' } } as const;
+
+export const computingOf = (values: { readonly arithmetic: string; readonly precision: string }): Computing => ({
+  arithmetic: values.arithmetic as Arithmetic,
+  precision: precisionOf(values.precision),
+});
+
+export function computingFlags(): Flags & { readonly computing: Computing } {
+  const { values } = parseArgs({ options: COMPUTING_OPTIONS });
+  return { ...values, computing: computingOf(values) };
+}
+
+export function precisionOf(name: string): Precision {
+  const found = PRECISIONS.find((one) => one === name);
+  if (found) return found;
+  throw new Error(`precision: expected ${PRECISIONS.join(' or ')}, found ${name}`);
 }
 
 export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
@@ -79,6 +100,14 @@ export class Report {
     return new Report(name, given, backend, meter);
   }
 
+  /** Whether the device has a precision; where it has not, says how many works are left out for that. */
+  has(precision: Precision, works: number): boolean {
+    const { name, isa, precisions } = this.backend.info;
+    if (precisions.includes(precision)) return true;
+    process.stdout.write(`${this.name}: ${works} skipped: ${name} ${isa} has no ${precision}\n`);
+    return false;
+  }
+
   /** Again and again, as others may use the machine: the best is the ceiling. */
   measureCeiling(): void {
     if (this.meter) this.ceiling = Math.max(this.ceiling ?? 0, this.meter.measure()[bitsOf(this.backend.info.isa)]);
@@ -97,12 +126,14 @@ export class Report {
   /** Prints the head and the lines; with --save also writes head and rows to bench/results. */
   print(rows: readonly object[], lines: readonly string[]): void {
     const { name: device, isa, threads } = this.backend.info;
+    const { precision } = this.given;
     const bits = bitsOf(isa);
     const head = {
       device,
       isa,
       threads,
       arithmetic: this.given.arithmetic,
+      ...(precision ? { precision } : {}),
       cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
       ...(this.backend.info.device ? { card: this.backend.info.device } : {}),
       commit: commit(),
@@ -115,12 +146,13 @@ export class Report {
     const ceiling = this.ceiling === null ? 'not measured (no compiler)' : `${this.ceiling.toFixed(0)} GFLOP/s`;
     const where = head.card ?? `${threads} threads, ${head.cpu}`;
     process.stdout.write(
-      `${this.name} on ${device} ${isa}, ${where}, ${head.arithmetic} arithmetic, commit ${head.commit}, ${head.date}\n` +
+      `${this.name} on ${device} ${isa}, ${where}, ${head.arithmetic} arithmetic, ${precision ? `${precision}, ` : ''}commit ${head.commit}, ${head.date}\n` +
         (device === 'cuda' ? '' : `ceiling (fp32 multiply-add, ${bits} bits, all threads): ${ceiling}\n`) +
         `${lines.join('\n')}\n`,
     );
     if (!this.given.save) return;
-    const file = path.join('bench', 'results', `${this.name}-${device}-${isa}-${head.date.slice(0, 10)}.json`);
+    const what = precision && precision !== 'fp32' ? `${this.name}-${precision}` : this.name;
+    const file = path.join('bench', 'results', `${what}-${device}-${isa}-${head.date.slice(0, 10)}.json`);
     mkdirSync(path.dirname(file), { recursive: true });
     writeFileSync(
       file,
@@ -135,7 +167,7 @@ function earlierRows(file: string, commitNow: string, rows: readonly object[]): 
   if (!existsSync(file)) return [];
   const known = JSON.parse(readFileSync(file, 'utf8')) as { commit: string; rows: object[] };
   const keyOf = (row: object) =>
-    JSON.stringify(['work', 'case', 'peer', 'mode'].map((key) => (row as Record<string, unknown>)[key]));
+    JSON.stringify(['work', 'case', 'peer', 'mode', 'ours'].map((key) => (row as Record<string, unknown>)[key]));
   const now = new Set(rows.map(keyOf));
   return known.commit === commitNow ? known.rows.filter((row) => !now.has(keyOf(row))) : [];
 }

@@ -1,24 +1,24 @@
 /**
- * npm run bench -- step [--device cpu|wasm|cuda] [--isa NAME] [--threads N] [--arithmetic NAME] [--runs N] [--save]
+ * npm run bench -- step [--device cpu|wasm|cuda] [--isa NAME] [--threads N]
+ *   [--arithmetic NAME] [--precision NAME] [--runs N] [--save]
  *
  * Whole training steps and inference: median time, samples/s, arithmetic rate, share of the fp32 multiply-add ceiling
  * measured in the same run, and memory (the session's segments). Random data; warm-up apart.
  */
-import type { Arithmetic } from '../src/arithmetic.js';
-import { flags, Report, timeOf } from './report.js';
+import { computingFlags, Report, timeOf } from './report.js';
 import { fillInputs, openWork, unet, works } from './works.js';
 
-const options = flags();
-const arithmetic = options.arithmetic as Arithmetic;
+const options = computingFlags();
+const { computing } = options;
 /** What a processor works on in tenths of a second, and on a GPU what people train there. */
 const WORKS = [
-  ...works('3-D f16 2×48×64×48', unet(3, 16, 3, 1), 2, [48, 64, 48], arithmetic),
-  ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256], arithmetic),
+  ...works('3-D f16 2×48×64×48', unet(3, 16, 3, 1), 2, [48, 64, 48], computing),
+  ...works('2-D f32 4×256²', unet(2, 32, 4, 2), 4, [1, 256, 256], computing),
   ...(/^cuda(:|$)/.test(options.device)
     ? [
-        ...works('3-D f32 4×96³', unet(3, 32, 4, 1), 4, [96, 96, 96], arithmetic),
-        ...works('3-D f32 2×128³', unet(3, 32, 4, 2), 2, [128, 128, 128], arithmetic),
-        ...works('2-D f32 16×512²', unet(2, 32, 4, 2), 16, [1, 512, 512], arithmetic),
+        ...works('3-D f32 4×96³', unet(3, 32, 4, 1), 4, [96, 96, 96], computing),
+        ...works('3-D f32 2×128³', unet(3, 32, 4, 2), 2, [128, 128, 128], computing),
+        ...works('2-D f32 16×512²', unet(2, 32, 4, 2), 16, [1, 512, 512], computing),
       ]
     : []),
 ];
@@ -27,7 +27,9 @@ const report = await Report.open('step', options);
 const { backend } = report;
 
 const rows = [];
-for (const work of WORKS.filter((w) => w.name.includes(options.filter))) {
+const chosen = WORKS.filter((w) => w.name.includes(options.filter));
+const possible = report.has(computing.precision, chosen.length) ? chosen : [];
+for (const work of possible) {
   report.measureCeiling();
   const built = work.build(backend);
   const { program } = built;

@@ -12,6 +12,7 @@ import { initialState } from '../src/model/network-state.js';
 import type { FoldedNorm } from '../src/ops/conv3d-fold.js';
 import { Executor } from '../src/model/executor.js';
 import type { StateTable } from '../src/nn/state.js';
+import type { Precision } from '../src/precision.js';
 import type { FinetuneConfig, ModelConfig, ResolvedConfig } from '../src/settings/types.js';
 import type { Triple } from '../src/volume.js';
 
@@ -45,16 +46,29 @@ export interface Work {
 
 export const CLASSES = 3;
 
-/** A pre-training step, a fine-tuning step and an inference of one network. */
-export function works(label: string, model: Model, batch: number, patch: Triple, arithmetic: Arithmetic): Work[] {
-  const common = {
-    model: { ...model, inChannels: 1 },
-    data: { patch, position: 'centre' },
-    train: { batch, arithmetic },
+/** How a network computes. */
+export interface Computing {
+  readonly arithmetic: Arithmetic;
+  readonly precision: Precision;
+}
+
+const KINDS = ['pretrain', 'finetune', 'inference'] as const satisfies readonly Work['kind'][];
+
+/** A pre-training step, a fine-tuning step and an inference of one network, or some of these. */
+export function works(
+  label: string,
+  model: Model,
+  batch: number,
+  patch: Triple,
+  computing: Computing,
+  kinds: readonly Work['kind'][] = KINDS,
+): Work[] {
+  const common = { data: { patch, position: 'centre' }, train: { batch, ...computing } } as const;
+  const given = { ...model, inChannels: 1 };
+  const pretrain = () => resolveConfig({ task: 'pretrain', ...common, model: given });
+  const finetune = () => {
+    return resolveConfig({ task: 'finetune', ...common, model: { ...given, classes: CLASSES } }) as FinetuneConfig;
   };
-  const pretrain = resolveConfig({ task: 'pretrain', ...common });
-  const given = { ...common, model: { ...common.model, classes: CLASSES } };
-  const finetune = resolveConfig({ task: 'finetune', ...given }) as FinetuneConfig;
   const training = (kind: 'pretrain' | 'finetune', config: ResolvedConfig): Work => ({
     name: `${label} ${kind}`,
     kind,
@@ -65,25 +79,38 @@ export function works(label: string, model: Model, batch: number, patch: Triple,
       return { program: compileStep(net, b, { source: 'given' }), state: net.state };
     },
   });
-  return [
-    training('pretrain', pretrain),
-    training('finetune', finetune),
-    {
-      name: `${label} inference`,
-      kind: 'inference',
-      batch,
-      config: finetune,
-      build(b) {
-        const net = declareSegmentation(finetune, b.info, 'inference');
-        const { program, norms } = compileInference(net, b, { batch, patch, precision: 'fp32', arithmetic });
-        return { program, state: net.state, norms };
-      },
+  const inference = (config: FinetuneConfig): Work => ({
+    name: `${label} inference`,
+    kind: 'inference',
+    batch,
+    config,
+    build(b) {
+      const net = declareSegmentation(config, b.info, 'inference');
+      const { program, norms } = compileInference(net, b, { batch, patch, ...computing });
+      return { program, state: net.state, norms };
     },
-  ];
+  });
+  const made = {
+    pretrain: () => training('pretrain', pretrain()),
+    finetune: () => training('finetune', finetune()),
+    inference: () => inference(finetune()),
+  };
+  return kinds.map((kind) => made[kind]());
 }
+
+export const gflopOf = (work: Work, backend: Backend): number =>
+  work
+    .build(backend)
+    .program.costs()
+    .reduce((sum, k) => sum + k.flops, 0) / 1e9;
 
 export const unet = (dims: 2 | 3, filters: number, levels: number, decoderBlocks: number): Model => {
   return { dims, filters, levels, decoderBlocks };
+};
+
+/** nnU-Net's plain network, in 3-D: a stage more than levels. */
+export const plain = (filters: number, levels: number): Model => {
+  return { backbone: 'nnunet-plain', dims: 3, filters, levels };
 };
 
 const POOL = Float32Array.from({ length: 2 ** 20 }, () => Math.random() * 2 - 1);
@@ -95,7 +122,10 @@ export function noise(count: number): Float32Array {
   return out;
 }
 
-/** Random input of every kind that these programs have; what each was given, by name. */
+/**
+ * Random input of every kind that these programs have; what each was given, by name, as its dtype holds it: another framework
+ * is given the same numbers.
+ */
 export function fillInputs(executor: Executor, program: CompiledProgram): Map<string, Float32Array | Int32Array> {
   const given = new Map<string, Float32Array | Int32Array>();
   for (const [name, slot] of program.io) {
@@ -113,6 +143,9 @@ export function fillInputs(executor: Executor, program: CompiledProgram): Map<st
       );
     else if (name === 'lr') executor.set(program, name, [1e-4]);
   }
-  for (const [name, values] of given) executor.set(program, name, values);
+  for (const [name, values] of given) {
+    executor.set(program, name, values);
+    if (program.io.get(name)!.dtype === 'bf16') given.set(name, executor.get(program, name) as Float32Array);
+  }
   return given;
 }

@@ -20,7 +20,7 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 /** What wants something beside this checkout, and has options of its own: run when it is named. */
-const ALONE = ['against', 'peers'];
+const ALONE = ['against', 'loop', 'peers'];
 const names = asked.length > 0 ? asked : all.filter((name) => !ALONE.includes(name));
 
 await bundle(Object.fromEntries(names.map((name) => [name, `bench/${name}.bench.ts`])), 'dist-bench', { clean: true });

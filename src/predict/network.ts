@@ -76,7 +76,8 @@ export class Network {
     const [outShape, shape] = this.shapes(volume);
     const classes = this.model.classes.length;
     const tile = data.patch[0] * data.patch[1] * data.patch[2];
-    const floats = shape[0] * shape[1] * shape[2] * volume.channels + tile * (model.inChannels + classes);
+    // Two tiles' logits: one is averaged while the network is at the next.
+    const floats = shape[0] * shape[1] * shape[2] * volume.channels + tile * (model.inChannels + 2 * classes);
     const onProbabilities = probabilities ? () => undefined : undefined;
     const window = { shape, tile: data.patch, classes, outShape, ...(onProbabilities ? { onProbabilities } : {}) };
     return Float32Array.BYTES_PER_ELEMENT * floats + predictVolumeBytes(window);
@@ -107,7 +108,8 @@ export class Network {
     const { original, shape } = prepared;
     const voxels = tile[0] * tile[1] * tile[2];
     const input = new Float32Array(voxels * config.model.inChannels);
-    const logits = new Float32Array(voxels * classes.length);
+    const [even, odd] = [0, 1].map(() => new Float32Array(voxels * classes.length)) as [Float32Array, Float32Array];
+    let tiles = 0;
     const breath = new Breather(signal);
     try {
       return await predictVolume({
@@ -124,6 +126,7 @@ export class Network {
         runTile: async (start, mirrored) => {
           const { inChannels } = config.model;
           await fillTile(input, prepared.image, prepared.channels, inChannels, shape, tile, start, mirrored, breath);
+          const logits = tiles++ % 2 === 0 ? even : odd;
           await this.turns.take(signal, () => runTile(this.executor, this.program, input, logits, breath, signal));
           return logits;
         },

@@ -47,6 +47,11 @@ export async function fillTile(
       for (let c = 0; c < channels; c++) {
         const from = (((imageChannels === 1 ? 0 : c) * vd + z) * vh + y) * vw;
         const to = (d * th + h) * tw * channels + c;
+        if (channels === 1 && !flip[2]) {
+          const [first, last] = [Math.max(0, start[2]), Math.min(vw, start[2] + tw)];
+          if (first < last) out.set(image.subarray(from + first, from + last), to + first - start[2]);
+          continue;
+        }
         for (let w = 0; w < tw; w++) {
           const x = start[2] + (flip[2] ? tw - 1 - w : w);
           if (x >= 0 && x < vw) out[to + w * channels] = image[from + x] as number;

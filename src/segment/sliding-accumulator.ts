@@ -16,11 +16,47 @@ export interface AddTileOptions {
   breath?: Breather;
 }
 
+/** Lines of a tile, where they lie in the logits and in the ring: `stepFrom` and `stepTo` numbers from one to the next. */
+interface Lines {
+  readonly count: number;
+  /** Numbers of a line, and the weight of each but for the line's own. */
+  readonly width: number;
+  readonly along: Float64Array;
+  /** Of each line. */
+  readonly weights: Float64Array;
+  from: number;
+  readonly stepFrom: number;
+  to: number;
+  readonly stepTo: number;
+}
+
+/** ring += weight · along · logits. A function of its own, without an `await`: so the engine makes a tight loop of it. */
+function addLines(ring: Float32Array, logits: Float32Array, lines: Lines): void {
+  const { count, width, along, weights, stepFrom, stepTo } = lines;
+  for (let n = 0, { from, to } = lines; n < count; n++, from += stepFrom, to += stepTo) {
+    const weight = weights[n]!;
+    for (let i = 0; i < width; i++) ring[to + i]! += weight * along[i]! * logits[from + i]!;
+  }
+}
+
+/** The same where voxels lie the other way round along W. */
+function addMirrored(ring: Float32Array, logits: Float32Array, classes: number, lines: Lines): void {
+  const { count, width, along, weights, stepFrom, stepTo } = lines;
+  for (let n = 0, { from, to } = lines; n < count; n++, from += stepFrom, to += stepTo) {
+    const weight = weights[n]!;
+    for (let i = 0; i < width; i += classes) {
+      const at = weight * along[i]!;
+      for (let k = 0; k < classes; k++) ring[to + i + k]! += at * logits[from - i + k]!;
+    }
+  }
+}
+
 export class SlabAccumulator {
   private readonly ring: Float32Array;
   private readonly depth: number;
   /** Per axis: tile start → weights of the tile's voxels, which add up to 1 over all tiles. */
   private readonly weights: readonly ReadonlyMap<number, Float64Array>[];
+  private readonly lines = new Map<number, Float64Array>();
   /** The first row that is not released. */
   private floor = 0;
 
@@ -68,32 +104,40 @@ export class SlabAccumulator {
     const breath = options.breath ?? new Breather();
     const share = options.share ?? 1;
     const mirrored = [0, 1, 2].map((axis) => options.mirrored?.includes(axis) ?? false);
-    const [weightsD, weightsH, weightsW] = [0, 1, 2].map((axis) => this.axisWeight(axis, start[axis]!)) as [
-      Float64Array,
+    const [weightsD, weightsH] = [0, 1].map((axis) => this.axisWeight(axis, start[axis]!)) as [
       Float64Array,
       Float64Array,
     ];
-    const first = start.map((n) => Math.max(0, -n));
-    const last = start.map((n, axis) => Math.min(tile[axis]!, shape[axis]! - n));
-    const stepW = mirrored[2] ? -classes : classes;
-    for (let d = first[0]!; d < last[0]!; d++) {
+    const first = start.map((n) => Math.max(0, -n)) as [number, number, number];
+    const last = start.map((n, axis) => Math.min(tile[axis]!, shape[axis]! - n)) as [number, number, number];
+    const fromH = mirrored[1] ? tile[1] - 1 - first[1] : first[1];
+    const fromW = mirrored[2] ? tile[2] - 1 - first[2] : first[2];
+    const count = last[1] - first[1];
+    const width = (last[2] - first[2]) * classes;
+    const along = this.lineWeights(start[2], first[2], width);
+    const stepFrom = (mirrored[1] ? -1 : 1) * tile[2] * classes;
+    const weights = new Float64Array(count);
+    const lines: Lines = { count, width, along, weights, from: 0, stepFrom, to: 0, stepTo: shape[2] * classes };
+    for (let d = first[0]; d < last[0]; d++) {
       const fromD = mirrored[0] ? tile[0] - 1 - d : d;
       const row = ((start[0] + d) % this.depth) * shape[1];
-      for (let h = first[1]!; h < last[1]!; h++) {
-        const fromH = mirrored[1] ? tile[1] - 1 - h : h;
-        const fromW = mirrored[2] ? tile[2] - 1 - first[2]! : first[2]!;
-        const weight = share * weightsD[d]! * weightsH[h]!;
-        let from = ((fromD * tile[1] + fromH) * tile[2] + fromW) * classes;
-        let to = ((row + start[1] + h) * shape[2] + start[2] + first[2]!) * classes;
-        for (let w = first[2]!; w < last[2]!; w++) {
-          const at = weight * weightsW[w]!;
-          for (let k = 0; k < classes; k++) ring[to + k]! += at * logits[from + k]!;
-          from += stepW;
-          to += classes;
-        }
-      }
+      for (let n = 0; n < count; n++) weights[n] = share * weightsD[d]! * weightsH[first[1] + n]!;
+      lines.from = ((fromD * tile[1] + fromH) * tile[2] + fromW) * classes;
+      lines.to = ((row + start[1] + first[1]) * shape[2] + start[2] + first[2]) * classes;
+      if (mirrored[2]) addMirrored(ring, logits, classes, lines);
+      else addLines(ring, logits, lines);
       if (breath.due()) await breath.breathe();
     }
+  }
+
+  /** Weights along W from voxel `first` of a tile on, one for each number of a line: a loop over voxels and classes is slow. */
+  private lineWeights(start: number, first: number, width: number): Float64Array {
+    const known = this.lines.get(start);
+    if (known) return known;
+    const weights = this.axisWeight(2, start);
+    const line = new Float64Array(width).map((_, i) => weights[first + Math.floor(i / this.classes)]!);
+    this.lines.set(start, line);
+    return line;
   }
 
   /**

@@ -24,8 +24,8 @@ export interface PredictVolumeOptions {
   mirrorAxes?: readonly number[];
   /**
    * Logits [d, h, w, class] of the tile whose first voxel is `start` (negative where the volume is padded), seen by the
-   * network mirrored along the axes in `mirrored`; returned as the network gives them, still mirrored. The array may be
-   * reused for the next tile.
+   * network mirrored along the axes in `mirrored`; returned as the network gives them, still mirrored. The next tile is asked for
+   * while these are averaged, so the array may be used again for the one after that. Never two at a time.
    */
   runTile: (start: Triple, mirrored: readonly number[]) => Promise<Float32Array>;
   /** The output's grid; `shape` where missing. */
@@ -114,27 +114,62 @@ export async function predictVolume(options: PredictVolumeOptions): Promise<Uint
     ...(options.onProbabilities ? { onProbabilities: options.onProbabilities } : {}),
   });
   const total = startsD.length * startsH.length * startsW.length * mirrors.length;
+  const tiles = tilesOf(startsD, startsH, startsW, mirrors);
+  const ask = (): { readonly tile: Tile; readonly logits: Promise<Float32Array> } | null => {
+    const { value: tile, done: over } = tiles.next();
+    if (over) return null;
+    throwIfAborted(signal);
+    const logits = runTile(tile.start, tile.mirrored);
+    // Handled where it is waited for, which an error may keep from happening.
+    logits.catch(() => undefined);
+    return { tile, logits };
+  };
   let done = 0;
-  for (const [n, d] of startsD.entries()) {
-    for (const h of startsH) {
-      for (const w of startsW) {
-        for (const mirrored of mirrors) {
-          throwIfAborted(signal);
-          const logits = await runTile([d, h, w], mirrored);
-          await accumulator.add([d, h, w], logits, { mirrored, share: 1 / mirrors.length, breath });
-          options.onProgress?.(++done, total);
-        }
-      }
+  let asked = ask();
+  try {
+    while (asked) {
+      const { tile: own, logits } = asked;
+      const found = await logits;
+      asked = ask();
+      const { start, mirrored, row } = own;
+      await accumulator.add(start, found, { mirrored, share: 1 / mirrors.length, breath });
+      options.onProgress?.(++done, total);
+      if (!own.lastOfRow) continue;
+      await accumulator.release(
+        startsD[row + 1] ?? shape[0],
+        (d, averages) => {
+          checkFinite(d, averages);
+          return resampler.push(d, averages, breath);
+        },
+        breath,
+      );
     }
-    const finishedBefore = startsD[n + 1] ?? shape[0];
-    await accumulator.release(
-      finishedBefore,
-      (row, averages) => {
-        checkFinite(row, averages);
-        return resampler.push(row, averages, breath);
-      },
-      breath,
-    );
+  } finally {
+    await asked?.logits.catch(() => undefined);
   }
   return labels;
+}
+
+interface Tile {
+  readonly start: Triple;
+  readonly mirrored: readonly number[];
+  /** Of tiles along D, and whether it is the last of them: no later one touches the rows before the next's start. */
+  readonly row: number;
+  readonly lastOfRow: boolean;
+}
+
+/** In order of D, then H, then W. */
+function* tilesOf(
+  startsD: readonly number[],
+  startsH: readonly number[],
+  startsW: readonly number[],
+  mirrors: readonly (readonly number[])[],
+): Generator<Tile, undefined> {
+  const inRow = startsH.length * startsW.length * mirrors.length;
+  for (const [row, d] of startsD.entries()) {
+    let n = 0;
+    for (const h of startsH)
+      for (const w of startsW)
+        for (const mirrored of mirrors) yield { start: [d, h, w], mirrored, row, lastOfRow: ++n === inRow };
+  }
 }

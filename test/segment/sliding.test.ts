@@ -274,6 +274,40 @@ describe('predictVolume', () => {
     expect(apart).toBeLessThan(1e-5);
   });
 
+  it('asks for a tile while the one before is averaged, one at a time, and leaves none behind', async () => {
+    const shape: Triple = [6, 9, 8];
+    const tile: Triple = [4, 4, 4];
+    const plain = tileOf(WAVES, tile, 3);
+    const order: string[] = [];
+    let running = 0;
+    let most = 0;
+    let asked = 0;
+    const arrays = [new Float32Array(4 * 4 * 4 * 3), new Float32Array(4 * 4 * 4 * 3)];
+    const runTile: PredictVolumeOptions['runTile'] = async (start, mirrored) => {
+      order.push(`asks ${asked}`);
+      const out = arrays[asked++ % 2]!;
+      most = Math.max(most, ++running);
+      const logits = await plain(start, mirrored);
+      await new Promise((resolve) => setImmediate(resolve));
+      running--;
+      out.set(logits);
+      return out;
+    };
+    const options = { shape, tile, classes: 3, onProgress: (done: number) => order.push(`has ${done}`) };
+    const labels = await predictVolume({ ...options, runTile });
+    expect(labels).toEqual(await predictVolume({ shape, tile, classes: 3, runTile: plain }));
+    expect(most).toBe(1);
+    expect(order.slice(0, 4)).toEqual(['asks 0', 'asks 1', 'has 1', 'asks 2']);
+    expect(order.at(-1)).toBe(`has ${asked}`);
+
+    // An error elsewhere ends when the tile that was asked for has.
+    const failing = () => {
+      throw new Error('the caller is full');
+    };
+    await expect(predictVolume({ ...options, onProgress: failing, runTile })).rejects.toThrow('the caller is full');
+    expect(running).toBe(0);
+  });
+
   it('holds one tile of depth, whatever the volume is', () => {
     const small = new SlabAccumulator([40, 6, 7], [8, 8, 8], 3);
     const deep = new SlabAccumulator([4000, 6, 7], [8, 8, 8], 3);

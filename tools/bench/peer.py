@@ -4,12 +4,15 @@
 
 SPEC: {"peer": "eager" | "channels-last" | "compiled" | "onnxruntime" | "openvino", "mode": "fp32" | "bf16", "threads": N,
 "work": {"kind": "pretrain" | "finetune" | "inference", "model": {…}, "weights": FILE, "batch": FILE}
+     or {"kind": "windows", "model": {…}, "weights": FILE, "volume": FILE, "patch": [D, H, W], "starts": [[…], […], […]]}
      or {"kind": "conv3d", "pass": "forward" | "dx" | "dw", "voxels": [N, D, H, W], "i": I, "o": O, "k": [3, 3, 3]}
      or {"kind": "supcon", "positions": S, "rows": R, "channels": C}}
+"output": FILE of safetensors that what the first runs computed is written to, where that is more than a loss.
+"onnx": FILE: the network is written there instead, and nothing runs.
 
 Says {"ready": versions, "values": those of its first runs} in one line; for each line on its standard input runs once and says
-{"ms", "value"} (the loss, or the mean of what is computed); at its end {"peakBytes"}: resident, less what the imported framework
-alone takes.
+{"ms", "value"} (the loss, or the root mean square of what is computed); at its end {"peakBytes"}: resident, less what the
+imported framework alone takes.
 """
 
 import json
@@ -19,6 +22,8 @@ import time
 from pathlib import Path
 
 import torch
+
+from runtimes import onnx_of, session_of, versions
 
 WARM_UP = 3
 
@@ -61,32 +66,15 @@ def steps_of(spec):
         weights=load_file(work["weights"]),
         lr=work.get("lr", 1e-4),
     )
+    if "onnx" in spec:
+        Path(spec["onnx"]).write_bytes(onnx_of(this.net, this.x[0].contiguous()))
+        return None
     if peer in ("onnxruntime", "openvino"):
-        return exported(this, peer, spec["threads"])
+        x = this.x[0].contiguous()
+        run = session_of(peer, onnx_of(this.net, x), spec["threads"], spec["mode"])
+        return lambda: torch.from_numpy(run(x.numpy()))
     forward = torch.compile(this.forward, dynamic=False) if peer == "compiled" else None
     return lambda: this.step(forward)
-
-
-def exported(work, peer, threads):
-    import io
-
-    file = io.BytesIO()
-    x = work.x[0].contiguous()
-    torch.onnx.export(work.net, (x,), file, input_names=["x"], output_names=["y"], dynamo=False, opset_version=17)
-    data = x.numpy()
-    if peer == "onnxruntime":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-        return lambda: torch.from_numpy(session.run(None, {"x": data})[0])
-    import openvino
-
-    core = openvino.Core()
-    config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(core.read_model(io.BytesIO(file.getvalue())), "CPU", config)
-    return lambda: torch.from_numpy(compiled([data])[0])
 
 
 def conv_of(spec):
@@ -133,23 +121,48 @@ def supcon_of(spec):
     return step
 
 
+def windows_of(spec):
+    from windows import Windows
+
+    return Windows(spec)
+
+
+WORKS = {"conv3d": conv_of, "supcon": supcon_of, "windows": windows_of}
+
+
+def value_of(result):
+    result = result.float()
+    return float(result if result.numel() == 1 else result.square().mean().sqrt())
+
+
+def save_logits(run, path):
+    """As the other side has them: channels last."""
+    from safetensors.torch import save_file
+
+    save_file({"output": run().float().movedim(1, -1).contiguous()}, path)
+
+
 def main():
     spec = json.loads(Path(sys.argv[1]).read_text())
     torch.manual_seed(1)
     torch.set_num_threads(spec["threads"])
     before = resident()
     kind = spec["work"]["kind"]
-    run = conv_of(spec) if kind == "conv3d" else supcon_of(spec) if kind == "supcon" else steps_of(spec)
+    run = WORKS.get(kind, steps_of)(spec)
+    if run is None:
+        return
 
     def once():
         start = time.perf_counter()
         value = run()
         ms = (time.perf_counter() - start) * 1e3
-        return ms, float(value.float().mean())
+        return ms, value_of(value)
 
-    values = [once()[1] for _ in range(WARM_UP)]
+    values = [once()[1] for _ in range(1 if kind == "windows" else WARM_UP)]
+    if "output" in spec:
+        run.save(spec["output"]) if kind == "windows" else save_logits(run, spec["output"])
     forget_peak()
-    print(json.dumps({"ready": {"torch": torch.__version__}, "values": values}), flush=True)
+    print(json.dumps({"ready": versions(spec["peer"]), "values": values}), flush=True)
     for _ in sys.stdin:
         ms, value = once()
         print(json.dumps({"ms": ms, "value": value}), flush=True)

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "pytorch"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "goldens"))
 import macl_unet  # noqa: E402
-from macl_unet import MaclPretraining, MaclUNet, resize  # noqa: E402
+from macl_unet import resize  # noqa: E402
+from networks import make  # noqa: E402
 
 THRESHOLD, TEMPERATURE, DENSE = 0.1, 0.1, 0.5
 
@@ -71,13 +73,19 @@ def planes(net):
     return net
 
 
+def network_of(task, model):
+    """The same as the golden tests': `task` is pretrain, finetune or inference."""
+    config = {"task": "pretrain", "method": "macl"} if task == "pretrain" else {"task": "finetune"}
+    return make({**config, "model": {"backbone": "unet", **model}})
+
+
 class Work:
     """x: the views of a pre-training step, else the one input; y, pos: labels, positions. mode: fp32, tf32 or bf16."""
 
     def __init__(self, task, model, x, y=None, pos=None, mode="fp32", device="cpu", last=True, weights=None, lr=1e-4):
         self.task, self.mode, self.device, self.classes = task, mode, device, model.get("classes", 3)
         layout = torch.channels_last_3d if last else torch.contiguous_format
-        net = (MaclPretraining if task == "pretrain" else MaclUNet)(model)
+        net = network_of(task, model)
         if weights is not None:
             net.load_state_dict(weights, strict=True)
         if model["dims"] == 2:
