@@ -127,6 +127,31 @@ describe.each(devices)('$label', (device) => {
       }
     });
 
+  run.each([222, 242, 422, 442, 444])(
+    'variant %i takes at most 8 MiB of a thread, however wide it is',
+    async (variant) => {
+      for (const grid of [
+        [2, 12, 16, 12],
+        [1, 6, 8, 6],
+        [1, 40, 48, 300],
+      ] as const)
+        for (const channels of grid[3] > 100 ? [16] : [16, 256, 512]) {
+          const rig = new Rig(backend);
+          const x = rig.input('x', [...grid, channels], new Float32Array(grid.reduce((p, n) => p * n, channels)));
+          const w = rig.input('w', [channels, channels, 3, 3, 3], new Float32Array(27 * channels ** 2));
+          const y = conv3d(rig.b, x, w, null);
+          rig.gradients(y, y, { x, w });
+          for (const { kernel, attrs } of rig.b.nodes)
+            if (kernel.startsWith('conv3d_')) Object.assign(attrs, { variant });
+          const { session } = await rig.ready();
+          expect(session.scratchBytes / backend.info.threads, `${grid.join('×')}×${channels}`).toBeLessThanOrEqual(
+            8 << 20,
+          );
+          await session.close();
+        }
+    },
+  );
+
   for (const name of Object.keys(STEPS))
     run.each(ARITHMETICS)(`${name} %s: losses, statistics and gradients of a step`, async (arithmetic) => {
       const { config, patch } = STEPS[name]!;

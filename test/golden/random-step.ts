@@ -7,8 +7,13 @@ import { normal, uniform } from './random.js';
 import type { StepConfig, StepData } from './steprun.js';
 
 /** The method's views are noise, its labels random classes, its numbers its own of random samples. */
-export function randomData(config: StepConfig, samples: number, patch: readonly [number, number, number]): StepData {
-  const next = uniform(77);
+export function randomData(
+  config: StepConfig,
+  samples: number,
+  patch: readonly [number, number, number],
+  seed = 77,
+): StepData {
+  const next = uniform(seed);
   const resolved = resolveConfig({ ...config, data: { patch } });
   const method = methodOf(resolved);
   const filled = (shape: readonly number[], value: () => number) => {
@@ -29,7 +34,7 @@ export function randomData(config: StepConfig, samples: number, patch: readonly 
     const rows = Array.from({ length: samples }, (_, n) => {
       const position = Array.from({ length: resolved.data.position === 'slice' ? 1 : 3 }, () => next());
       const sample: Sample = { patches: [], position, warps: new Map() };
-      return [...Array.from(values(sample, new Draws(77, 0, n, PURPOSE.method)))];
+      return [...Array.from(values(sample, new Draws(seed, 0, n, PURPOSE.method)))];
     });
     batch.set(name, { shape: [samples, ...sizes], values: Float64Array.from(rows.flat()) });
   }
