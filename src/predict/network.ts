@@ -76,7 +76,7 @@ export class Network {
     const [outShape, shape] = this.shapes(volume);
     const classes = this.model.classes.length;
     const tile = data.patch[0] * data.patch[1] * data.patch[2];
-    // Two tiles' logits: one is averaged while the network is at the next.
+    // A tile's logits twice: it is averaged while the network is at the next.
     const floats = shape[0] * shape[1] * shape[2] * volume.channels + tile * (model.inChannels + 2 * classes);
     const onProbabilities = probabilities ? () => undefined : undefined;
     const window = { shape, tile: data.patch, classes, outShape, ...(onProbabilities ? { onProbabilities } : {}) };
@@ -108,8 +108,7 @@ export class Network {
     const { original, shape } = prepared;
     const voxels = tile[0] * tile[1] * tile[2];
     const input = new Float32Array(voxels * config.model.inChannels);
-    const [even, odd] = [0, 1].map(() => new Float32Array(voxels * classes.length)) as [Float32Array, Float32Array];
-    let tiles = 0;
+    const logits = new Float32Array(voxels * classes.length);
     const breath = new Breather(signal);
     try {
       return await predictVolume({
@@ -126,7 +125,6 @@ export class Network {
         runTile: async (start, mirrored) => {
           const { inChannels } = config.model;
           await fillTile(input, prepared.image, prepared.channels, inChannels, shape, tile, start, mirrored, breath);
-          const logits = tiles++ % 2 === 0 ? even : odd;
           await this.turns.take(signal, () => runTile(this.executor, this.program, input, logits, breath, signal));
           return logits;
         },

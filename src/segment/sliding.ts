@@ -24,8 +24,8 @@ export interface PredictVolumeOptions {
   mirrorAxes?: readonly number[];
   /**
    * Logits [d, h, w, class] of the tile whose first voxel is `start` (negative where the volume is padded), seen by the
-   * network mirrored along the axes in `mirrored`; returned as the network gives them, still mirrored. The next tile is asked for
-   * while these are averaged, so the array may be used again for the one after that. Never two at a time.
+   * network mirrored along the axes in `mirrored`; returned as the network gives them, still mirrored. They are copied before the next
+   * tile is asked for, so the array may be used again; that tile runs while these are averaged. Never two at a time.
    */
   runTile: (start: Triple, mirrored: readonly number[]) => Promise<Float32Array>;
   /** The output's grid; `shape` where missing. */
@@ -124,15 +124,18 @@ export async function predictVolume(options: PredictVolumeOptions): Promise<Uint
     logits.catch(() => undefined);
     return { tile, logits };
   };
+  const held = new Float32Array(tile[0] * tile[1] * tile[2] * classes);
   let done = 0;
   let asked = ask();
   try {
     while (asked) {
       const { tile: own, logits } = asked;
       const found = await logits;
-      asked = ask();
+      const fits = found.length === held.length;
+      if (fits) held.set(found);
+      asked = fits ? ask() : null;
       const { start, mirrored, row } = own;
-      await accumulator.add(start, found, { mirrored, share: 1 / mirrors.length, breath });
+      await accumulator.add(start, fits ? held : found, { mirrored, share: 1 / mirrors.length, breath });
       options.onProgress?.(++done, total);
       if (!own.lastOfRow) continue;
       await accumulator.release(
