@@ -5,7 +5,7 @@
 export { MaclError, type MaclErrorCode, type MaclErrorDetails } from './errors.js';
 export type { Grid, Triple, Volume, VoxelArray } from './volume.js';
 export type { Arithmetic } from './arithmetic.js';
-export type { Precision } from './precision.js';
+export type { Precision, PrecisionChoice } from './precision.js';
 export type { CaseEvent, OnEvent, TrainEvent } from './train/events.js';
 export type { DeviceName, BackendName, BackendReport } from './backend/types.js';
 export type {

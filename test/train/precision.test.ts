@@ -112,10 +112,15 @@ describe.each(['reference', device] as const)('bf16 on %s', (on) => {
 });
 
 it('auto is nothing for a step that knows no device', async () => {
-  const config = { task: 'finetune', ...tinyFinetune({ model: { classes: 3 }, train: { precision: 'auto' } }) } as const;
+  const config = {
+    task: 'finetune',
+    ...tinyFinetune({ model: { classes: 3 }, train: { precision: 'auto' } }),
+  } as const;
   await expect(inspectProgram({ config, device: 'reference' })).rejects.toMatchObject({
     code: 'config',
-    message: expect.stringMatching(/train\.precision: auto is chosen by a training.*expected fp32 or bf16 here/) as string,
+    message: expect.stringMatching(
+      /train\.precision: auto is chosen by a training.*expected fp32 or bf16 here/,
+    ) as string,
   });
 });
 
